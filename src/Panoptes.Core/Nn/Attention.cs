@@ -1,0 +1,38 @@
+using Panoptes.Native;
+
+namespace Panoptes.Nn;
+
+/// <summary>softmax(q kᵀ · scale + mask) v, the one place where attention is computed.</summary>
+public static class Attention
+{
+    /// <param name="query">[batch, heads, queries, head size]</param>
+    /// <param name="key">[batch, key heads, keys, head size]; key heads divides heads (grouped queries).</param>
+    /// <param name="value">[batch, key heads, keys, value size]</param>
+    /// <param name="mask">Broadcastable to [batch, heads, queries, keys]: bool (true: may be seen) or added to the scores.</param>
+    /// <param name="causal">Whether query i sees keys 0 to i only; not together with a mask.</param>
+    /// <param name="scale">By default 1/√(head size).</param>
+    /// <returns>[batch, heads, queries, value size]</returns>
+    public static Tensor Apply(Tensor query, Tensor key, Tensor value, Tensor? mask = null, bool causal = false, double? scale = null)
+    {
+        var grouped = key.shape[1] != query.shape[1];
+        if (Dispatcher.IsAvailable)
+            return Dispatcher.Call("aten::scaled_dot_product_attention")
+                .Tensor(query).Tensor(key).Tensor(value).OptionalTensor(mask).Double(0).Bool(causal).OptionalDouble(scale).Bool(grouped)
+                .InvokeTensor();
+
+        // TorchSharp's own wrapper knows neither: fold the scale into the query and repeat the shared heads.
+        if (scale is { } s) query = query * (s * Math.Sqrt(query.shape[^1]));
+        if (grouped)
+        {
+            var times = query.shape[1] / key.shape[1];
+            (key, value) = (key.repeat_interleave(times, 1), value.repeat_interleave(times, 1));
+        }
+        return nn.functional.scaled_dot_product_attention(query, key, value, mask, 0, causal);
+    }
+
+    /// <summary>[batch, tokens, heads · size] to [batch, heads, tokens, size], without copying.</summary>
+    public static Tensor SplitHeads(Tensor x, int heads) => x.unflatten(-1, [heads, x.shape[^1] / heads]).transpose(1, 2);
+
+    /// <summary>[batch, heads, tokens, size] back to [batch, tokens, heads · size].</summary>
+    public static Tensor MergeHeads(Tensor x) => x.transpose(1, 2).flatten(2);
+}

@@ -1,0 +1,42 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Panoptes.Nn;
+
+/// <summary>
+/// Base of the config records: immutable, read from and written to the peer's config.json under the peer's snake_case names and
+/// defaults. Fields that no record knows survive a round trip in <see cref="Unknown"/>.
+/// </summary>
+public abstract record ModelConfig
+{
+    public static JsonSerializerOptions JsonOptions { get; } = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        WriteIndented = true,
+        AllowTrailingCommas = true,
+        ReadCommentHandling = JsonCommentHandling.Skip,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip,
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    };
+
+    /// <summary>Fields of the file that this record does not declare.</summary>
+    [JsonExtensionData]
+    public Dictionary<string, JsonElement>? Unknown { get; init; }
+
+    /// <summary>Reads <typeparamref name="T"/> from JSON; <paramref name="source"/> names the file in errors.</summary>
+    /// <exception cref="PanoptesException">Not JSON, or a field has a value that is not supported.</exception>
+    public static T Parse<T>(string json, string source) where T : ModelConfig
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<T>(json, JsonOptions) ?? throw new PanoptesException($"{source}: expected a JSON object, found null.");
+        }
+        catch (JsonException e)
+        {
+            throw new PanoptesException($"{source}: {(e.Path is { Length: > 2 } path ? $"field {path[2..]}: " : "")}{e.Message.TrimEnd('.')}.", e);
+        }
+    }
+
+    public string ToJson() => JsonSerializer.Serialize(this, GetType(), JsonOptions);
+}
