@@ -1,11 +1,11 @@
 namespace Panoptes.Nn;
 
 /// <summary>y = x Wᵀ + b over the last dimension. Keys: weight [out, in], bias [out].</summary>
-public sealed class Linear(long inFeatures, long outFeatures, bool bias = true, Initializer? initializer = null) : Module
+public sealed class Linear(long inFeatures, long outFeatures, bool bias = true, Initializer? initializer = null, Initializer? biasInitializer = null) : Module
 {
     public Parameter Weight { get; } = new([outFeatures, inFeatures], initializer ?? Init.Uniform(1 / Math.Sqrt(inFeatures)));
 
-    public Parameter? Bias { get; } = bias ? new([outFeatures], Init.Zeros) : null;
+    public Parameter? Bias { get; } = bias ? new([outFeatures], biasInitializer ?? Init.Zeros) : null;
 
     /// <param name="x">[..., in]</param>
     /// <returns>[..., out]</returns>

@@ -1,0 +1,152 @@
+namespace Panoptes.Nn;
+
+/// <summary>
+/// Multi-head self-attention with a projection each for query, key, value and output. Keys: q_proj, k_proj, v_proj, out_proj.
+/// </summary>
+public sealed class SelfAttention(int width, int heads, Initializer? input = null, Initializer? output = null) : Module
+{
+    public Linear KProj { get; } = new(width, width, initializer: input);
+
+    public Linear VProj { get; } = new(width, width, initializer: input);
+
+    public Linear QProj { get; } = new(width, width, initializer: input);
+
+    public Linear OutProj { get; } = new(width, width, initializer: output);
+
+    /// <param name="x">[b, tokens, width]</param>
+    /// <param name="mask">As in <see cref="Attention.Apply"/>.</param>
+    /// <param name="causal">Whether a token sees only itself and those before it.</param>
+    /// <param name="queries">[b, queries, width]: only these attend (to all of <paramref name="x"/>), instead of every token.</param>
+    /// <returns>[b, tokens or queries, width]</returns>
+    public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, Tensor? queries = null)
+    {
+        using var scope = NewDisposeScope();
+        var q = Attention.SplitHeads(QProj.Forward(queries ?? x), heads);                          // [b, heads, tokens, size]
+        var k = Attention.SplitHeads(KProj.Forward(x), heads);
+        var v = Attention.SplitHeads(VProj.Forward(x), heads);
+        return OutProj.Forward(Attention.MergeHeads(Attention.Apply(q, k, v, mask, causal))).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>Two linear layers with an activation between. Keys: fc1, fc2.</summary>
+public sealed class Mlp(int width, int hidden, Activation activation, Initializer? first = null, Initializer? second = null, Initializer? biases = null) : Module
+{
+    public Linear Fc1 { get; } = new(width, hidden, initializer: first, biasInitializer: biases);
+
+    public Linear Fc2 { get; } = new(hidden, width, initializer: second, biasInitializer: biases);
+
+    /// <param name="x">[..., width]</param>
+    /// <returns>[..., width]</returns>
+    public Tensor Forward(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        return Fc2.Forward(activation.Apply(Fc1.Forward(x))).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>How the weights of an <see cref="Encoder"/> start; null: the layers' own defaults.</summary>
+public sealed record EncoderInit(Initializer? AttentionInput = null, Initializer? AttentionOutput = null, Initializer? Fc1 = null, Initializer? Fc2 = null, Initializer? MlpBias = null);
+
+/// <summary>
+/// A transformer block that normalizes before attention and before the MLP, as in the towers of CLIP and SigLIP.
+/// Keys: self_attn, layer_norm1, mlp, layer_norm2.
+/// </summary>
+public sealed class EncoderLayer(int width, int heads, int hidden, Activation activation, double eps, EncoderInit init) : Module
+{
+    public SelfAttention SelfAttn { get; } = new(width, heads, init.AttentionInput, init.AttentionOutput);
+
+    public LayerNorm LayerNorm1 { get; } = new(width, eps);
+
+    public Mlp Mlp { get; } = new(width, hidden, activation, init.Fc1, init.Fc2, init.MlpBias);
+
+    public LayerNorm LayerNorm2 { get; } = new(width, eps);
+
+    /// <param name="x">[b, tokens, width]</param>
+    public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false)
+    {
+        using var scope = NewDisposeScope();
+        x = Residual(x, SelfAttn.Forward(LayerNorm1.Forward(x), mask, causal));
+        return Residual(x, Mlp.Forward(LayerNorm2.Forward(x))).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// The block's output at one token of each row only: all tokens are seen, but one alone asks and goes through the MLP. This is
+    /// all that a model which pools one token needs of its last block.
+    /// </summary>
+    /// <param name="x">[b, tokens, width]</param>
+    /// <param name="index">[b] int64: which token of each row.</param>
+    /// <param name="causal">Whether only the tokens up to that one are seen.</param>
+    /// <returns>[b, width]</returns>
+    public Tensor ForwardAt(Tensor x, Tensor index, Tensor? mask = null, bool causal = false)
+    {
+        using var scope = NewDisposeScope();
+        if (causal) mask = Encoder.SeenFrom(index, x.shape[1], mask);
+        var all = LayerNorm1.Forward(x);
+        var one = Residual(Encoder.TokenAt(x, index), SelfAttn.Forward(all, mask, queries: Encoder.TokenAt(all, index)));   // [b, 1, width]
+        return Residual(one, Mlp.Forward(LayerNorm2.Forward(one))).squeeze(1).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>x + change, into the change's memory where the types agree (nothing needs it any more, the gradient included).</summary>
+    static Tensor Residual(Tensor x, Tensor change) => x.dtype == change.dtype ? change.add_(x) : x + change;
+}
+
+/// <summary>A stack of <see cref="EncoderLayer"/>. Keys: layers.N.</summary>
+public sealed class Encoder(int layers, int width, int heads, int hidden, Activation activation, double eps, EncoderInit? init = null) : Module
+{
+    public ModuleList<EncoderLayer> Layers { get; } = new(layers, _ => new EncoderLayer(width, heads, hidden, activation, eps, init ?? new()));
+
+    /// <param name="x">[b, tokens, width]</param>
+    /// <param name="mask">As in <see cref="Attention.Apply"/>; with <paramref name="causal"/>, [b, 1, 1, tokens] bool.</param>
+    /// <param name="causal">Whether a token sees only itself and those before it.</param>
+    /// <param name="hiddenStates">Receives the input and the output of every layer.</param>
+    /// <returns>[b, tokens, width]</returns>
+    public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, ICollection<Tensor>? hiddenStates = null)
+    {
+        using var scope = NewDisposeScope();
+        var full = Combine(mask, causal, x);
+        hiddenStates?.Add(x);
+        for (var i = 0; i < Layers.Count; i++)
+        {
+            var before = x;
+            x = Layers[i].Forward(x, full, causal && full is null);
+            if (hiddenStates is not null) hiddenStates.Add(x.MoveToOuterDisposeScope());
+            else if (i > 0) before.Dispose();                          // the gradient keeps its own reference; the first is the caller's
+        }
+        return hiddenStates is null && Layers.Count > 0 ? x.MoveToOuterDisposeScope() : x;
+    }
+
+    /// <summary>The output at one token of each row; see <see cref="EncoderLayer.ForwardAt"/>.</summary>
+    /// <returns>[b, width]</returns>
+    public Tensor ForwardAt(Tensor x, Tensor index, Tensor? mask = null, bool causal = false)
+    {
+        using var scope = NewDisposeScope();
+        var full = Combine(mask, causal, x);
+        for (var i = 0; i < Layers.Count - 1; i++)
+        {
+            var before = x;
+            x = Layers[i].Forward(x, full, causal && full is null);
+            if (i > 0) before.Dispose();
+        }
+        return (Layers.Count == 0 ? TokenAt(x, index).squeeze(1) : Layers[^1].ForwardAt(x, index, mask, causal)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>One mask for both conditions where there are two; the fused kernel knows causality by itself, but not with a mask.</summary>
+    static Tensor? Combine(Tensor? mask, bool causal, Tensor x) => mask is not null && causal
+        ? mask.logical_and(ones(x.shape[1], x.shape[1], dtype: ScalarType.Bool, device: x.device).tril())
+        : mask;
+
+    /// <summary>Token <paramref name="index"/> [b] of each row of <paramref name="x"/> [b, tokens, width]: [b, 1, width].</summary>
+    public static Tensor TokenAt(Tensor x, Tensor index)
+    {
+        using var scope = NewDisposeScope();
+        return x.gather(1, index.view(-1, 1, 1).expand(-1, 1, x.shape[2])).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Which of <paramref name="tokens"/> keys the token at <paramref name="index"/> [b] sees: [b, 1, 1, tokens] bool.</summary>
+    internal static Tensor SeenFrom(Tensor index, long tokens, Tensor? mask)
+    {
+        using var scope = NewDisposeScope();
+        var seen = arange(tokens, dtype: ScalarType.Int64, device: index.device).view(1, 1, 1, -1).le(index.view(-1, 1, 1, 1));
+        return (mask is null ? seen : seen.logical_and(mask)).MoveToOuterDisposeScope();
+    }
+}

@@ -1,0 +1,317 @@
+using System.Text.Json.Serialization;
+using Panoptes.Nn;
+
+namespace Panoptes.Representation;
+
+// CLIP (Radford et al. 2021, arXiv:2103.00020) with the keys and the config.json of Hugging Face's CLIPModel, CLIPVisionModel and
+// CLIPTextModel, with and without projection.
+
+/// <summary>The text tower's config ("clip_text_model").</summary>
+public sealed record ClipTextConfig : ModelConfig
+{
+    public int VocabSize { get; init; } = 49408;
+    public int HiddenSize { get; init; } = 512;
+    public int IntermediateSize { get; init; } = 2048;
+
+    /// <summary>The size of the shared space when this tower stands alone; in a whole model the model's own counts.</summary>
+    public int ProjectionDim { get; init; } = 512;
+    public int NumHiddenLayers { get; init; } = 12;
+    public int NumAttentionHeads { get; init; } = 8;
+    public int MaxPositionEmbeddings { get; init; } = 77;
+    public Activation HiddenAct { get; init; } = Activation.QuickGelu;
+    public double LayerNormEps { get; init; } = 1e-5;
+    public double InitializerFactor { get; init; } = 1;
+    public int? PadTokenId { get; init; } = 1;
+    public int? BosTokenId { get; init; } = 49406;
+
+    /// <summary>Where a text is pooled: at its first token of this id; the value 2, which old files hold by mistake, means at its largest id.</summary>
+    public int EosTokenId { get; init; } = 49407;
+    public string ModelType { get; init; } = "clip_text_model";
+}
+
+/// <summary>The image tower's config ("clip_vision_model").</summary>
+public sealed record ClipVisionConfig : ModelConfig
+{
+    public int HiddenSize { get; init; } = 768;
+    public int IntermediateSize { get; init; } = 3072;
+
+    /// <summary>The size of the shared space when this tower stands alone; in a whole model the model's own counts.</summary>
+    public int ProjectionDim { get; init; } = 512;
+    public int NumHiddenLayers { get; init; } = 12;
+    public int NumAttentionHeads { get; init; } = 12;
+    public int NumChannels { get; init; } = 3;
+    public int ImageSize { get; init; } = 224;
+    public int PatchSize { get; init; } = 32;
+    public Activation HiddenAct { get; init; } = Activation.QuickGelu;
+    public double LayerNormEps { get; init; } = 1e-5;
+    public double InitializerRange { get; init; } = 0.02;
+    public double InitializerFactor { get; init; } = 1;
+    public string ModelType { get; init; } = "clip_vision_model";
+}
+
+/// <summary>Both towers and what joins them ("clip").</summary>
+public sealed record ClipConfig : ModelConfig
+{
+    public ClipTextConfig TextConfig { get; init; } = new();
+    public ClipVisionConfig VisionConfig { get; init; } = new();
+
+    /// <summary>Old files carry the text tower's config twice; where this one is given it counts.</summary>
+    public ClipTextConfig? TextConfigDict { get; init; }
+
+    /// <summary>Old files carry the image tower's config twice; where this one is given it counts.</summary>
+    public ClipVisionConfig? VisionConfigDict { get; init; }
+    public int ProjectionDim { get; init; } = 512;
+    public double LogitScaleInitValue { get; init; } = 2.6592;
+    public double InitializerFactor { get; init; } = 1;
+    public string ModelType { get; init; } = "clip";
+    public string[] Architectures { get; init; } = ["CLIPModel"];
+
+    [JsonIgnore]
+    public ClipTextConfig Text => TextConfigDict ?? TextConfig;
+
+    [JsonIgnore]
+    public ClipVisionConfig Vision => VisionConfigDict ?? VisionConfig;
+}
+
+/// <summary>Token and position tables. Keys: token_embedding, position_embedding.</summary>
+public sealed class ClipTextEmbeddings(ClipTextConfig c) : Module
+{
+    public Embedding TokenEmbedding { get; } = new(c.VocabSize, c.HiddenSize, Init.Normal(0.02 * c.InitializerFactor));
+
+    public Embedding PositionEmbedding { get; } = new(c.MaxPositionEmbeddings, c.HiddenSize, Init.Normal(0.02 * c.InitializerFactor));
+
+    /// <param name="ids">[b, tokens] int64</param>
+    /// <returns>[b, tokens, width]</returns>
+    /// <exception cref="PanoptesException">More tokens than the model has positions for.</exception>
+    public Tensor Forward(Tensor ids)
+    {
+        if (ids.shape[1] > c.MaxPositionEmbeddings)
+            throw new PanoptesException($"A text of {ids.shape[1]} tokens was given to a model whose texts have at most {c.MaxPositionEmbeddings}.");
+        using var scope = NewDisposeScope();
+        return TokenEmbedding.Forward(ids).add(PositionEmbedding.Weight.Value.narrow(0, 0, ids.shape[1])).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>Patches, a class token before them, and positions. Keys: class_embedding, patch_embedding.weight, position_embedding.weight.</summary>
+public sealed class ClipVisionEmbeddings(ClipVisionConfig c) : Module
+{
+    readonly int side = c.ImageSize / c.PatchSize;
+
+    public Parameter ClassEmbedding { get; } = new([c.HiddenSize], Init.Normal(c.InitializerFactor / Math.Sqrt(c.HiddenSize)));
+
+    public PatchEmbedding PatchEmbedding { get; } = new(c.NumChannels, c.HiddenSize, c.PatchSize, initializer: Init.Normal(c.InitializerRange * c.InitializerFactor));
+
+    public Embedding PositionEmbedding { get; } =
+        new(c.ImageSize / c.PatchSize * (c.ImageSize / c.PatchSize) + 1, c.HiddenSize, Init.Normal(c.InitializerRange * c.InitializerFactor));
+
+    /// <param name="pixels">[b, channels, height, width]</param>
+    /// <param name="interpolate">Whether images of another size than the config's get resized positions; otherwise they are refused.</param>
+    /// <returns>[b, 1 + patches, width]</returns>
+    public Tensor Forward(Tensor pixels, bool interpolate)
+    {
+        var (height, width) = (pixels.shape[2], pixels.shape[3]);
+        if (!interpolate && (height != c.ImageSize || width != c.ImageSize))
+            throw new PanoptesException($"Images of {width}x{height} pixels were given to a model for {c.ImageSize}x{c.ImageSize}; resize them, or ask for interpolated positions.");
+        using var scope = NewDisposeScope();
+        var patches = PatchEmbedding.Forward(pixels);
+        var positions = PositionEmbedding.Weight.Value;
+        var (rows, columns) = ((int)height / c.PatchSize, (int)width / c.PatchSize);
+        if (rows != side || columns != side)
+            positions = cat([positions.narrow(0, 0, 1), Positions.ResizeBicubic(positions.narrow(0, 1, side * side), side, side, rows, columns)]);
+        return cat([ClassEmbedding.Value.expand(patches.shape[0], 1, -1), patches], 1).add(positions).MoveToOuterDisposeScope();
+    }
+}
+
+static class ClipInit
+{
+    /// <summary>Deviations as in transformers' CLIP: residual branches start smaller the more layers there are.</summary>
+    internal static EncoderInit Encoder(int width, int layers, double factor)
+    {
+        var residual = Init.Normal(Math.Pow(width, -0.5) * Math.Pow(2 * layers, -0.5) * factor);
+        return new(residual, Init.Normal(Math.Pow(width, -0.5) * factor), Init.Normal(Math.Pow(2 * width, -0.5) * factor), residual);
+    }
+}
+
+/// <summary>The text transformer. Keys: embeddings, encoder, final_layer_norm.</summary>
+public sealed class ClipTextTransformer(ClipTextConfig c) : Module
+{
+    public ClipTextEmbeddings Embeddings { get; } = new(c);
+
+    public Encoder Encoder { get; } = new(c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.IntermediateSize, c.HiddenAct, c.LayerNormEps,
+        ClipInit.Encoder(c.HiddenSize, c.NumHiddenLayers, c.InitializerFactor));
+
+    public LayerNorm FinalLayerNorm { get; } = new(c.HiddenSize, c.LayerNormEps);
+
+    /// <summary>Every token's features, after the last norm, and those of the pooled one.</summary>
+    public (Tensor Tokens, Tensor Pooled) Forward(Tensor ids, Tensor? mask, ICollection<Tensor>? hiddenStates)
+    {
+        using var scope = NewDisposeScope();
+        var x = Encoder.Forward(Embeddings.Forward(ids), KeyMask(mask), causal: true, hiddenStates);
+        var tokens = FinalLayerNorm.Forward(x);
+        var pooled = Encoder.TokenAt(tokens, PooledAt(ids)).squeeze(1);
+        return TowerOutput.Keep(tokens, pooled, hiddenStates);
+    }
+
+    /// <summary>The pooled token's features only: what follows the last pooled token of the batch is not computed, the last layer for one token.</summary>
+    public Tensor ForwardPooled(Tensor ids, Tensor? mask)
+    {
+        using var scope = NewDisposeScope();
+        var at = PooledAt(ids);
+        var length = at.max().item<long>() + 1;
+        if (length < ids.shape[1]) (ids, mask) = (ids.narrow(1, 0, length), mask?.narrow(1, 0, length));
+        return FinalLayerNorm.Forward(Encoder.ForwardAt(Embeddings.Forward(ids), at, KeyMask(mask), causal: true)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The pooled token of each text: [b] int64.</summary>
+    Tensor PooledAt(Tensor ids)
+    {
+        using var scope = NewDisposeScope();
+        return (c.EosTokenId == 2 ? ids.argmax(-1) : ids.eq(c.EosTokenId).to(ScalarType.Int32).argmax(-1)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>[b, tokens] of 0 and 1 to [b, 1, 1, tokens] bool; null where nothing is masked, so that the fused causal kernel serves.</summary>
+    static Tensor? KeyMask(Tensor? mask) => mask is null || mask.ne(0).all().item<bool>() ? null : mask.ne(0).view(mask.shape[0], 1, 1, -1);
+}
+
+/// <summary>The image transformer. Keys: embeddings, pre_layrnorm (so spelled), encoder, post_layernorm.</summary>
+public sealed class ClipVisionTransformer(ClipVisionConfig c) : Module
+{
+    public ClipVisionEmbeddings Embeddings { get; } = new(c);
+
+    public LayerNorm PreLayrnorm { get; } = new(c.HiddenSize, c.LayerNormEps);
+
+    public Encoder Encoder { get; } = new(c.NumHiddenLayers, c.HiddenSize, c.NumAttentionHeads, c.IntermediateSize, c.HiddenAct, c.LayerNormEps,
+        ClipInit.Encoder(c.HiddenSize, c.NumHiddenLayers, c.InitializerFactor));
+
+    public LayerNorm PostLayernorm { get; } = new(c.HiddenSize, c.LayerNormEps);
+
+    /// <summary>Every token's features, before the last norm, and the class token's after it.</summary>
+    public (Tensor Tokens, Tensor Pooled) Forward(Tensor pixels, bool interpolate, ICollection<Tensor>? hiddenStates)
+    {
+        using var scope = NewDisposeScope();
+        var tokens = Encoder.Forward(PreLayrnorm.Forward(Embeddings.Forward(pixels, interpolate)), hiddenStates: hiddenStates);
+        var pooled = PostLayernorm.Forward(tokens.select(1, 0));
+        return TowerOutput.Keep(tokens, pooled, hiddenStates);
+    }
+
+    /// <summary>The class token's features only; the last layer computes no other.</summary>
+    public Tensor ForwardPooled(Tensor pixels, bool interpolate)
+    {
+        using var scope = NewDisposeScope();
+        var first = zeros(pixels.shape[0], dtype: ScalarType.Int64, device: pixels.device);
+        return PostLayernorm.Forward(Encoder.ForwardAt(PreLayrnorm.Forward(Embeddings.Forward(pixels, interpolate)), first)).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>The text tower: Hugging Face's CLIPTextModel, or CLIPTextModelWithProjection with an <paramref name="embeddingSize"/>.</summary>
+public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = null) : Module, ITextTower
+{
+    public ClipTextConfig Config { get; } = config;
+
+    public ClipTextTransformer TextModel { get; } = new(config);
+
+    public Linear? TextProjection { get; } = embeddingSize is { } size
+        ? new(config.HiddenSize, size, bias: false, Init.Normal(config.InitializerFactor / Math.Sqrt(config.HiddenSize)))
+        : null;
+
+    public int EmbeddingSize { get; } = embeddingSize ?? config.HiddenSize;
+
+    public int ContextLength => Config.MaxPositionEmbeddings;
+
+    public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
+    {
+        using var scope = NewDisposeScope();
+        return Project(TextModel.ForwardPooled(inputIds, attentionMask)).MoveToOuterDisposeScope();
+    }
+
+    public TowerOutput Forward(Tensor inputIds, Tensor? attentionMask = null, bool hiddenStates = false)
+    {
+        var states = hiddenStates ? new List<Tensor>() : null;
+        var (tokens, pooled) = TextModel.Forward(inputIds, attentionMask, states);
+        return new(tokens, pooled, Project(pooled), states);
+    }
+
+    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
+        LayerGroup.List([TextModel.Embeddings], TextModel.Encoder.Layers, [TextModel.FinalLayerNorm], [TextProjection]);
+
+    Tensor Project(Tensor pooled) => TextProjection is null ? pooled : TextProjection.Forward(pooled);
+}
+
+/// <summary>The image tower: Hugging Face's CLIPVisionModel, or CLIPVisionModelWithProjection with an <paramref name="embeddingSize"/>.</summary>
+public sealed class ClipVisionModel(ClipVisionConfig config, int? embeddingSize = null) : Module, IImageTower
+{
+    public ClipVisionConfig Config { get; } = config;
+
+    public ClipVisionTransformer VisionModel { get; } = new(config);
+
+    public Linear? VisualProjection { get; } = embeddingSize is { } size
+        ? new(config.HiddenSize, size, bias: false, Init.Normal(config.InitializerFactor / Math.Sqrt(config.HiddenSize)))
+        : null;
+
+    public int EmbeddingSize { get; } = embeddingSize ?? config.HiddenSize;
+
+    public int ImageSize => Config.ImageSize;
+
+    /// <summary>Whether images of other sizes than <see cref="ImageSize"/> are taken, with positions resized to them.</summary>
+    public bool InterpolatePositions { get; set; }
+
+    public Tensor Encode(Tensor pixels)
+    {
+        using var scope = NewDisposeScope();
+        return Project(VisionModel.ForwardPooled(pixels, InterpolatePositions)).MoveToOuterDisposeScope();
+    }
+
+    public TowerOutput Forward(Tensor pixels, bool hiddenStates = false)
+    {
+        var states = hiddenStates ? new List<Tensor>() : null;
+        var (tokens, pooled) = VisionModel.Forward(pixels, InterpolatePositions, states);
+        return new(tokens, pooled, Project(pooled), states);
+    }
+
+    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
+        LayerGroup.List([VisionModel.Embeddings, VisionModel.PreLayrnorm], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisualProjection]);
+
+    Tensor Project(Tensor pooled) => VisualProjection is null ? pooled : VisualProjection.Forward(pooled);
+}
+
+/// <summary>What <see cref="ClipModel.Forward"/> returns.</summary>
+/// <param name="LogitsPerImage">[images, texts]: cosine times scale</param>
+/// <param name="LogitsPerText">[texts, images]</param>
+/// <param name="ImageEmbeds">[images, embedding], normalized</param>
+/// <param name="TextEmbeds">[texts, embedding], normalized</param>
+/// <param name="Vision">The image tower's own outputs.</param>
+/// <param name="Text">The text tower's own outputs.</param>
+public sealed record ClipOutput(Tensor LogitsPerImage, Tensor LogitsPerText, Tensor ImageEmbeds, Tensor TextEmbeds, TowerOutput Vision, TowerOutput Text);
+
+/// <summary>CLIP: an image tower and a text tower trained to agree. Keys: logit_scale, text_model, vision_model, text_projection, visual_projection.</summary>
+public sealed class ClipModel(ClipConfig config) : DualEncoder
+{
+    public ClipConfig Config { get; } = config;
+
+    public override Parameter LogitScale { get; } = new([], Init.Constant(config.LogitScaleInitValue));
+
+    /// <summary>The text tower; its keys stand beside the model's own.</summary>
+    [Key("")]
+    public ClipTextModel Text { get; } = new(config.Text, config.ProjectionDim);
+
+    /// <summary>The image tower; its keys stand beside the model's own.</summary>
+    [Key("")]
+    public ClipVisionModel Vision { get; } = new(config.Vision, config.ProjectionDim);
+
+    public override IImageTower Images => Vision;
+
+    public override ITextTower Texts => Text;
+
+    /// <summary>Everything that Hugging Face's CLIPModel gives; for features alone, <see cref="DualEncoder.Features"/> is cheaper.</summary>
+    /// <param name="pixels">[images, channels, height, width]</param>
+    /// <param name="inputIds">[texts, tokens] int64</param>
+    /// <param name="attentionMask">[texts, tokens], 0 where padding</param>
+    /// <param name="hiddenStates">Whether the states between the layers are kept.</param>
+    public ClipOutput Forward(Tensor pixels, Tensor inputIds, Tensor? attentionMask = null, bool hiddenStates = false)
+    {
+        var (vision, text) = (Vision.Forward(pixels, hiddenStates), Text.Forward(inputIds, attentionMask, hiddenStates));
+        var (image, words) = (Normalize(vision.Embedding), Normalize(text.Embedding));
+        var logits = new PairFeatures(image, words, LogitScale.Value.exp()).Logits();
+        return new(logits, logits.t(), image, words, vision, text);
+    }
+}

@@ -1,0 +1,113 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Representation;
+
+/// <summary>What a tower gives for a batch.</summary>
+/// <param name="LastHiddenState">[b, tokens, width] as the peer defines it (CLIP's image tower: before the last norm; its text tower: after).</param>
+/// <param name="Pooled">[b, width]: the pooled token after the last norm.</param>
+/// <param name="Embedding">[b, embedding]: projected into the space shared with the other tower, not normalized; equal to <paramref name="Pooled"/> where there is no projection.</param>
+/// <param name="HiddenStates">The embeddings and the output of every layer, when asked for.</param>
+public sealed record TowerOutput(Tensor LastHiddenState, Tensor Pooled, Tensor Embedding, IReadOnlyList<Tensor>? HiddenStates = null)
+{
+    /// <summary>Moves a tower's results, each once, out of the current dispose scope.</summary>
+    internal static (Tensor Tokens, Tensor Pooled) Keep(Tensor tokens, Tensor pooled, IEnumerable<Tensor>? hiddenStates)
+    {
+        foreach (var tensor in new HashSet<Tensor>([tokens, pooled, .. hiddenStates ?? []], ReferenceEqualityComparer.Instance)) tensor.MoveToOuterDisposeScope();
+        return (tokens, pooled);
+    }
+}
+
+/// <summary>One side of a model that embeds several kinds of input in one space.</summary>
+public interface ITower
+{
+    /// <summary>The size of the shared space.</summary>
+    int EmbeddingSize { get; }
+
+    /// <summary>
+    /// The trainable parameters in groups from the input to the output: the embeddings, every block (norms that follow the last one go with it),
+    /// the projection. Locking all but the last groups, and learning rates that fall with depth, go by these.
+    /// </summary>
+    IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups { get; }
+}
+
+/// <summary>An image tower: pixels to pooled and token features.</summary>
+public interface IImageTower : ITower
+{
+    /// <summary>The side of the square images that it was built for.</summary>
+    int ImageSize { get; }
+
+    /// <param name="pixels">[b, channels, height, width], normalized as the model's processor does</param>
+    /// <returns>[b, embedding], not normalized; cheaper than <see cref="Forward"/>, with the same gradients.</returns>
+    Tensor Encode(Tensor pixels);
+
+    /// <summary>Token features, too.</summary>
+    TowerOutput Forward(Tensor pixels, bool hiddenStates = false);
+}
+
+/// <summary>A text tower: token ids to pooled and token features.</summary>
+public interface ITextTower : ITower
+{
+    /// <summary>The most tokens that a text may have.</summary>
+    int ContextLength { get; }
+
+    /// <param name="inputIds">[b, tokens] int64</param>
+    /// <param name="attentionMask">[b, tokens], 0 where padding; null: none (what follows the pooled token of a causal tower cannot change it).</param>
+    /// <returns>[b, embedding], not normalized; cheaper than <see cref="Forward"/>, with the same gradients.</returns>
+    Tensor Encode(Tensor inputIds, Tensor? attentionMask = null);
+
+    /// <summary>Token features, too.</summary>
+    TowerOutput Forward(Tensor inputIds, Tensor? attentionMask = null, bool hiddenStates = false);
+}
+
+/// <summary>
+/// An image tower and a text tower that meet in one space, compared by cosine times a learned scale plus, for some, a learned bias.
+/// The trainer, the objectives and the evaluations know models by this.
+/// </summary>
+public abstract class DualEncoder : Module
+{
+    public abstract IImageTower Images { get; }
+
+    public abstract ITextTower Texts { get; }
+
+    /// <summary>The logarithm of the scale, as the checkpoint stores it.</summary>
+    public abstract Parameter LogitScale { get; }
+
+    /// <summary>The bias, or null where the model has none.</summary>
+    public virtual Parameter? LogitBias => null;
+
+    /// <summary>The features that the objectives compare: normalized, with the scale (no longer its logarithm) and bias.</summary>
+    /// <param name="pixels">[b, channels, height, width]</param>
+    /// <param name="inputIds">[b, tokens] int64</param>
+    public PairFeatures Features(Tensor pixels, Tensor inputIds, Tensor? attentionMask = null) =>
+        new(Normalize(Images.Encode(pixels)), Normalize(Texts.Encode(inputIds, attentionMask)), LogitScale.Value.exp(), LogitBias?.Value);
+
+    /// <summary>x / ‖x‖ over the last dimension.</summary>
+    public static Tensor Normalize(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        return (x / x.norm(-1, keepdim: true)).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>A batch of pairs in the shared space; row i of one belongs to row i of the other.</summary>
+/// <param name="Image">[b, embedding], of length 1</param>
+/// <param name="Text">[b, embedding], of length 1</param>
+/// <param name="Scale">What cosines are multiplied by (the exponential of the stored logit_scale).</param>
+/// <param name="Bias">What is added after that, or null.</param>
+public sealed record PairFeatures(Tensor Image, Tensor Text, Tensor Scale, Tensor? Bias = null)
+{
+    /// <summary>scale · image textᵀ + bias: [images, texts].</summary>
+    public Tensor Logits()
+    {
+        using var scope = NewDisposeScope();
+        var logits = (Image * Scale.to(Image.dtype)).matmul(Text.t());
+        return (Bias is null ? logits : logits + Bias.to(logits.dtype)).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>What training makes small; a recipe names one or more of them.</summary>
+public interface IPairObjective
+{
+    /// <returns>A scalar with its gradient.</returns>
+    Tensor Loss(PairFeatures features);
+}

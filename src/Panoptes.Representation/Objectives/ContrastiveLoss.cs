@@ -1,0 +1,23 @@
+namespace Panoptes.Representation.Objectives;
+
+/// <summary>
+/// CLIP's loss (Radford et al. 2021, arXiv:2103.00020; open_clip's ClipLoss): every image picks its text out of the batch and every text its image;
+/// the mean of both cross-entropies.
+/// </summary>
+public sealed record ContrastiveLoss : IPairObjective
+{
+    public Tensor Loss(PairFeatures features)
+    {
+        using var scope = NewDisposeScope();
+        return FromLogits(features.Logits()).MoveToOuterDisposeScope();
+    }
+
+    /// <param name="logits">[n, n], the true pairs on the diagonal</param>
+    public static Tensor FromLogits(Tensor logits)
+    {
+        using var scope = NewDisposeScope();
+        if (logits.dtype is not (ScalarType.Float32 or ScalarType.Float64)) logits = logits.to(ScalarType.Float32);
+        // Both cross-entropies share the diagonal: mean(logsumexp over rows + logsumexp over columns) / 2 - mean(diagonal).
+        return ((logits.logsumexp(1) + logits.logsumexp(0)).mean() / 2 - logits.diagonal().mean()).MoveToOuterDisposeScope();
+    }
+}
