@@ -146,7 +146,7 @@ public sealed class ClipTextTransformer(ClipTextConfig c) : Module
     public (Tensor Tokens, Tensor Pooled) Forward(Tensor ids, Tensor? mask, ICollection<Tensor>? hiddenStates)
     {
         using var scope = NewDisposeScope();
-        var x = Encoder.Forward(Embeddings.Forward(ids), KeyMask(mask), causal: true, hiddenStates);
+        var x = Encoder.Forward(Embeddings.Forward(ids), KeyMask.Of(mask), causal: true, hiddenStates);
         var tokens = FinalLayerNorm.Forward(x);
         var pooled = Encoder.TokenAt(tokens, PooledAt(ids)).squeeze(1);
         return TowerOutput.Keep(tokens, pooled, hiddenStates);
@@ -159,7 +159,7 @@ public sealed class ClipTextTransformer(ClipTextConfig c) : Module
         var at = PooledAt(ids);
         var length = at.max().item<long>() + 1;
         if (length < ids.shape[1]) (ids, mask) = (ids.narrow(1, 0, length), mask?.narrow(1, 0, length));
-        return FinalLayerNorm.Forward(Encoder.ForwardAt(Embeddings.Forward(ids), at, KeyMask(mask), causal: true)).MoveToOuterDisposeScope();
+        return FinalLayerNorm.Forward(Encoder.ForwardAt(Embeddings.Forward(ids), at, KeyMask.Of(mask), causal: true)).MoveToOuterDisposeScope();
     }
 
     /// <summary>The pooled token of each text: [b] int64.</summary>
@@ -168,9 +168,6 @@ public sealed class ClipTextTransformer(ClipTextConfig c) : Module
         using var scope = NewDisposeScope();
         return (c.EosTokenId == 2 ? ids.argmax(-1) : ids.eq(c.EosTokenId).to(ScalarType.Int32).argmax(-1)).MoveToOuterDisposeScope();
     }
-
-    /// <summary>[b, tokens] of 0 and 1 to [b, 1, 1, tokens] bool; null where nothing is masked, so that the fused causal kernel serves.</summary>
-    static Tensor? KeyMask(Tensor? mask) => mask is null || mask.ne(0).all().item<bool>() ? null : mask.ne(0).view(mask.shape[0], 1, 1, -1);
 }
 
 /// <summary>The image transformer. Keys: embeddings, pre_layrnorm (so spelled), encoder, post_layernorm.</summary>

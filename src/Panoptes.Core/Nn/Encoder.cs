@@ -28,6 +28,44 @@ public sealed class SelfAttention(int width, int heads, Initializer? input = nul
     }
 }
 
+/// <summary>
+/// Multi-head attention whose three input projections are stacked in one matrix, as torch.nn.MultiheadAttention.
+/// Keys: in_proj_weight [3 width, width], in_proj_bias [3 width] (query, key, value), out_proj.
+/// </summary>
+public sealed class FusedAttention(int width, int heads, Initializer? input = null, Initializer? output = null) : Module
+{
+    public Parameter InProjWeight { get; } = new([3 * width, width], input ?? Init.XavierUniform);
+
+    public Parameter InProjBias { get; } = new([3 * width], Init.Zeros);
+
+    public Linear OutProj { get; } = new(width, width, initializer: output);
+
+    /// <param name="x">[b, tokens, width]</param>
+    /// <param name="mask">As in <see cref="Attention.Apply"/>.</param>
+    /// <param name="causal">Whether a token sees only itself and those before it.</param>
+    /// <param name="queries">[b, queries, width]: only these attend (to all of <paramref name="x"/>), instead of every token.</param>
+    /// <returns>[b, tokens or queries, width]</returns>
+    public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, Tensor? queries = null)
+    {
+        using var scope = NewDisposeScope();
+        var (weight, bias) = (InProjWeight.Value, InProjBias.Value);
+        Tensor q, k, v;
+        if (queries is null)
+        {
+            var qkv = nn.functional.linear(x, weight, bias).chunk(3, -1);
+            (q, k, v) = (qkv[0], qkv[1], qkv[2]);
+        }
+        else
+        {
+            q = nn.functional.linear(queries, weight.narrow(0, 0, width), bias.narrow(0, 0, width));
+            var kv = nn.functional.linear(x, weight.narrow(0, width, 2 * width), bias.narrow(0, width, 2 * width)).chunk(2, -1);
+            (k, v) = (kv[0], kv[1]);
+        }
+        var seen = Attention.Apply(Attention.SplitHeads(q, heads), Attention.SplitHeads(k, heads), Attention.SplitHeads(v, heads), mask, causal);
+        return OutProj.Forward(Attention.MergeHeads(seen)).MoveToOuterDisposeScope();
+    }
+}
+
 /// <summary>Two linear layers with an activation between. Keys: fc1, fc2.</summary>
 public sealed class Mlp(int width, int hidden, Activation activation, Initializer? first = null, Initializer? second = null, Initializer? biases = null) : Module
 {

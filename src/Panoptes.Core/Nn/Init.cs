@@ -21,6 +21,13 @@ public static class Init
         t.uniform_(-bound, bound, g);
     };
 
+    /// <summary>LeCun's normal, cut off at two deviations, over [fan_out, fan_in, ...]: the variance is 1 / fan-in after the cut.</summary>
+    public static Initializer LecunNormal { get; } = static (t, g) =>
+    {
+        var fanIn = t.shape.Skip(1).Aggregate(1L, static (a, b) => a * b);
+        TruncatedNormal(1 / Math.Sqrt(fanIn) / 0.87962566103423978)(t, g);
+    };
+
     /// <summary>A normal cut off at two deviations, as timm's trunc_normal_.</summary>
     public static Initializer TruncatedNormal(double std) => (t, g) =>
     {

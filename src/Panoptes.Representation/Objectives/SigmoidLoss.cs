@@ -1,0 +1,24 @@
+namespace Panoptes.Representation.Objectives;
+
+/// <summary>
+/// SigLIP's loss (Zhai et al. 2023, arXiv:2303.15343; open_clip's SigLipLoss): every image with every text is one yes-or-no question;
+/// the sum of the negative log-likelihoods over the number of pairs.
+/// </summary>
+public sealed record SigmoidLoss : IPairObjective
+{
+    public Tensor Loss(PairFeatures features)
+    {
+        using var scope = NewDisposeScope();
+        return FromLogits(features.Logits()).MoveToOuterDisposeScope();
+    }
+
+    /// <param name="logits">[n, n], the true pairs on the diagonal</param>
+    public static Tensor FromLogits(Tensor logits)
+    {
+        using var scope = NewDisposeScope();
+        if (logits.dtype is not (ScalarType.Float32 or ScalarType.Float64)) logits = logits.to(ScalarType.Float32);
+        var n = logits.shape[0];
+        var signs = eye(n, dtype: logits.dtype, device: logits.device).mul_(2).sub_(1);             // 1 on the diagonal, else -1
+        return (-nn.functional.logsigmoid(logits * signs).sum() / n).MoveToOuterDisposeScope();
+    }
+}
