@@ -192,11 +192,17 @@ public sealed class ClipVisionTransformer(ClipVisionConfig c) : Module
     }
 
     /// <summary>The class token's features only; the last layer computes no other.</summary>
-    public Tensor ForwardPooled(Tensor pixels, bool interpolate)
+    /// <param name="pixels">[b, channels, height, width]</param>
+    /// <param name="interpolate">As for the embeddings.</param>
+    /// <param name="dropout">The fraction of patches left out (<see cref="PatchDropout"/>); 0 for none.</param>
+    /// <param name="generator">Draws which; null: libtorch's own.</param>
+    public Tensor ForwardPooled(Tensor pixels, bool interpolate, double dropout = 0, Generator? generator = null)
     {
         using var scope = NewDisposeScope();
+        var tokens = Embeddings.Forward(pixels, interpolate);
+        if (dropout > 0) tokens = Representation.PatchDropout.Draw(tokens, dropout, generator);
         var first = zeros(pixels.shape[0], dtype: ScalarType.Int64, device: pixels.device);
-        return PostLayernorm.Forward(Encoder.ForwardAt(PreLayrnorm.Forward(Embeddings.Forward(pixels, interpolate)), first)).MoveToOuterDisposeScope();
+        return PostLayernorm.Forward(Encoder.ForwardAt(PreLayrnorm.Forward(tokens), first)).MoveToOuterDisposeScope();
     }
 }
 
@@ -252,10 +258,16 @@ public sealed class ClipVisionModel(ClipVisionConfig config, int? embeddingSize 
     /// <summary>Whether images of other sizes than <see cref="ImageSize"/> are taken, with positions resized to them.</summary>
     public bool InterpolatePositions { get; set; }
 
+    /// <summary>The fraction of patches that <see cref="Encode"/> leaves out in training (FLIP), from 0 to below 1.</summary>
+    public double PatchDropout { get; set; }
+
+    /// <summary>Draws the patches that are left out; null: libtorch's own generator.</summary>
+    public Generator? Random { get; set; }
+
     public Tensor Encode(Tensor pixels)
     {
         using var scope = NewDisposeScope();
-        return Project(VisionModel.ForwardPooled(pixels, InterpolatePositions)).MoveToOuterDisposeScope();
+        return Project(VisionModel.ForwardPooled(pixels, InterpolatePositions, Training ? PatchDropout : 0, Random)).MoveToOuterDisposeScope();
     }
 
     public TowerOutput Forward(Tensor pixels, bool hiddenStates = false)

@@ -169,7 +169,7 @@ public sealed class Encoder(int layers, int width, int heads, int hidden, Activa
     }
 
     /// <summary>One mask for both conditions where there are two; the fused kernel knows causality by itself, but not with a mask.</summary>
-    static Tensor? Combine(Tensor? mask, bool causal, Tensor x) => mask is not null && causal
+    internal static Tensor? Combine(Tensor? mask, bool causal, Tensor x) => mask is not null && causal
         ? mask.logical_and(ones(x.shape[1], x.shape[1], dtype: ScalarType.Bool, device: x.device).tril())
         : mask;
 

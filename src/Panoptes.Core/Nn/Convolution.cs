@@ -1,0 +1,32 @@
+namespace Panoptes.Nn;
+
+/// <summary>A two-dimensional convolution with square kernels. Keys: weight [out, in, kernel, kernel], bias [out].</summary>
+public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stride = 1, int padding = 0, bool bias = true, Initializer? initializer = null) : Module
+{
+    public Parameter Weight { get; } =
+        new([outChannels, inChannels, kernel, kernel], initializer ?? Init.Uniform(1 / Math.Sqrt(inChannels * kernel * kernel)));
+
+    public Parameter? Bias { get; } = bias ? new([outChannels], Init.Zeros) : null;
+
+    /// <param name="x">[b, in, height, width]</param>
+    public Tensor Forward(Tensor x) => nn.functional.conv2d(x, Weight.Value, Bias?.Value, strides: [stride, stride], padding: [padding, padding]);
+}
+
+/// <summary>
+/// Normalizes each channel by the batch's mean and variance in training, by the running ones otherwise.
+/// Keys: weight, bias, running_mean, running_var [channels]; num_batches_tracked is not kept.
+/// </summary>
+public sealed class BatchNorm2d(int channels, double eps = 1e-5, double momentum = 0.1, Initializer? weight = null) : Module
+{
+    public Parameter Weight { get; } = new([channels], weight ?? Init.Ones);
+
+    public Parameter Bias { get; } = new([channels], Init.Zeros);
+
+    public Parameter RunningMean { get; } = new([channels], Init.Zeros) { Trainable = false };
+
+    public Parameter RunningVar { get; } = new([channels], Init.Ones) { Trainable = false };
+
+    /// <param name="x">[b, channels, height, width]</param>
+    public Tensor Forward(Tensor x) =>
+        nn.functional.batch_norm(x, RunningMean.Value, RunningVar.Value, Weight.Value, Bias.Value, Training, momentum, eps);
+}
