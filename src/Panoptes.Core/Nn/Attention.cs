@@ -31,7 +31,7 @@ public static class Attention
     }
 
     /// <summary>[batch, tokens, heads · size] to [batch, heads, tokens, size], without copying.</summary>
-    public static Tensor SplitHeads(Tensor x, int heads) => x.unflatten(-1, [heads, x.shape[^1] / heads]).transpose(1, 2);
+    public static Tensor SplitHeads(Tensor x, int heads) => x.unflatten(x.dim() - 1, [heads, x.shape[^1] / heads]).transpose(1, 2);
 
     /// <summary>[batch, heads, tokens, size] back to [batch, tokens, heads · size].</summary>
     public static Tensor MergeHeads(Tensor x) => x.transpose(1, 2).flatten(2);
