@@ -38,9 +38,9 @@ sealed class ResampleTaps
     /// The weights of resampling [<paramref name="from"/>, <paramref name="to"/>) of <paramref name="inputSize"/> samples to
     /// <paramref name="outputSize"/>; the same arithmetic, in the same order, as Pillow's Resample.c and libtorch's antialiased kernels.
     /// </summary>
-    public static ResampleTaps Create(int inputSize, double from, double to, int outputSize, ResizeFilter filter, ResizeRounding rounding)
+    public static ResampleTaps Create(int inputSize, float from, float to, int outputSize, ResizeFilter filter, ResizeRounding rounding)
     {
-        var scale = (to - from) / outputSize;
+        var scale = (double)(to - from) / outputSize;                               // Pillow keeps the part in single precision
         var filterScale = Math.Max(scale, 1);
         var support = Support(filter) * filterScale;
         var most = (int)Math.Ceiling(support) * 2 + 1;
@@ -129,7 +129,7 @@ sealed class ResampleTaps
                 if (x == 0) return 1;
                 if (x >= 1) return 0;
                 x *= Math.PI;
-                return Math.Sin(x) / x * (0.54 + 0.46 * Math.Cos(x));
+                return Math.Sin(x) / x * (0.54f + 0.46f * Math.Cos(x));                // Pillow's constants are single precision
             case ResizeFilter.Bicubic:
                 x = Math.Abs(x);
                 if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
