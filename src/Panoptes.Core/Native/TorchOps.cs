@@ -17,10 +17,45 @@ public static class TorchOps
         ? Dispatcher.Call("aten::embedding").Tensor(table).Tensor(indices).Int(-1).Bool(false).Bool(false).InvokeTensor()
         : table.index_select(0, indices.flatten()).view([.. indices.shape, table.shape[1]]);
 
-    /// <summary>softmax(q kᵀ · scale + mask) v by libtorch's fused kernel; see <see cref="Nn.Attention.Apply"/>.</summary>
+    /// <summary>
+    /// x Wᵀ + b with gradients. Large products go to libtorch as a convolution with a 1x1 kernel, because convolutions are computed
+    /// by oneDNN in every floating-point type, while float32 matrix products are left to MKL, which uses AVX-512 on Intel's
+    /// processors only; oneDNN also sums the bias's gradient along with the weight's. docs/performance.md has the figures.
+    /// </summary>
+    /// <param name="x">[..., in]</param>
+    /// <param name="weight">[out, in]</param>
+    /// <param name="bias">[out] or null</param>
+    /// <returns>[..., out]</returns>
+    public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias)
+    {
+        var (width, features) = (weight.shape[1], weight.shape[0]);
+        var rows = x.numel() / Math.Max(1, width);
+        if (!GainsByConvolution(x, weight, rows)) return nn.functional.linear(x, weight, bias);
+
+        using var scope = NewDisposeScope();
+        var shape = x.shape;
+        var image = x.reshape(1, rows, 1, width).permute(0, 3, 1, 2);                              // [1, in, rows, 1], channels last
+        var y = nn.functional.conv2d(image, weight.view(features, width, 1, 1), bias);            // [1, out, rows, 1], channels last
+        shape[^1] = features;
+        return y.permute(0, 2, 3, 1).reshape(shape).MoveToOuterDisposeScope();
+    }
+
+    static bool GainsByConvolution(Tensor x, Tensor weight, long rows)
+    {
+        if (x.shape[^1] != weight.shape[1] || x.device_type != TorchSharp.DeviceType.CPU || weight.numel() < 1 << 14) return false;
+        return (Autocast.Dtype is { } cast && cast != x.dtype ? cast : x.dtype) switch
+        {
+            ScalarType.Float32 => rows >= 128,
+            ScalarType.BFloat16 => rows >= 1024,
+            _ => false,
+        };
+    }
+
+    /// <summary>softmax(q kᵀ · scale + mask) v; see <see cref="Nn.Attention.Apply"/>.</summary>
     public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? mask, bool causal, double? scale)
     {
         var grouped = key.shape[1] != query.shape[1];
+        if (!grouped && GainsByProducts(query, key)) return AttentionByProducts(query, key, value, mask, causal, scale);
         if (Dispatcher.IsAvailable)
             return Dispatcher.Call("aten::scaled_dot_product_attention")
                 .Tensor(query).Tensor(key).Tensor(value).OptionalTensor(mask).Double(0).Bool(causal).OptionalDouble(scale).Bool(grouped)
@@ -34,6 +69,90 @@ public static class TorchOps
             (key, value) = (key.repeat_interleave(times, 1), value.repeat_interleave(times, 1));
         }
         return nn.functional.scaled_dot_product_attention(query, key, value, mask, 0, causal);
+    }
+
+    /// <summary>
+    /// libtorch's fused kernel for the CPU works through bfloat16 in small blocks: over a few hundred tokens two batched products with a
+    /// softmax between are three times as fast, with gradients eight times. Longer rows would take too much memory for the scores.
+    /// </summary>
+    static bool GainsByProducts(Tensor query, Tensor key) =>
+        query.dtype == ScalarType.BFloat16 && query.device_type == TorchSharp.DeviceType.CPU && query.shape[^2] * key.shape[^2] <= 512 * 512;
+
+    static Tensor AttentionByProducts(Tensor query, Tensor key, Tensor value, Tensor? mask, bool causal, double? scale)
+    {
+        using var scope = NewDisposeScope();
+        var scores = (query * (scale ?? 1 / Math.Sqrt(query.shape[^1]))).matmul(key.transpose(-2, -1));
+        if (causal)
+        {
+            using var hidden = ones(query.shape[^2], key.shape[^2], dtype: ScalarType.Bool, device: query.device).triu(1);
+            scores = scores.masked_fill_(hidden, double.NegativeInfinity);
+        }
+        // The lowest finite number, not infinity: a row with nothing to see becomes a mean, not a NaN.
+        if (mask is not null) scores = mask.dtype == ScalarType.Bool ? scores.masked_fill_(mask.logical_not(), -3.3e38) : scores.add_(mask);
+        return scores.softmax(-1).matmul(value).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// The weight of <see cref="Linear"/> in the blocked layout that oneDNN computes with, or null where it gains nothing or is not to be
+    /// had (small, other types, no stable interface). <c>to_dense()</c> gives exactly the weight again.
+    /// </summary>
+    /// <param name="weight">[out, in] without a gradient</param>
+    public static Tensor? Pack(Tensor weight)
+    {
+        if (!Dispatcher.IsAvailable || weight.dim() != 2 || weight.numel() < 1 << 12 || weight.device_type != TorchSharp.DeviceType.CPU) return null;
+        if (weight.dtype is not (ScalarType.Float32 or ScalarType.BFloat16) || !CanPack(weight.dtype)) return null;
+        using var noGrad = no_grad();
+        return Dispatcher.Call("mkldnn::_reorder_linear_weight").Tensor(weight).OptionalInt(null).InvokeTensor();
+    }
+
+    /// <summary>activation(x Wᵀ + b) without gradients.</summary>
+    /// <param name="x">[..., in] of the weight's type</param>
+    /// <param name="packed">A weight from <see cref="Pack"/>.</param>
+    /// <param name="bias">[out] or null</param>
+    /// <param name="activation">Computed along with the product where oneDNN knows it, else after it.</param>
+    /// <returns>[..., out]</returns>
+    public static Tensor PackedLinear(Tensor x, Tensor packed, Tensor? bias, Nn.Activation? activation = null)
+    {
+        var (name, algorithm) = activation switch
+        {
+            Nn.Activation.Gelu => ("gelu", "none"),
+            Nn.Activation.GeluTanh => ("gelu", "tanh"),
+            Nn.Activation.Relu => ("relu", ""),
+            Nn.Activation.Silu => ("swish", ""),
+            _ => ("none", ""),
+        };
+        var y = Dispatcher.Call("mkldnn::_linear_pointwise").Tensor(x).Tensor(packed).OptionalTensor(bias)
+            .String(name).NoOptionalTensors().OptionalString(algorithm.Length > 0 ? algorithm : null).InvokeTensor();
+        if (activation == Nn.Activation.QuickGelu) QuickGeluInPlace(y);
+        return y;
+    }
+
+    /// <summary>x σ(1.702 x) over x itself, as silu(1.702 x) / 1.702.</summary>
+    static void QuickGeluInPlace(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        nn.functional.silu(x.mul_(Nn.Activations.QuickGeluFactor), inplace: true).mul_(1 / Nn.Activations.QuickGeluFactor);
+    }
+
+    // Whether the processor has the instructions is oneDNN's to say: a small product is tried once.
+    static readonly Lazy<bool> PacksFloat32 = new(static () => TryPack(ScalarType.Float32)), PacksBFloat16 = new(static () => TryPack(ScalarType.BFloat16));
+
+    static bool CanPack(ScalarType dtype) => (dtype == ScalarType.Float32 ? PacksFloat32 : PacksBFloat16).Value;
+
+    static bool TryPack(ScalarType dtype)
+    {
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+        try
+        {
+            var weight = ones(32, 32, dtype: dtype);
+            var packed = Dispatcher.Call("mkldnn::_reorder_linear_weight").Tensor(weight).OptionalInt(null).InvokeTensor();
+            return PackedLinear(ones(4, 32, dtype: dtype), packed, null).eq(32).all().item<bool>();
+        }
+        catch (InvalidOperationException)
+        {
+            return false;
+        }
     }
 
     /// <summary>

@@ -24,22 +24,18 @@ public enum Activation
 
 public static class Activations
 {
+    internal const double QuickGeluFactor = 1.702;
+
     /// <summary>Applies <paramref name="activation"/> element by element.</summary>
     public static Tensor Apply(this Activation activation, Tensor x) => activation switch
     {
         Activation.Gelu => nn.functional.gelu(x),
-        Activation.GeluTanh => GeluTanh(x),
-        Activation.QuickGelu => x * (x * 1.702).sigmoid_(),
+        Activation.GeluTanh => Native.TorchOps.GeluTanh(x),
+        Activation.QuickGelu => x * (x * QuickGeluFactor).sigmoid_(),
         Activation.Relu => nn.functional.relu(x),
         Activation.Silu => nn.functional.silu(x),
         _ => throw new ArgumentOutOfRangeException(nameof(activation)),
     };
-
-    static Tensor GeluTanh(Tensor x)
-    {
-        if (Native.Dispatcher.IsAvailable) return Native.Dispatcher.Call("aten::gelu").Tensor(x).String("tanh").InvokeTensor();
-        return 0.5 * x * (1 + (Math.Sqrt(2 / Math.PI) * (x + 0.044715 * x.pow(3))).tanh());
-    }
 }
 
 sealed class ActivationConverter : JsonConverter<Activation>

@@ -12,23 +12,8 @@ public static class Attention
     /// <param name="causal">Whether query i sees keys 0 to i only; not together with a mask.</param>
     /// <param name="scale">By default 1/√(head size).</param>
     /// <returns>[batch, heads, queries, value size]</returns>
-    public static Tensor Apply(Tensor query, Tensor key, Tensor value, Tensor? mask = null, bool causal = false, double? scale = null)
-    {
-        var grouped = key.shape[1] != query.shape[1];
-        if (Dispatcher.IsAvailable)
-            return Dispatcher.Call("aten::scaled_dot_product_attention")
-                .Tensor(query).Tensor(key).Tensor(value).OptionalTensor(mask).Double(0).Bool(causal).OptionalDouble(scale).Bool(grouped)
-                .InvokeTensor();
-
-        // TorchSharp's own wrapper knows neither: fold the scale into the query and repeat the shared heads.
-        if (scale is { } s) query = query * (s * Math.Sqrt(query.shape[^1]));
-        if (grouped)
-        {
-            var times = query.shape[1] / key.shape[1];
-            (key, value) = (key.repeat_interleave(times, 1), value.repeat_interleave(times, 1));
-        }
-        return nn.functional.scaled_dot_product_attention(query, key, value, mask, 0, causal);
-    }
+    public static Tensor Apply(Tensor query, Tensor key, Tensor value, Tensor? mask = null, bool causal = false, double? scale = null) =>
+        TorchOps.Attention(query, key, value, mask, causal, scale);
 
     /// <summary>[batch, tokens, heads · size] to [batch, heads, tokens, size], without copying.</summary>
     public static Tensor SplitHeads(Tensor x, int heads) => x.unflatten(x.dim() - 1, [heads, x.shape[^1] / heads]).transpose(1, 2);

@@ -1,3 +1,5 @@
+using Panoptes.Native;
+
 namespace Panoptes.Nn;
 
 /// <summary>y = x Wᵀ + b over the last dimension. Keys: weight [out, in], bias [out].</summary>
@@ -9,7 +11,18 @@ public sealed class Linear(long inFeatures, long outFeatures, bool bias = true, 
 
     /// <param name="x">[..., in]</param>
     /// <returns>[..., out]</returns>
-    public Tensor Forward(Tensor x) => nn.functional.linear(x, Weight, Bias?.Value);
+    public Tensor Forward(Tensor x) => Forward(x, null);
+
+    /// <summary>Followed by an activation, which a packed weight computes along with the product.</summary>
+    public Tensor Forward(Tensor x, Activation? activation)
+    {
+        if (Weight.Packed is { } packed && !is_grad_enabled()) return TorchOps.PackedLinear(x, packed, Bias?.Value, activation);
+        var y = TorchOps.Linear(x, Weight, Bias?.Value);
+        if (activation is not { } f) return y;
+        using (y) return f.Apply(y);
+    }
+
+    protected override void OnPack() => Weight.Pack();
 }
 
 /// <summary>Normalizes the last dimension to mean 0 and variance 1, then scales and shifts. Keys: weight, bias.</summary>
@@ -29,7 +42,5 @@ public sealed class Embedding(long count, long features, Initializer? initialize
 
     /// <param name="indices">int64, any shape.</param>
     /// <returns>[..., features]</returns>
-    public Tensor Forward(Tensor indices) => Native.Dispatcher.IsAvailable
-        ? Native.Dispatcher.Call("aten::embedding").Tensor(Weight).Tensor(indices).Int(-1).Bool(false).Bool(false).InvokeTensor()
-        : Weight.Value.index_select(0, indices.flatten()).view([.. indices.shape, features]);
+    public Tensor Forward(Tensor indices) => TorchOps.Embedding(Weight, indices);
 }

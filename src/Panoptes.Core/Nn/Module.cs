@@ -81,6 +81,18 @@ public abstract class Module : IDisposable
     /// <summary>Moves every parameter to <paramref name="device"/>, in place.</summary>
     public void To(Device device) => Convert(t => t.device_type != device.type || t.device_index != device.index ? t.to(device) : null);
 
+    /// <summary>
+    /// Prepares for inference: large weights change into the layout that the processor computes with, in place of the plain one, so
+    /// that no call has to do it again. Results are the same but for rounding. Whatever reads such a weight (saving, converting, training) gets it back as it was.
+    /// </summary>
+    public void Pack()
+    {
+        foreach (var (_, module) in NamedModules()) module.OnPack();
+    }
+
+    /// <summary>Packs this module's own weights; see <see cref="Parameter.Pack"/>.</summary>
+    protected virtual void OnPack() { }
+
     void Convert(Func<Tensor, Tensor?> convert)
     {
         using var noGrad = no_grad();

@@ -1,3 +1,5 @@
+using Panoptes.Native;
+
 namespace Panoptes.Nn;
 
 /// <summary>Fills a fresh tensor of a parameter's shape in place, drawing from <paramref name="generator"/>.</summary>
@@ -10,7 +12,7 @@ public delegate void Initializer(Tensor tensor, Generator generator);
 public sealed class Parameter : IDisposable
 {
     readonly Initializer initializer;
-    Tensor? value;
+    Tensor? value, packed;
     bool requiresGrad = true;
 
     /// <param name="shape">The shape that a checkpoint must have under this parameter's key.</param>
@@ -29,11 +31,17 @@ public sealed class Parameter : IDisposable
     /// <summary>False for state that is saved with the model but not trained (buffers, such as running statistics).</summary>
     public bool Trainable { get; init; } = true;
 
-    public bool HasValue => value is not null;
+    public bool HasValue => value is not null || packed is not null;
 
     /// <summary>The tensor; owned by this parameter, never by a dispose scope.</summary>
     /// <exception cref="InvalidOperationException">Neither loaded nor initialized yet.</exception>
-    public Tensor Value => value ?? throw new InvalidOperationException("This model's weights have been neither loaded nor initialized.");
+    public Tensor Value => value ?? Unpack() ?? throw new InvalidOperationException("This model's weights have been neither loaded nor initialized.");
+
+    /// <summary>The value in the layout that oneDNN computes with (see <see cref="TorchOps.Pack"/>), while it is kept so.</summary>
+    internal Tensor? Packed => packed;
+
+    /// <summary>The type of the value, whichever way it is kept; null before there is one.</summary>
+    public ScalarType? Dtype => (value ?? packed)?.dtype;
 
     /// <summary>Whether gradients are computed for it; kept over <see cref="Assign"/>.</summary>
     public bool RequiresGrad
@@ -57,8 +65,30 @@ public sealed class Parameter : IDisposable
             throw new ArgumentException($"A tensor of shape [{string.Join(", ", tensor.shape)}] was given for a parameter of shape [{string.Join(", ", Shape)}].");
         var old = value;
         value = tensor.DetachFromDisposeScope();
+        packed?.Dispose();
+        packed = null;
         if (IsFloatingPoint) value.requires_grad_(RequiresGrad);
         if (!ReferenceEquals(old, value)) old?.Dispose();
+    }
+
+    /// <summary>
+    /// Keeps the value packed for inference instead of plain, where that serves; reading <see cref="Value"/> brings the plain one back.
+    /// Not while another thread uses the model, and not while an optimizer holds the value.
+    /// </summary>
+    internal void Pack()
+    {
+        if (value is null || TorchOps.Pack(value) is not { } result) return;
+        packed = result.DetachFromDisposeScope();
+        value.Dispose();
+        value = null;
+    }
+
+    Tensor? Unpack()
+    {
+        if (packed is null) return null;
+        using var noGrad = no_grad();
+        Assign(packed.to_dense());
+        return value;
     }
 
     /// <summary>Allocates the tensor and fills it as training from scratch starts.</summary>
@@ -77,6 +107,7 @@ public sealed class Parameter : IDisposable
     public void Dispose()
     {
         value?.Dispose();
-        value = null;
+        packed?.Dispose();
+        value = packed = null;
     }
 }

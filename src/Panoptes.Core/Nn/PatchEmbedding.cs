@@ -21,6 +21,6 @@ public sealed class PatchEmbedding(int channels, int features, int patchSize, bo
         var patches = pixels.reshape(-1, channels, rows, patchSize, columns, patchSize).permute(0, 2, 4, 1, 3, 5)
             .reshape(-1, rows * columns, channels * patchSize * patchSize);                       // [b, tokens, channels · p · p]
         if (patches.dtype != Weight.Value.dtype) patches = patches.to(Weight.Value.dtype);
-        return nn.functional.linear(patches, Weight.Value.flatten(1), Bias?.Value).MoveToOuterDisposeScope();
+        return Native.TorchOps.Linear(patches, Weight.Value.flatten(1), Bias?.Value).MoveToOuterDisposeScope();
     }
 }

@@ -1,0 +1,29 @@
+namespace Panoptes.Benchmarks;
+
+/// <summary>One benchmark: how many of which unit one step stands for, and how its model is built.</summary>
+sealed record Case(string Unit, double Per, Func<IRun> Build)
+{
+    public static IReadOnlyDictionary<string, Case> All { get; } = new Dictionary<string, Case>
+    {
+        ["clip_b32_image_f32"] = new("images/s", 16, static () => ClipCases.Images(ScalarType.Float32)),
+        ["clip_b32_image_bf16"] = new("images/s", 16, static () => ClipCases.Images(ScalarType.BFloat16)),
+        ["clip_b32_text_f32"] = new("texts/s", 32, static () => ClipCases.Texts(ScalarType.Float32)),
+        ["clip_s8_train_f32"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32)),
+        ["clip_s8_train_bf16"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.BFloat16)),
+    };
+
+    /// <summary>The most memory that this process ever had resident.</summary>
+    public static long PeakMemoryMiB()
+    {
+        const string field = "VmHWM:";
+        if (!File.Exists("/proc/self/status")) return System.Diagnostics.Process.GetCurrentProcess().PeakWorkingSet64 >> 20;
+        var line = File.ReadLines("/proc/self/status").First(static l => l.StartsWith(field, StringComparison.Ordinal));
+        return long.Parse(line.AsSpan(field.Length).Trim().TrimEnd("kB").Trim(), System.Globalization.CultureInfo.InvariantCulture) >> 10;
+    }
+}
+
+/// <summary>A built benchmark.</summary>
+interface IRun : IDisposable
+{
+    void Step();
+}

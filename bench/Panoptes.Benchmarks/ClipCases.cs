@@ -1,0 +1,93 @@
+using Panoptes.Native;
+using Panoptes.Representation;
+using Panoptes.Representation.Objectives;
+
+namespace Panoptes.Benchmarks;
+
+/// <summary>CLIP ViT-B/32 embedding images and texts, and training of a small CLIP.</summary>
+static class ClipCases
+{
+    const int EndOfText = 49407;
+
+    public static IRun Images(ScalarType dtype) => new Embedding(dtype, static m => m.Vision.Encode, randn([16, 3, 224, 224], dtype));
+
+    public static IRun Texts(ScalarType dtype) => new Embedding(dtype, static m => ids => m.Text.Encode(ids, ones_like(ids)), TextIds(32, 77));
+
+    /// <summary>One AdamW step over ViT-S/8 at 64 pixels (384 wide, 12 deep) with a text tower 256 wide and 6 deep, batch 64.</summary>
+    public static IRun Training(ScalarType dtype) => new TrainingRun(dtype);
+
+    static Tensor TextIds(int count, int length)
+    {
+        var ids = randint(1, 49000, [count, length], ScalarType.Int64);
+        ids[.., -1] = EndOfText;
+        return ids;
+    }
+
+    sealed class Embedding : IRun
+    {
+        readonly ClipModel model = new(new ClipConfig());
+        readonly Tensor input;
+        readonly Func<Tensor, Tensor> embed;
+
+        public Embedding(ScalarType dtype, Func<ClipModel, Func<Tensor, Tensor>> embed, Tensor input)
+        {
+            using var generator = new Generator(0);
+            foreach (var parameter in model.Parameters()) parameter.Initialize(generator, dtype);
+            model.Pack();
+            (this.embed, this.input) = (embed(model), input);
+        }
+
+        public void Step()
+        {
+            using var noGrad = no_grad();
+            using var scope = NewDisposeScope();
+            embed(input);
+        }
+
+        public void Dispose() => model.Dispose();
+    }
+
+    sealed class TrainingRun : IRun
+    {
+        readonly ClipModel model = new(new ClipConfig
+        {
+            VisionConfig = new() { HiddenSize = 384, IntermediateSize = 1536, NumHiddenLayers = 12, NumAttentionHeads = 6, ImageSize = 64, PatchSize = 8 },
+            TextConfig = new() { HiddenSize = 256, IntermediateSize = 1024, NumHiddenLayers = 6, NumAttentionHeads = 4, MaxPositionEmbeddings = 32 },
+            ProjectionDim = 256,
+        });
+        readonly Tensor pixels = randn(64, 3, 64, 64), ids = TextIds(64, 32);
+        readonly ScalarType dtype;
+        readonly List<Tensor> values, means, squares, steps;
+
+        public TrainingRun(ScalarType dtype)
+        {
+            this.dtype = dtype;
+            using var generator = new Generator(0);
+            model.Initialize(generator);
+            model.Train();
+            values = [.. model.Parameters().Select(static p => p.Value)];
+            means = [.. values.Select(static p => zeros_like(p, requires_grad: false))];
+            squares = [.. values.Select(static p => zeros_like(p, requires_grad: false))];
+            steps = [.. values.Select(static p => zeros(1))];
+        }
+
+        public void Step()
+        {
+            using var scope = NewDisposeScope();
+            var profile = Environment.GetEnvironmentVariable("PROFILE") is not null;
+            var clock = System.Diagnostics.Stopwatch.StartNew();
+            Tensor loss;
+            using (Autocast.To(dtype)) loss = new ContrastiveLoss().Loss(model.Features(pixels, ids));
+            var forward = clock.Elapsed.TotalMilliseconds;
+            loss.backward();
+            var backward = clock.Elapsed.TotalMilliseconds;
+            using var noGrad = no_grad();
+            foreach (var s in steps) s.add_(1);
+            TorchOps.AdamW(values, [.. values.Select(v => v.grad!)], means, squares, steps, 1e-4, 0.9, 0.999, 0.01, 1e-8);
+            foreach (var v in values) v.grad = null;
+            if (profile) Console.WriteLine($"forward {forward:F0} backward {backward - forward:F0} optimizer {clock.Elapsed.TotalMilliseconds - backward:F0} loss {loss.item<float>():F4}");
+        }
+
+        public void Dispose() => model.Dispose();
+    }
+}
