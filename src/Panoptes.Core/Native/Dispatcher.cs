@@ -19,12 +19,12 @@ namespace Panoptes.Native;
 public static unsafe class Dispatcher
 {
     static readonly Symbols? Library = Symbols.TryLoad();
-    static volatile bool switchedOff;
+    [ThreadStatic] static bool switchedOff;
 
     /// <summary>Whether the loaded libtorch exports the stable interface.</summary>
     public static bool IsAvailable => Library is not null && !switchedOff;
 
-    /// <summary>Behaves as where the symbols are missing until the result is disposed: how the fallbacks are tested.</summary>
+    /// <summary>Behaves on this thread as where the symbols are missing, until the result is disposed: how the fallbacks are tested.</summary>
     internal static IDisposable SwitchOff() => new Off();
 
     sealed class Off : IDisposable
@@ -211,10 +211,6 @@ public sealed unsafe class OperatorCall
         Run();
         Return();
     }
-
-    /// <summary>Runs an operator that returns one tensor which is also its in-place argument, and lets the second handle go.</summary>
-    /// <exception cref="InvalidOperationException">libtorch refused the call; the message tells the arguments.</exception>
-    public void InvokeInPlace() => InvokeTensor().Dispose();
 
     /// <summary>Runs the operator and returns its one tensor, owned by the current dispose scope.</summary>
     /// <exception cref="InvalidOperationException">libtorch refused the call; the message tells the arguments.</exception>

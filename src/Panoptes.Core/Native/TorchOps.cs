@@ -128,11 +128,7 @@ public static class TorchOps
     }
 
     /// <summary>x σ(1.702 x) over x itself, as silu(1.702 x) / 1.702.</summary>
-    static void QuickGeluInPlace(Tensor x)
-    {
-        using var scope = NewDisposeScope();
-        nn.functional.silu(x.mul_(Nn.Activations.QuickGeluFactor), inplace: true).mul_(1 / Nn.Activations.QuickGeluFactor);
-    }
+    static void QuickGeluInPlace(Tensor x) => nn.functional.silu(x.mul_(Nn.Activations.QuickGeluFactor), inplace: true).mul_(1 / Nn.Activations.QuickGeluFactor);
 
     // Whether the processor has the instructions is oneDNN's to say: a small product is tried once.
     static readonly Lazy<bool> PacksFloat32 = new(static () => TryPack(ScalarType.Float32)), PacksBFloat16 = new(static () => TryPack(ScalarType.BFloat16));
@@ -221,7 +217,7 @@ public static class TorchOps
     /// <summary>Adds every source to the target beside it, in place.</summary>
     public static void Add(IReadOnlyList<Tensor> targets, IReadOnlyList<Tensor> sources)
     {
-        for (var i = 0; i < targets.Count; i++) targets[i].add_(sources[i]).Dispose();
+        for (var i = 0; i < targets.Count; i++) targets[i].add_(sources[i]);
     }
 
     /// <summary>The Euclidean norm of all elements of all tensors together.</summary>

@@ -1,0 +1,96 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Core.Tests.Nn;
+
+public class PackingTests
+{
+    static EncoderLayer Layer(Activation activation, ScalarType dtype)
+    {
+        var layer = new EncoderLayer(64, 4, 256, activation, 1e-5, new());
+        using var generator = new Generator(5);
+        foreach (var parameter in layer.Parameters()) parameter.Initialize(generator, dtype);
+        return layer;
+    }
+
+    [Theory]
+    [InlineData(Activation.QuickGelu, ScalarType.Float32, 1e-5)]
+    [InlineData(Activation.GeluTanh, ScalarType.Float32, 1e-5)]
+    [InlineData(Activation.Gelu, ScalarType.BFloat16, 3e-2)]
+    [InlineData(Activation.QuickGelu, ScalarType.BFloat16, 3e-2)]
+    public void A_packed_block_gives_what_the_plain_one_gave(Activation activation, ScalarType dtype, double tolerance)
+    {
+        using var layer = Layer(activation, dtype);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var x = randn(3, 11, 64).to(dtype);
+        var before = layer.Forward(x);
+        layer.Pack();
+        Assert.NotNull(layer.Mlp.Fc1.Weight.Packed);
+        var error = (layer.Forward(x) - before).to(ScalarType.Float32).abs() / before.to(ScalarType.Float32).abs().clamp_min(1);
+        Assert.InRange(error.max().item<float>(), 0, tolerance);
+    }
+
+    [Fact]
+    public void Reading_a_packed_weight_brings_it_back_to_the_bit()
+    {
+        using var layer = Layer(Activation.Gelu, ScalarType.Float32);
+        using var scope = NewDisposeScope();
+        var before = layer.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter.Value.clone());
+        layer.Pack();
+        Assert.All(layer.Parameters(), static p => Assert.True(p.HasValue));
+        Assert.Equal(ScalarType.Float32, layer.Mlp.Fc1.Weight.Dtype);
+        foreach (var (key, parameter) in layer.NamedParameters()) Assert.True(parameter.Value.eq(before[key]).all().item<bool>(), key);
+        Assert.Null(layer.Mlp.Fc1.Weight.Packed);
+    }
+
+    [Fact]
+    public void A_packed_block_can_be_converted_and_trained()
+    {
+        using var layer = Layer(Activation.QuickGelu, ScalarType.Float32);
+        using var scope = NewDisposeScope();
+        layer.Pack();
+        layer.Train();
+        layer.Forward(randn(2, 5, 64)).sum().backward();
+        Assert.All(layer.Parameters(), static p => Assert.NotNull(p.Grad));
+        layer.Pack();
+        layer.To(ScalarType.BFloat16);
+        Assert.All(layer.Parameters(), static p => Assert.Equal(ScalarType.BFloat16, p.Value.dtype));
+    }
+
+    [Theory]
+    [InlineData(5)]
+    [InlineData(200)]
+    public void The_gradient_of_an_mlp_with_quick_gelu_is_that_of_its_formula(int rows)
+    {
+        using var mlp = new Mlp(64, 256, Activation.QuickGelu);
+        using var generator = new Generator(6);
+        mlp.Initialize(generator);
+        using var scope = NewDisposeScope();
+        var x = randn([rows, 64], generator: generator).requires_grad_();
+        var y = mlp.Forward(x);
+        y.sum().backward();
+        Tensor[] leaves = [x, .. mlp.Parameters().Select(static p => p.Value)];
+        var ours = leaves.Select(static l => l.grad!.clone()).ToArray();
+        foreach (var leaf in leaves) leaf.grad = null;
+
+        var wide = nn.functional.linear(x, mlp.Fc1.Weight, mlp.Fc1.Bias!.Value);
+        var expected = nn.functional.linear(wide * (wide * 1.702).sigmoid(), mlp.Fc2.Weight, mlp.Fc2.Bias!.Value);
+        expected.sum().backward();
+        Assert.True(y.allclose(expected, 1e-4, 1e-5));
+        foreach (var (gradient, leaf) in ours.Zip(leaves)) Assert.True(gradient.allclose(leaf.grad!, 1e-4, 1e-4));
+    }
+
+    [Fact]
+    public void Forward_passes_keep_no_tensor()
+    {
+        using var layer = Layer(Activation.QuickGelu, ScalarType.Float32);
+        using var noGrad = no_grad();
+        using var x = randn(2, 80, 64);
+        layer.Forward(x).Dispose();
+        layer.Pack();
+        layer.Forward(x).Dispose();
+        var before = Tensor.TotalCount;
+        for (var i = 0; i < 5; i++) layer.Forward(x).Dispose();
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+}
