@@ -34,7 +34,11 @@ public class TorchOpsTests
         expected.backward([change.to(ScalarType.Float64)]);
 
         Assert.InRange(Error(y, expected), 0, tolerance);
-        foreach (var (gradient, parameter) in ours.Zip(new[] { x, w, b })) Assert.InRange(Error(gradient, parameter.grad!), 0, tolerance * 2);
+        foreach (var (gradient, parameter) in ours.Zip(new[] { x, w, b }))
+        {
+            var largest = parameter.grad!.abs().max().to(ScalarType.Float64).item<double>();     // sums over the rows: rounding goes by their size
+            Assert.InRange(Error(gradient / largest, parameter.grad / largest), 0, tolerance);
+        }
         Assert.True(y.is_contiguous());
     }
 

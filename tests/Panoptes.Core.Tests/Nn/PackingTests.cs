@@ -89,8 +89,8 @@ public class PackingTests
         layer.Forward(x).Dispose();
         layer.Pack();
         layer.Forward(x).Dispose();
-        var before = Tensor.TotalCount;
+        var before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
         for (var i = 0; i < 5; i++) layer.Forward(x).Dispose();
-        Assert.Equal(before, Tensor.TotalCount);
+        Assert.Equal(before, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
     }
 }
