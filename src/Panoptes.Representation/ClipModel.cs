@@ -27,6 +27,9 @@ public sealed record ClipTextConfig : ModelConfig
     /// <summary>Where a text is pooled: at its first token of this id; the value 2, which old files hold by mistake, means at its largest id.</summary>
     public int EosTokenId { get; init; } = 49407;
     public string ModelType { get; init; } = "clip_text_model";
+
+    /// <summary>The peer's class, where this tower was saved alone.</summary>
+    public string[]? Architectures { get; init; }
 }
 
 /// <summary>The image tower's config ("clip_vision_model").</summary>
@@ -47,6 +50,9 @@ public sealed record ClipVisionConfig : ModelConfig
     public double InitializerRange { get; init; } = 0.02;
     public double InitializerFactor { get; init; } = 1;
     public string ModelType { get; init; } = "clip_vision_model";
+
+    /// <summary>The peer's class, where this tower was saved alone.</summary>
+    public string[]? Architectures { get; init; }
 }
 
 /// <summary>Both towers and what joins them ("clip").</summary>
@@ -219,6 +225,11 @@ public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = nu
 
     public int EmbeddingSize { get; } = embeddingSize ?? config.HiddenSize;
 
+    /// <summary>The config as it is saved: with the peer's class, and the size of the projection.</summary>
+    internal ClipTextConfig Saved => TextProjection is null
+        ? Config with { Architectures = ["CLIPTextModel"] }
+        : Config with { Architectures = ["CLIPTextModelWithProjection"], ProjectionDim = EmbeddingSize };
+
     public int ContextLength => Config.MaxPositionEmbeddings;
 
     public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
@@ -252,6 +263,11 @@ public sealed class ClipVisionModel(ClipVisionConfig config, int? embeddingSize 
         : null;
 
     public int EmbeddingSize { get; } = embeddingSize ?? config.HiddenSize;
+
+    /// <summary>The config as it is saved: with the peer's class, and the size of the projection.</summary>
+    internal ClipVisionConfig Saved => VisualProjection is null
+        ? Config with { Architectures = ["CLIPVisionModel"] }
+        : Config with { Architectures = ["CLIPVisionModelWithProjection"], ProjectionDim = EmbeddingSize };
 
     public int ImageSize => Config.ImageSize;
 

@@ -31,6 +31,7 @@ public static class OpenClipConversion
     /// <exception cref="PanoptesException">It has parts that Hugging Face's CLIP does not have; the message names the first.</exception>
     public static ClipModel ToClip(OpenClipModel source)
     {
+        using var scope = NewDisposeScope();
         var (c, v, t) = (source.Config, source.Config.VisionCfg, source.Config.TextCfg);
         Require(source.Visual is OpenClipVision, "an image tower that is no vision transformer");
         Require(v.LsInitValue is null && t.LsInitValue is null, "layer scale");
@@ -86,6 +87,7 @@ public static class OpenClipConversion
     /// <exception cref="PanoptesException">It has parts that open_clip's CLIP does not have; the message names the first.</exception>
     public static OpenClipModel FromClip(ClipModel source)
     {
+        using var scope = NewDisposeScope();
         var (v, t) = (source.Config.Vision, source.Config.Text);
         if (v.HiddenAct is not (Activation.Gelu or Activation.QuickGelu or Activation.GeluTanh) || v.HiddenAct != t.HiddenAct)
             throw new PanoptesException($"The towers' activations are {v.HiddenAct} and {t.HiddenAct}; open_clip's CLIP has one GELU for both.");

@@ -1,3 +1,4 @@
+using Panoptes.Imaging;
 using Panoptes.Nn;
 
 namespace Panoptes.Representation;
@@ -24,6 +25,9 @@ public sealed record SiglipTextConfig : ModelConfig
     /// <summary>The size of the shared space; by default <see cref="HiddenSize"/>.</summary>
     public int? ProjectionSize { get; init; }
     public string ModelType { get; init; } = "siglip_text_model";
+
+    /// <summary>The peer's class, where this tower was saved alone.</summary>
+    public string[]? Architectures { get; init; }
 }
 
 /// <summary>The image tower's config ("siglip_vision_model", "siglip2_vision_model").</summary>
@@ -47,6 +51,9 @@ public sealed record SiglipVisionConfig : ModelConfig
     /// <summary>Whether one learned probe pools the tokens; without it their mean is taken.</summary>
     public bool VisionUseHead { get; init; } = true;
     public string ModelType { get; init; } = "siglip_vision_model";
+
+    /// <summary>The peer's class, where this tower was saved alone.</summary>
+    public string[]? Architectures { get; init; }
 }
 
 /// <summary>Both towers ("siglip", "siglip2").</summary>
@@ -182,12 +189,6 @@ public sealed class SiglipVisionTransformer(SiglipVisionConfig c) : Module
     }
 }
 
-/// <summary>Images of many shapes in one batch, already cut into patches.</summary>
-/// <param name="Patches">[b, tokens, patch · patch · channels], each patch by row, column, channel; rows beyond an image's own are zero.</param>
-/// <param name="Mask">[b, tokens], 0 beyond an image's own patches</param>
-/// <param name="Shapes">[b, 2] int64: rows and columns of patches of each image</param>
-public sealed record PatchBatch(Tensor Patches, Tensor Mask, Tensor Shapes);
-
 /// <summary>Given patches projected, and positions resized to each image's shape. Keys: patch_embedding (a linear layer), position_embedding.weight.</summary>
 public sealed class Siglip2VisionEmbeddings(SiglipVisionConfig c) : Module
 {
@@ -197,14 +198,15 @@ public sealed class Siglip2VisionEmbeddings(SiglipVisionConfig c) : Module
 
     public Embedding PositionEmbedding { get; } = new(c.NumPatches, c.HiddenSize, SiglipInit.Table(c.HiddenSize));
 
+    /// <param name="images">Patches by row, column, channel, as <see cref="NaFlexImageProcessor"/> makes them.</param>
     /// <returns>[b, tokens, width]</returns>
     /// <exception cref="PanoptesException">An image has more patches than the batch has tokens.</exception>
     public Tensor Forward(PatchBatch images)
     {
         using var scope = NewDisposeScope();
-        var tokens = images.Patches.shape[1];
+        var tokens = images.PixelValues.shape[1];
         var table = PositionEmbedding.Weight.Value.view(side, side, -1).to(ScalarType.Float32);
-        var shapes = images.Shapes.cpu().to(ScalarType.Int64).data<long>().ToArray();
+        var shapes = images.SpatialShapes.cpu().to(ScalarType.Int64).data<long>().ToArray();
         var resized = new Dictionary<(long, long), Tensor>();
         var positions = new Tensor[shapes.Length / 2];
         for (var i = 0; i < positions.Length; i++)
@@ -222,7 +224,7 @@ public sealed class Siglip2VisionEmbeddings(SiglipVisionConfig c) : Module
             positions[i] = own;
         }
         var weight = PatchEmbedding.Weight.Value;
-        return PatchEmbedding.Forward(images.Patches.to(weight.dtype)).add(stack(positions).to(weight.dtype)).MoveToOuterDisposeScope();
+        return PatchEmbedding.Forward(images.PixelValues.to(weight.dtype)).add(stack(positions).to(weight.dtype)).MoveToOuterDisposeScope();
     }
 }
 
@@ -242,9 +244,9 @@ public sealed class Siglip2VisionTransformer(SiglipVisionConfig c) : Module
     public (Tensor Tokens, Tensor Pooled) Forward(PatchBatch images, ICollection<Tensor>? hiddenStates)
     {
         using var scope = NewDisposeScope();
-        var mask = KeyMask.Of(images.Mask);
+        var mask = KeyMask.Of(images.PixelAttentionMask);
         var tokens = PostLayernorm.Forward(Encoder.Forward(Embeddings.Forward(images), mask, hiddenStates: hiddenStates));
-        return TowerOutput.Keep(tokens, Head?.Forward(tokens, mask) ?? Mean(tokens, images.Mask), hiddenStates);
+        return TowerOutput.Keep(tokens, Head?.Forward(tokens, mask) ?? Mean(tokens, images.PixelAttentionMask), hiddenStates);
     }
 
     static Tensor Mean(Tensor tokens, Tensor mask)

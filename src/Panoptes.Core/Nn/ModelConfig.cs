@@ -18,6 +18,7 @@ public abstract record ModelConfig
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+        Converters = { new PythonFloatConverter() },
     };
 
     /// <summary>Fields of the file that this record does not declare.</summary>
@@ -39,4 +40,17 @@ public abstract record ModelConfig
     }
 
     public string ToJson() => JsonSerializer.Serialize(this, GetType(), JsonOptions);
+}
+
+/// <summary>Writes 1 as 1.0: Python's strict config classes take no integer where they declare a float.</summary>
+sealed class PythonFloatConverter : JsonConverter<double>
+{
+    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetDouble();
+
+    public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
+    {
+        if (double.IsFinite(value) && value == Math.Floor(value) && Math.Abs(value) < 1e15)
+            writer.WriteRawValue(value.ToString("F1", System.Globalization.CultureInfo.InvariantCulture));
+        else writer.WriteNumberValue(value);
+    }
 }

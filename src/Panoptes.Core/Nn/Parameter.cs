@@ -95,6 +95,7 @@ public sealed class Parameter : IDisposable
     public void Initialize(Generator generator, ScalarType dtype = ScalarType.Float32)
     {
         using var noGrad = no_grad();
+        using var scope = NewDisposeScope();                           // in-place operators return new handles
         var fresh = empty(Shape, dtype);
         initializer(fresh, generator);
         Assign(fresh);

@@ -1,0 +1,171 @@
+using System.Text.Json;
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+
+namespace Panoptes.Representation;
+
+/// <summary>What is known of a checkpoint before its weights are read.</summary>
+/// <param name="Config">Its config.json or open_clip_config.json; empty where it has none.</param>
+/// <param name="Path">The file that says so, for errors.</param>
+/// <param name="Shape">The shape of a key, or null where there is no such key.</param>
+public sealed record ModelSource(string Config, string Path, Func<string, long[]?> Shape)
+{
+    internal T Read<T>() where T : ModelConfig => ModelConfig.Parse<T>(Config, Path);
+
+    /// <summary>A tower's own config: the whole file, or its part of a whole model's.</summary>
+    internal T Read<T>(string section) where T : ModelConfig
+    {
+        using var json = JsonDocument.Parse(Config);
+        return json.RootElement.TryGetProperty(section, out var part) && part.ValueKind == JsonValueKind.Object
+            ? ModelConfig.Parse<T>(part.GetRawText(), $"{Path}, {section}")
+            : Read<T>();
+    }
+
+    internal int? Rows(string key) => Shape(key) is { } shape ? (int)shape[0] : null;
+}
+
+/// <summary>One architecture that can be built, loaded and saved.</summary>
+/// <param name="Architecture">The peer's class, as config.json names it.</param>
+/// <param name="ModelType">config.json's model_type, which decides where it names no class.</param>
+/// <param name="Type">Our class.</param>
+/// <param name="Build">Builds it without weights.</param>
+/// <param name="Config">The config to save with it.</param>
+public sealed record ModelEntry(string Architecture, string? ModelType, Type Type, Func<ModelSource, Module> Build, Func<Module, ModelConfig> Config);
+
+/// <summary>Every model of this library by its architecture: what loads, saves, reports and tests goes by this list.</summary>
+public static class Models
+{
+    const string OpenClipFile = "open_clip_config.json";
+
+    /// <summary>The parts that a whole model's file holds beside a tower's own.</summary>
+    static readonly string[] Parts = ["text_model", "vision_model", "text_projection", "visual_projection", "logit_scale", "logit_bias"];
+
+    public static IReadOnlyList<ModelEntry> All { get; } =
+    [
+        new("CLIPModel", "clip", typeof(ClipModel), static s => new ClipModel(s.Read<ClipConfig>()), static m => ((ClipModel)m).Config),
+        new("CLIPTextModelWithProjection", null, typeof(ClipTextModel), ClipText, static m => ((ClipTextModel)m).Saved),
+        new("CLIPTextModel", "clip_text_model", typeof(ClipTextModel), ClipText, static m => ((ClipTextModel)m).Saved),
+        new("CLIPVisionModelWithProjection", null, typeof(ClipVisionModel), ClipVision, static m => ((ClipVisionModel)m).Saved),
+        new("CLIPVisionModel", "clip_vision_model", typeof(ClipVisionModel), ClipVision, static m => ((ClipVisionModel)m).Saved),
+        new("SiglipModel", "siglip", typeof(SiglipModel), static s => new SiglipModel(s.Read<SiglipConfig>()), static m => ((SiglipModel)m).Config),
+        new("SiglipTextModel", "siglip_text_model", typeof(SiglipTextModel), SiglipText, static m => Saved((SiglipTextModel)m, "SiglipTextModel")),
+        new("SiglipVisionModel", "siglip_vision_model", typeof(SiglipVisionModel), static s => new SiglipVisionModel(s.Read<SiglipVisionConfig>("vision_config")),
+            static m => ((SiglipVisionModel)m).Config with { Architectures = ["SiglipVisionModel"] }),
+        new("Siglip2Model", "siglip2", typeof(Siglip2Model), static s => new Siglip2Model(s.Read<SiglipConfig>()), static m => ((Siglip2Model)m).Config),
+        new("Siglip2TextModel", "siglip2_text_model", typeof(SiglipTextModel), SiglipText, static m => Saved((SiglipTextModel)m, "Siglip2TextModel")),
+        new("Siglip2VisionModel", "siglip2_vision_model", typeof(Siglip2VisionModel), static s => new Siglip2VisionModel(s.Read<SiglipVisionConfig>("vision_config")),
+            static m => ((Siglip2VisionModel)m).Config with { Architectures = ["Siglip2VisionModel"] }),
+        new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
+        new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
+    ];
+
+    /// <summary>Loads a model as the architecture that its own files name.</summary>
+    /// <param name="model">A folder, a file or a hub id.</param>
+    /// <param name="options">The wanted type and device.</param>
+    /// <exception cref="PanoptesException">Nothing there, no such architecture, or weights that do not fit it.</exception>
+    public static Module Load(string model, LoadOptions? options = null) => Load(model, null, options);
+
+    /// <summary>Loads a model as <typeparamref name="T"/>, which may be a tower out of a whole model's file.</summary>
+    /// <param name="model">A folder, a file or a hub id.</param>
+    /// <param name="options">The wanted type and device.</param>
+    /// <exception cref="PanoptesException">Nothing there, or weights that do not fit.</exception>
+    public static T Load<T>(string model, LoadOptions? options = null) where T : Module => (T)Load(model, typeof(T), options);
+
+    static Module Load(string model, Type? type, LoadOptions? options)
+    {
+        var path = ModelFolder.Resolve(model);
+        using var weights = Weights.Open(path);
+        var source = Source(path, weights);
+        var entry = Find(source, weights, type);
+        var module = entry.Build(source);
+        try
+        {
+            ModelFolder.Load(module, weights, Options(module, weights, options ?? new()));
+            return module;
+        }
+        catch
+        {
+            module.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Writes the model into <paramref name="folder"/> as its Python peer reads it.</summary>
+    /// <exception cref="PanoptesException">The model is none of <see cref="All"/>, or the files cannot be written.</exception>
+    public static void Save(string folder, Module module, SaveOptions? options = null)
+    {
+        var entry = All.FirstOrDefault(e => e.Type == module.GetType()) ?? throw new PanoptesException($"{module.GetType().Name} is no model that can be saved.");
+        if (module is OpenClipModel openClip) OpenClipFolder.Save(folder, openClip, options);
+        else ModelFolder.Save(folder, module, entry.Config(module), options);
+    }
+
+    /// <summary>The config beside (or above) the weights at <paramref name="path"/>.</summary>
+    static ModelSource Source(string path, Weights weights)
+    {
+        var folder = Directory.Exists(path) ? path : Path.GetDirectoryName(path)!;
+        var known = weights.Keys.Contains("visual.conv1.weight") || weights.Keys.Contains("visual.trunk.pos_embed") ? (ReadOnlySpan<string>)[OpenClipFile] : ["config.json", OpenClipFile];
+        foreach (var name in known)
+            if (File.Exists(Path.Combine(folder, name)))
+                return new(ModelFolder.ReadText(Path.Combine(folder, name)), Path.Combine(folder, name), Shape);
+        return new("", weights.Source, Shape);
+
+        long[]? Shape(string key) => weights.Contains(key) ? weights.Info(key).Shape : null;
+    }
+
+    static ModelEntry Find(ModelSource source, Weights weights, Type? type)
+    {
+        if (source.Config.Length == 0 || Path.GetFileName(source.Path) == OpenClipFile)
+        {
+            if (source.Config.Length == 0 && !weights.Contains("visual.conv1.weight"))
+                throw new PanoptesException($"{weights.Source} has no config.json or {OpenClipFile} beside it, and its keys are not those of OpenAI's CLIP, which needs none.");
+            if (type is not null && type != typeof(OpenClipModel))
+                throw new PanoptesException($"{weights.Source} is an open_clip model; expected one with config.json of Hugging Face's (convert it first).");
+            return All.First(static e => e.Type == typeof(OpenClipModel));
+        }
+        string? architecture = null, modelType;
+        try
+        {
+            using var json = JsonDocument.Parse(source.Config);
+            if (json.RootElement.TryGetProperty("architectures", out var list) && list.ValueKind == JsonValueKind.Array && list.GetArrayLength() > 0) architecture = list[0].GetString();
+            modelType = json.RootElement.TryGetProperty("model_type", out var value) ? value.GetString() : null;
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw new PanoptesException($"{source.Path}: expected a JSON object with \"architectures\" or \"model_type\".", e);
+        }
+        if (type is not null) return All.First(e => e.Type == type);
+        return All.FirstOrDefault(e => e.Architecture == architecture) ?? All.FirstOrDefault(e => e.ModelType is not null && e.ModelType == modelType)
+            ?? throw new PanoptesException($"{source.Path}: the architecture {architecture ?? modelType ?? "(none)"} is not one of {string.Join(", ", All.Select(static e => e.Architecture))}.");
+    }
+
+    /// <summary>A tower out of a whole model's file leaves the other parts; a text tower's file may leave out "text_model.".</summary>
+    static LoadOptions Options(Module module, Weights weights, LoadOptions options)
+    {
+        if (module is OpenClipModel) return options with { Ignored = key => OpenClipFolder.IsNoWeight(key) || options.Ignored?.Invoke(key) == true };
+        var own = module.NamedParameters().Select(static p => Part(p.Key)).ToHashSet(StringComparer.Ordinal);
+        var bare = own.Count > 0 && !weights.Keys.Any(static k => Parts.Contains(Part(k)) && Part(k) is "text_model" or "vision_model");
+        var prefix = own.FirstOrDefault(static p => p is "text_model" or "vision_model");
+        return options with
+        {
+            Ignored = key => (Parts.Contains(Part(key)) && !own.Contains(Part(key))) || options.Ignored?.Invoke(key) == true,
+            Mapping = bare && options.Mapping is null ? key => Parts.Contains(Part(key)) ? key : $"{prefix}.{key}" : options.Mapping,
+        };
+
+        static string Part(string key) => key.IndexOf('.', StringComparison.Ordinal) is >= 0 and var dot ? key[..dot] : key;
+    }
+
+    static ClipTextModel ClipText(ModelSource source) => new(source.Read<ClipTextConfig>("text_config"), source.Rows("text_projection.weight"));
+
+    static ClipVisionModel ClipVision(ModelSource source) => new(source.Read<ClipVisionConfig>("vision_config"), source.Rows("visual_projection.weight"));
+
+    static SiglipTextModel SiglipText(ModelSource source) => new(source.Read<SiglipTextConfig>("text_config"));
+
+    static SiglipTextConfig Saved(SiglipTextModel model, string architecture) => model.Config with { Architectures = [architecture] };
+
+    static OpenClipModel OpenClip(ModelSource source)
+    {
+        var config = source.Config.Length == 0 ? OpenClipConfig.FromShapes(source.Shape, source.Path) : OpenClipConfig.Read(source.Config, source.Path);
+        // Where the text tower's keys stand is the file's own business: published configs leave the switch out.
+        return new(config with { CustomText = source.Shape("text.positional_embedding") is not null || (config.CustomText && source.Shape("positional_embedding") is null) });
+    }
+}

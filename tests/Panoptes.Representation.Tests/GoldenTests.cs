@@ -1,0 +1,19 @@
+using Panoptes.Parity;
+
+namespace Panoptes.Representation.Tests;
+
+public sealed class GoldenTests
+{
+    // Tokenizers and preprocessing are tested where they live.
+    public static TheoryData<string> Cases =>
+        [.. Goldens.Names("representation", static n => !n.StartsWith("preprocess_", StringComparison.Ordinal) && !n.Contains("tokenizer", StringComparison.Ordinal))];
+
+    public static TheoryData<string> Layouts =>
+        [.. Goldens.Names("layouts", static n => n.StartsWith("clip-", StringComparison.Ordinal) || n.StartsWith("siglip", StringComparison.Ordinal) || n.StartsWith("openclip-", StringComparison.Ordinal))];
+
+    [Theory, MemberData(nameof(Cases))]
+    public void A_golden_case_gives_the_numbers_of_the_peer(string name) => Goldens.Check(name);
+
+    [Theory, MemberData(nameof(Layouts))]
+    public void A_public_checkpoint_has_exactly_the_keys_and_shapes_of_our_model(string name) => Goldens.Check(name);
+}

@@ -1,0 +1,260 @@
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+using Panoptes.Representation.Objectives;
+
+namespace Panoptes.Representation.Tests;
+
+/// <summary>What every registered model must do; a new one is tested by being in <see cref="Models.All"/> and having a tiny config here.</summary>
+public sealed class ModelTests : IDisposable
+{
+    const string ClipText = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"max_position_embeddings":8,"vocab_size":40,"eos_token_id":39,"projection_dim":12,"hidden_act":"gelu"}""";
+    const string ClipVision = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"projection_dim":12}""";
+    const string SiglipText = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"max_position_embeddings":8,"vocab_size":40,"projection_size":20}""";
+    const string SiglipVision = """{"hidden_size":20,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"num_patches":4}""";
+    const string OpenClip = """{"embed_dim":12,"vision_cfg":{"image_size":16,"layers":2,"width":16,"head_width":8,"patch_size":8},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2}}""";
+    const string CustomOpenClip = """{"embed_dim":12,"custom_text":true,"init_logit_bias":-10,"vision_cfg":{"image_size":64,"layers":[1,1,1,1],"width":4,"head_width":16},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2,"proj_bias":true,"no_causal_mask":true,"pool_type":"last","ls_init_value":0.1}}""";
+
+    static readonly Dictionary<string, string> Tiny = new()
+    {
+        ["CLIPModel"] = $$"""{"model_type":"clip","projection_dim":12,"text_config":{{ClipText}},"vision_config":{{ClipVision}}}""",
+        ["CLIPTextModelWithProjection"] = ClipText,
+        ["CLIPTextModel"] = ClipText,
+        ["CLIPVisionModelWithProjection"] = ClipVision,
+        ["CLIPVisionModel"] = ClipVision,
+        ["SiglipModel"] = $$"""{"text_config":{{SiglipText}},"vision_config":{{SiglipVision}}}""",
+        ["SiglipTextModel"] = SiglipText,
+        ["SiglipVisionModel"] = SiglipVision,
+        ["Siglip2Model"] = $$"""{"model_type":"siglip2","architectures":["Siglip2Model"],"text_config":{{SiglipText}},"vision_config":{{SiglipVision}}}""",
+        ["Siglip2TextModel"] = SiglipText,
+        ["Siglip2VisionModel"] = SiglipVision,
+        ["CLIP"] = OpenClip,
+        ["CustomTextCLIP"] = CustomOpenClip,
+    };
+
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-models-").FullName;
+
+    public static TheoryData<string> Architectures => [.. Models.All.Select(static e => e.Architecture)];
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    [Theory, MemberData(nameof(Architectures))]
+    public void A_model_trained_from_scratch_gets_a_finite_gradient_in_every_weight(string architecture)
+    {
+        using var scope = NewDisposeScope();
+        using var model = Fresh(architecture);
+        model.Train();
+        Loss(model).backward();
+        var without = model.NamedParameters().Where(p => p.Parameter.Trainable && !(p.Parameter.Grad is { } g && g.isfinite().all().item<bool>())).Select(static p => p.Key).ToArray();
+        Assert.Empty(without);
+    }
+
+    [Theory, MemberData(nameof(Architectures))]
+    public void A_saved_model_loads_back_with_the_same_outputs(string architecture)
+    {
+        using var scope = NewDisposeScope();
+        using var model = Fresh(architecture);
+        Models.Save(folder, model);
+        using var loaded = Models.Load(folder);
+        Assert.Equal(model.GetType(), loaded.GetType());
+        Assert.Equal(model.NamedParameters().Select(static p => p.Key), loaded.NamedParameters().Select(static p => p.Key));
+        using var noGrad = no_grad();
+        Assert.Equal(Output(model).data<float>().ToArray(), Output(loaded).data<float>().ToArray());
+    }
+
+    [Theory, MemberData(nameof(Architectures))]
+    public void A_model_in_bfloat16_stays_near_float32(string architecture)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = Fresh(architecture);
+        var exact = Output(model);
+        model.To(ScalarType.BFloat16);
+        var rounded = Output(model).to(ScalarType.Float32);
+        var similarity = (exact * rounded).sum(-1) / exact.norm(-1) / rounded.norm(-1);
+        Assert.True(similarity.min().item<float>() > 0.99f, $"cosine {similarity.min().item<float>()}");
+    }
+
+    [Theory, MemberData(nameof(Architectures))]
+    public void A_model_keeps_no_tensor(string architecture)
+    {
+        Once();
+        var before = Tensor.TotalCount;
+        Once();
+        Assert.Equal(before, Tensor.TotalCount);
+
+        void Once()
+        {
+            using var scope = NewDisposeScope();
+            using var model = Fresh(architecture);
+            Models.Save(folder, model);
+            using var loaded = Models.Load(folder);
+            loaded.Train();
+            Loss(loaded).backward();
+            loaded.Train(false);
+            using var noGrad = no_grad();
+            Output(loaded);
+        }
+    }
+
+    [Theory, MemberData(nameof(Architectures))]
+    public void A_tower_leaves_one_tensor_in_the_callers_scope(string architecture)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = Fresh(architecture);
+        var (pixels, ids) = Inputs(model);
+        foreach (var encode in Encoders(model, pixels, ids))
+        {
+            var before = Tensor.TotalCount;
+            using var output = encode();
+            Assert.Equal(before + 1, Tensor.TotalCount);
+        }
+    }
+
+    [Theory, MemberData(nameof(Architectures))]
+    public void The_cheap_path_agrees_with_the_full_one(string architecture)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = Fresh(architecture);
+        var (pixels, ids) = Inputs(model);
+        foreach (var (image, text) in Towers(model))
+        {
+            if (image is not null) Near(image.Forward(pixels).Embedding, image.Encode(pixels));
+            if (text is not null) Near(text.Forward(ids).Embedding, text.Encode(ids));
+        }
+
+        static void Near(Tensor expected, Tensor actual) => Assert.True((expected - actual).abs().max().item<float>() < 1e-5f);
+    }
+
+    [Theory, MemberData(nameof(Architectures))]
+    public void Layer_groups_hold_every_trained_weight_of_a_tower_once(string architecture)
+    {
+        using var scope = NewDisposeScope();
+        using var model = Build(architecture);
+        foreach (var (image, text) in Towers(model))
+            foreach (var tower in (ITower?[])[image, text])
+            {
+                if (tower is null) continue;
+                var grouped = tower.LayerGroups.SelectMany(static g => g).ToArray();
+                var own = ((Module)tower).Parameters().Where(static p => p.Trainable).ToArray();
+                Assert.Equal(grouped.Length, grouped.Distinct().Count());
+                Assert.Equal(own.ToHashSet(), [.. grouped]);
+            }
+    }
+
+    [Fact]
+    public void A_tower_loads_out_of_a_whole_models_file()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = (ClipModel)Fresh("CLIPModel");
+        Models.Save(folder, model);
+        using var vision = Models.Load<ClipVisionModel>(folder);
+        using var text = Models.Load<ClipTextModel>(folder);
+        var (pixels, ids) = Inputs(model);
+        Assert.Equal(model.Vision.Encode(pixels).data<float>().ToArray(), vision.Encode(pixels).data<float>().ToArray());
+        Assert.Equal(model.Text.Encode(ids).data<float>().ToArray(), text.Encode(ids).data<float>().ToArray());
+    }
+
+    [Fact]
+    public void A_text_towers_file_may_leave_out_its_prefix()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = (ClipTextModel)Fresh("CLIPTextModel");
+        Models.Save(folder, model);
+        var bare = model.NamedParameters().Select(static p => KeyValuePair.Create(p.Key.Replace("text_model.", "", StringComparison.Ordinal), p.Parameter.Value));
+        SafeTensors.Save(Path.Combine(folder, "model.safetensors"), bare);
+        using var loaded = Models.Load<ClipTextModel>(folder);
+        var ids = Inputs(model).Ids;
+        Assert.Equal(model.Encode(ids).data<float>().ToArray(), loaded.Encode(ids).data<float>().ToArray());
+    }
+
+    [Fact]
+    public void Keys_that_do_not_fit_are_all_named_at_once()
+    {
+        using var model = Fresh("CLIPModel");
+        Models.Save(folder, model);
+        var path = Path.Combine(folder, "model.safetensors");
+        using (var scope = NewDisposeScope())
+        {
+            var tensors = SafeTensors.Load(path);
+            tensors.Remove("logit_scale");
+            tensors["stranger"] = zeros(1);
+            tensors["visual_projection.weight"] = zeros(12, 15);
+            SafeTensors.Save(path, tensors);
+        }
+        var message = Assert.Throws<PanoptesException>(() => Models.Load(folder)).Message;
+        Assert.Contains("logit_scale", message);
+        Assert.Contains("stranger", message);
+        Assert.Contains("[12, 15]", message);
+        Assert.Contains("[12, 16]", message);
+    }
+
+    [Theory]
+    [InlineData("""{"architectures":["LlamaForCausalLM"]}""", "LlamaForCausalLM")]
+    [InlineData("""{"model_type":"clip","text_config":{"hidden_act":"gelu_10"}}""", "hidden_act")]
+    [InlineData("[1, 2]", "architectures")]
+    public void A_config_that_is_not_supported_is_refused_by_name(string config, string named)
+    {
+        using var model = Fresh("CLIPModel");
+        Models.Save(folder, model);
+        File.WriteAllText(Path.Combine(folder, "config.json"), config);
+        Assert.Contains(named, Assert.Throws<PanoptesException>(() => Models.Load(folder)).Message);
+    }
+
+
+    static Module Build(string architecture)
+    {
+        var entry = Models.All.Single(e => e.Architecture == architecture);
+        var projected = architecture.EndsWith("WithProjection", StringComparison.Ordinal);
+        return entry.Build(new(Tiny[architecture], architecture, key => projected && key.EndsWith("_projection.weight", StringComparison.Ordinal) ? [12, 16] : null));
+    }
+
+    static Module Fresh(string architecture)
+    {
+        var model = Build(architecture);
+        model.Initialize(new Generator(7));
+        return model;
+    }
+
+    static IEnumerable<(IImageTower? Image, ITextTower? Text)> Towers(Module model) => model switch
+    {
+        DualEncoder both => [(both.Images, both.Texts)],
+        IImageTower image => [(image, null)],
+        ITextTower text => [(null, text)],
+        _ => throw new InvalidOperationException(model.GetType().Name),
+    };
+
+    static (Tensor Pixels, Tensor Ids) Inputs(Module model)
+    {
+        var side = Towers(model).First().Image?.ImageSize ?? 16;
+        var generator = new Generator(3);
+        var ids = tensor(new long[] { 5, 9, 39, 0, 0, 0, 0, 0, 7, 1, 2, 3, 39, 0, 0, 0 }, [2, 8]);
+        return (randn([2, 3, side, side], generator: generator), ids);
+    }
+
+    static IEnumerable<Func<Tensor>> Encoders(Module model, Tensor pixels, Tensor ids)
+    {
+        foreach (var (image, text) in Towers(model))
+        {
+            if (image is not null) yield return () => image.Encode(pixels);
+            if (text is not null) yield return () => text.Encode(ids);
+        }
+    }
+
+    static Tensor Output(Module model)
+    {
+        var (pixels, ids) = Inputs(model);
+        return model is DualEncoder both ? both.Features(pixels, ids).Logits() : Encoders(model, pixels, ids).First()();
+    }
+
+    static Tensor Loss(Module model)
+    {
+        var (pixels, ids) = Inputs(model);
+        if (model is not DualEncoder both) return Output(model).square().mean();
+        IPairObjective objective = both.LogitBias is null ? new ContrastiveLoss() : new SigmoidLoss();
+        return objective.Loss(both.Features(pixels, ids));
+    }
+}
