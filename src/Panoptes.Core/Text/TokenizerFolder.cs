@@ -1,0 +1,82 @@
+using System.Text.Json;
+
+namespace Panoptes.Text;
+
+/// <summary>Finds out what kind of tokenizer a folder holds.</summary>
+internal static class TokenizerFolder
+{
+    /// <summary>What tokenizer_config.json and special_tokens_map.json say.</summary>
+    internal sealed record Settings
+    {
+        public string? Class { get; init; }
+
+        public string? PadToken { get; init; }
+
+        public string? StartToken { get; init; }
+
+        public string? EndToken { get; init; }
+
+        public string? UnkToken { get; init; }
+
+        public bool? LowerCase { get; init; }
+
+        public bool? AddPrefixSpace { get; init; }
+
+        public int? ModelMaxLength { get; init; }
+
+        public bool PadLeft { get; init; }
+
+        public bool TruncateLeft { get; init; }
+    }
+
+    private static readonly string[] Known = ["tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+
+    public static Tokenizer Load(string path)
+    {
+        if (!Directory.Exists(path))
+            throw new PanoptesException($"{path}: no such folder or file; a folder with a tokenizer was expected.");
+        var files = Known.Select(name => Path.Combine(path, name)).Where(File.Exists).ToList();
+        var settings = ReadSettings(path);
+        if (In("vocab.json") is { } vocabulary && In("merges.txt") is { } merges)
+            return ClipTokenizer.HuggingFace(vocabulary, merges, settings.PadToken, settings.ModelMaxLength, files);
+        throw new PanoptesException($"{path}: holds no tokenizer; vocab.json with merges.txt was expected.");
+
+        string? In(string name) => Path.Combine(path, name) is var file && File.Exists(file) ? file : null;
+    }
+
+    private static Settings ReadSettings(string folder)
+    {
+        var (config, map) = (Read("tokenizer_config.json"), Read("special_tokens_map.json"));
+        return new()
+        {
+            Class = String("tokenizer_class"),
+            PadToken = String("pad_token"),
+            StartToken = String("bos_token") ?? String("cls_token"),
+            EndToken = String("eos_token") ?? String("sep_token"),
+            UnkToken = String("unk_token"),
+            LowerCase = Bool("do_lower_case"),
+            AddPrefixSpace = Bool("add_prefix_space"),
+            // "No limit" is written as 1e30.
+            ModelMaxLength = Field("model_max_length") is { ValueKind: JsonValueKind.Number } n && n.TryGetDouble(out var length) && length is > 0 and < 1e8 ? (int)length : null,
+            PadLeft = String("padding_side") == "left",
+            TruncateLeft = String("truncation_side") == "left",
+        };
+
+        JsonElement Read(string name) => Path.Combine(folder, name) is var file && File.Exists(file) ? TokenizerFiles.ReadJson(file) : default;
+
+        JsonElement? Field(string name) =>
+            config.ValueKind == JsonValueKind.Object && config.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null ? value
+            : map.ValueKind == JsonValueKind.Object && map.TryGetProperty(name, out value) ? value
+            : null;
+
+        // A token is written as a string, or as an object with its content.
+        string? String(string name) => Field(name) switch
+        {
+            { ValueKind: JsonValueKind.String } value => value.GetString(),
+            { ValueKind: JsonValueKind.Object } value when value.TryGetProperty("content", out var content) && content.ValueKind == JsonValueKind.String => content.GetString(),
+            _ => null,
+        };
+
+        bool? Bool(string name) => Field(name) is { ValueKind: JsonValueKind.True or JsonValueKind.False } value ? value.GetBoolean() : null;
+    }
+}
