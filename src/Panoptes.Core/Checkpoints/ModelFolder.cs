@@ -9,13 +9,23 @@ public static class ModelFolder
 {
     /// <summary>
     /// The folder or file that <paramref name="model"/> means: an existing one, or the snapshot of the hub id <c>OWNER/NAME[@REVISION]</c>
-    /// in the local cache, downloaded if need be.
+    /// in the local cache, downloaded if it is not there yet (<see cref="Hub.DownloadAsync"/> brings it up to date).
     /// </summary>
     /// <exception cref="PanoptesException">It is none of these, or the download failed.</exception>
     public static string Resolve(string model)
     {
         if (Directory.Exists(model) || File.Exists(model)) return Path.GetFullPath(model);
-        throw new PanoptesException($"{model} is neither a folder nor a file.");
+        if (HubId.TryParse(model) is null) throw new PanoptesException($"{model} is neither a folder, nor a file, nor a hub id (OWNER/NAME or OWNER/NAME@REVISION).");
+        var options = HubOptions.FromEnvironment();
+        if (Hub.FindCached(model, options) is { } cached) return cached;
+        try
+        {
+            return Hub.DownloadAsync(model, options).GetAwaiter().GetResult();
+        }
+        catch (PanoptesException e)
+        {
+            throw new PanoptesException($"{model} is neither a folder nor a file, and as a hub id: {e.Message}", e);
+        }
     }
 
     /// <summary>Reads the config record in <paramref name="model"/>'s config.json (a folder, or a file whose folder is meant).</summary>
