@@ -232,6 +232,8 @@ public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = nu
 
     public int ContextLength => Config.MaxPositionEmbeddings;
 
+    public int VocabularySize => Config.VocabSize;
+
     public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
     {
         using var scope = NewDisposeScope();

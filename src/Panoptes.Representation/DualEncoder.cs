@@ -50,6 +50,9 @@ public interface ITextTower : ITower
     /// <summary>The most tokens that a text may have.</summary>
     int ContextLength { get; }
 
+    /// <summary>The number of ids that it knows.</summary>
+    int VocabularySize { get; }
+
     /// <param name="inputIds">[b, tokens] int64</param>
     /// <param name="attentionMask">[b, tokens], 0 where padding; null: none (what follows the pooled token of a causal tower cannot change it).</param>
     /// <returns>[b, embedding], not normalized; cheaper than <see cref="Forward"/>, with the same gradients.</returns>

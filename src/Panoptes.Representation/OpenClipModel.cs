@@ -253,6 +253,8 @@ public sealed class OpenClipText : Module, ITextTower
 
     public int ContextLength => t.ContextLength;
 
+    public int VocabularySize => t.VocabSize;
+
     public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
         LayerGroup.List([TokenEmbedding, PositionalEmbedding], Transformer.Resblocks, [LnFinal], [TextProjection, LinearProjection]);
 

@@ -268,6 +268,8 @@ public sealed class SiglipTextModel(SiglipTextConfig config) : Module, ITextTowe
 
     public int ContextLength => Config.MaxPositionEmbeddings;
 
+    public int VocabularySize => Config.VocabSize;
+
     public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
     {
         using var scope = NewDisposeScope();

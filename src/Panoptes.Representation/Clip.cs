@@ -1,0 +1,277 @@
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
+using Panoptes.Text;
+
+namespace Panoptes.Representation;
+
+/// <summary>How <see cref="Clip.Load"/> prepares a model, and how it is then used.</summary>
+public sealed record ClipOptions
+{
+    /// <summary>The type of the weights: bfloat16 halves the memory and is several times faster where the processor has it; null: as they are stored.</summary>
+    public ScalarType? Dtype { get; init; } = ScalarType.Float32;
+
+    /// <summary>Where the model runs; null: the CPU.</summary>
+    public Device? Device { get; init; }
+
+    /// <summary>How many threads libtorch may use, for the whole process; null: as many as there are cores.</summary>
+    public int? Threads { get; init; }
+
+    /// <summary>How many images or texts go through the model at once.</summary>
+    public int BatchSize { get; init; } = 32;
+
+    /// <summary>Whether texts that are longer than the model takes are cut; by default they are refused.</summary>
+    public bool TruncateTexts { get; init; }
+}
+
+/// <summary>How likely a label is for an image, from 0 to 1.</summary>
+public sealed record LabelProbability(string Label, float Probability);
+
+/// <summary>
+/// A model of the CLIP family with its image processor and its tokenizer: images and texts in, probabilities or embeddings out.
+/// Reads Hugging Face's CLIP, SigLIP and SigLIP 2 folders, open_clip's folders, and OpenAI's own files. Not for several threads at once.
+/// </summary>
+/// <example><code>
+/// using var clip = Clip.Load("zoo/clip-emoji");
+/// foreach (var (label, probability) in clip.Classify("photo.jpg", ["a red apple", "a cat"])) Console.WriteLine($"{probability:P0} {label}");
+/// </code></example>
+public sealed class Clip : IDisposable
+{
+    readonly ClipOptions options;
+
+    /// <summary>A model that is in memory already; it is disposed with this object.</summary>
+    public Clip(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, ClipOptions? options = null)
+    {
+        (Model, Processor, Tokenizer, this.options) = (model, processor, tokenizer, options ?? new());
+        if (this.options.BatchSize < 1) throw new PanoptesException($"The batch size is {this.options.BatchSize}; expected 1 or more.");
+        Model.Train(false);
+        Model.RequiresGrad(false);
+    }
+
+    public DualEncoder Model { get; }
+
+    public ImageProcessor Processor { get; }
+
+    public Tokenizer Tokenizer { get; }
+
+    /// <summary>The length of an embedding.</summary>
+    public int EmbeddingSize => Model.Images.EmbeddingSize;
+
+    /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>).</param>
+    /// <param name="options">The wanted type, device and batch size.</param>
+    /// <exception cref="PanoptesException">Nothing there, not a model of this family, or a file of it is missing or broken.</exception>
+    public static Clip Load(string model, ClipOptions? options = null)
+    {
+        options ??= new();
+        if (options.Threads is { } threads)
+        {
+            if (threads < 1) throw new PanoptesException($"{threads} threads were asked for; expected 1 or more.");
+            set_num_threads(threads);
+        }
+        var path = ModelFolder.Resolve(model);
+        var loaded = Models.Load(path, new LoadOptions { Dtype = options.Dtype, Device = options.Device });
+        try
+        {
+            if (loaded is not DualEncoder both) throw new PanoptesException($"{path} holds a {loaded.GetType().Name}; expected a model with an image tower and a text tower.");
+            var (processor, tokenizer) = ClipParts.Load(path, both);
+            return new(both, processor, tokenizer, options);
+        }
+        catch
+        {
+            loaded.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>How likely each label is for the image in <paramref name="path"/>, the likeliest first; see <see cref="Classify(Image, IReadOnlyList{string}, IReadOnlyList{string}?)"/>.</summary>
+    /// <exception cref="PanoptesException">The file is no image, or a label is too long.</exception>
+    public IReadOnlyList<LabelProbability> Classify(string path, IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null) =>
+        Classify(Image.Load(path), labels, templates);
+
+    /// <summary>
+    /// How likely each label is, the likeliest first: for CLIP they share a probability of 1 (softmax), for SigLIP, which judges each
+    /// pair by itself, each has its own (sigmoid).
+    /// </summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="labels">What it may show, in words.</param>
+    /// <param name="templates">Sentences with <c>{}</c> where the label goes ("a photo of a {}."); a label's embedding is their mean. By default the label alone.</param>
+    /// <exception cref="PanoptesException">No label, a template without <c>{}</c>, or a text longer than the model takes.</exception>
+    public IReadOnlyList<LabelProbability> Classify(Image image, IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null) =>
+        Classify([image], labels, templates)[0];
+
+    /// <summary>The same for many images, in their order.</summary>
+    /// <inheritdoc cref="Classify(Image, IReadOnlyList{string}, IReadOnlyList{string}?)"/>
+    public IReadOnlyList<IReadOnlyList<LabelProbability>> Classify(IReadOnlyList<Image> images, IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var logits = Logits(EmbedImages(images), EmbedLabels(labels, templates));
+        var probabilities = (Model.LogitBias is null ? logits.softmax(-1) : logits.sigmoid()).data<float>().ToArray();
+        var results = new List<LabelProbability>[images.Count];
+        for (var i = 0; i < results.Length; i++)
+        {
+            results[i] = new(labels.Count);
+            for (var j = 0; j < labels.Count; j++) results[i].Add(new(labels[j], probabilities[i * labels.Count + j]));
+            results[i].Sort(static (a, b) => b.Probability.CompareTo(a.Probability));
+        }
+        return results;
+    }
+
+    /// <summary>Embeds images: float32 [images, embedding] on the CPU, each row of length 1, owned by the caller.</summary>
+    /// <exception cref="PanoptesException">No image.</exception>
+    public Tensor EmbedImages(IReadOnlyList<Image> images)
+    {
+        if (images.Count == 0) throw new PanoptesException("No images to embed: expected at least one.");
+        return InBatches(images.Count, (start, count) => EncodeImages(Prepare([.. images.Skip(start).Take(count)])));
+    }
+
+    /// <summary>
+    /// Embeds image files; while a batch goes through the model, the next one is read. float32 [files, embedding] on the CPU, each row
+    /// of length 1, owned by the caller.
+    /// </summary>
+    /// <param name="paths">The files, at least one.</param>
+    /// <param name="progress">Is told how many are done.</param>
+    /// <param name="cancellation">Stops between batches.</param>
+    /// <exception cref="PanoptesException">A file is no image; the message names it.</exception>
+    public Tensor EmbedFiles(IReadOnlyList<string> paths, IProgress<int>? progress = null, CancellationToken cancellation = default)
+    {
+        if (paths.Count == 0) throw new PanoptesException("No images to embed: expected at least one file.");
+        Task<PreparedImages>? next = null;
+        try
+        {
+            next = Read(0);
+            return InBatches(paths.Count, (start, count) =>
+            {
+                cancellation.ThrowIfCancellationRequested();
+                using var current = next.GetAwaiter().GetResult();
+                next = start + count < paths.Count ? Read(start + count) : null;
+                var embedded = EncodeImages(current);
+                progress?.Report(start + count);
+                return embedded;
+            });
+        }
+        finally
+        {
+            // After a failure the batch that was being read is not used.
+            if (next is { } pending) _ = pending.ContinueWith(static t => t.Result.Dispose(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+        }
+
+        Task<PreparedImages> Read(int start) => Task.Run(() => Prepare(Files(start)), CancellationToken.None);
+
+        Image[] Files(int start)
+        {
+            var images = new Image[Math.Min(options.BatchSize, paths.Count - start)];
+            try
+            {
+                Parallel.For(0, images.Length, i => images[i] = Image.Load(paths[start + i]));
+            }
+            catch (AggregateException e) when (e.InnerExceptions[0] is PanoptesException first)
+            {
+                throw new PanoptesException(first.Message, first);
+            }
+            return images;
+        }
+    }
+
+    /// <summary>Embeds texts: float32 [texts, embedding] on the CPU, each row of length 1, owned by the caller.</summary>
+    /// <exception cref="PanoptesException">No text, or one longer than the model takes (see <see cref="ClipOptions.TruncateTexts"/>).</exception>
+    public Tensor EmbedTexts(IReadOnlyList<string> texts)
+    {
+        if (texts.Count == 0) throw new PanoptesException("No texts to embed: expected at least one.");
+        return InBatches(texts.Count, (start, count) => EncodeTexts([.. texts.Skip(start).Take(count)]));
+    }
+
+    /// <summary>Embeds labels, each as the mean over <paramref name="templates"/>: float32 [labels, embedding], each row of length 1, owned by the caller.</summary>
+    /// <inheritdoc cref="Classify(Image, IReadOnlyList{string}, IReadOnlyList{string}?)" path="/exception"/>
+    public Tensor EmbedLabels(IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null)
+    {
+        if (labels.Count == 0) throw new PanoptesException("No labels were given; expected at least one.");
+        templates ??= ["{}"];
+        if (templates.Count == 0) throw new PanoptesException("No templates were given; expected at least one, such as \"a photo of a {}.\".");
+        if (templates.FirstOrDefault(static t => !t.Contains("{}", StringComparison.Ordinal)) is { } bad)
+            throw new PanoptesException($"The template \"{bad}\" has no {{}}; expected one where the label goes, such as \"a photo of a {{}}.\".");
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var texts = labels.SelectMany(l => templates.Select(t => t.Replace("{}", l, StringComparison.Ordinal))).ToArray();
+        var embedded = EmbedTexts(texts);
+        if (templates.Count == 1) return embedded.MoveToOuterDisposeScope();
+        return DualEncoder.Normalize(embedded.view(labels.Count, templates.Count, -1).mean([1])).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The embedding of one image, of length 1.</summary>
+    public float[] Embed(Image image)
+    {
+        using var embedded = EmbedImages([image]);
+        return embedded.data<float>().ToArray();
+    }
+
+    /// <summary>The embedding of one text, of length 1.</summary>
+    /// <exception cref="PanoptesException">The text is longer than the model takes.</exception>
+    public float[] Embed(string text)
+    {
+        using var embedded = EmbedTexts([text]);
+        return embedded.data<float>().ToArray();
+    }
+
+    /// <summary>How near each image is to each text: the cosine, from -1 to 1, [images, texts].</summary>
+    /// <exception cref="PanoptesException">Nothing given, or a text longer than the model takes.</exception>
+    public float[,] Similarity(IReadOnlyList<Image> images, IReadOnlyList<string> texts)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var cosines = EmbedImages(images).matmul(EmbedTexts(texts).t()).data<float>().ToArray();
+        var table = new float[images.Count, texts.Count];
+        Buffer.BlockCopy(cosines, 0, table, 0, cosines.Length * sizeof(float));
+        return table;
+    }
+
+    /// <summary>Writes model, image processor and tokenizer into <paramref name="folder"/>, for <see cref="Load"/> and for the Python peer.</summary>
+    /// <exception cref="PanoptesException">The files cannot be written.</exception>
+    public void Save(string folder, SaveOptions? saving = null)
+    {
+        Models.Save(folder, Model, saving);
+        ClipParts.Save(folder, Processor, Tokenizer);
+    }
+
+    public void Dispose() => Model.Dispose();
+
+    /// <summary>cosine · scale + bias, float32.</summary>
+    Tensor Logits(Tensor images, Tensor labels) =>
+        new PairFeatures(images, labels, Model.LogitScale.Value.to(ScalarType.Float32).cpu().exp(), Model.LogitBias?.Value.to(ScalarType.Float32).cpu()).Logits();
+
+    PreparedImages Prepare(Image[] images) =>
+        Processor is NaFlexImageProcessor naFlex && Model is Siglip2Model ? new(null, naFlex.ProcessPatches(images)) : new(Processor.Process(images), null);
+
+    Tensor EncodeImages(PreparedImages images) => images.Patches is { } patches
+        ? ((Siglip2Model)Model).Vision.Forward(options.Device is { } device ? new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes) : patches).Embedding
+        : Model.Images.Encode(options.Device is { } d ? images.Pixels!.to(d) : images.Pixels!);
+
+    Tensor EncodeTexts(string[] texts)
+    {
+        var ids = ClipParts.Tokenize(Tokenizer, Model, texts, options.TruncateTexts);
+        return Model.Texts.Encode(options.Device is { } device ? ids.to(device) : ids);
+    }
+
+    Tensor InBatches(int total, Func<int, int, Tensor> encode)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var parts = new List<Tensor>();
+        for (var start = 0; start < total; start += options.BatchSize)
+        {
+            using var inner = NewDisposeScope();
+            var features = encode(start, Math.Min(options.BatchSize, total - start)).cpu().to(ScalarType.Float32);
+            parts.Add(DualEncoder.Normalize(features).MoveToOuterDisposeScope());
+        }
+        return (parts.Count == 1 ? parts[0] : cat(parts)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Images as the model takes them: of one size, or patches of many.</summary>
+    sealed record PreparedImages(Tensor? Pixels, PatchBatch? Patches) : IDisposable
+    {
+        public void Dispose()
+        {
+            Pixels?.Dispose();
+            Patches?.Dispose();
+        }
+    }
+}

@@ -1,0 +1,52 @@
+using Panoptes.Imaging;
+using Panoptes.Text;
+
+namespace Panoptes.Representation;
+
+/// <summary>What stands beside the weights of a model of the CLIP family: its image processor and its tokenizer.</summary>
+static class ClipParts
+{
+    /// <exception cref="PanoptesException">One of them is missing, broken, or made for another model.</exception>
+    internal static (ImageProcessor Processor, Tokenizer Tokenizer) Load(string path, DualEncoder model)
+    {
+        var folder = Directory.Exists(path) ? path : Path.GetDirectoryName(Path.GetFullPath(path))!;
+        var processor = HasProcessor(folder) ? ImageProcessor.Load(folder) : OpenAiProcessor(folder, model);
+        var tokenizer = Tokenizer.Load(folder);
+        if (tokenizer.VocabularySize > model.Texts.VocabularySize)
+            throw new PanoptesException($"{folder}: its tokenizer has {tokenizer.VocabularySize} ids, but the model knows {model.Texts.VocabularySize}; expected a tokenizer of this model.");
+        if (processor is PictureProcessor picture && picture.OutputSize(new Image(64, 64, 3)) is var (height, width)
+            && (height != model.Images.ImageSize || width != model.Images.ImageSize) && model.Images is ClipVisionModel or SiglipVisionModel or OpenClipVisual)
+            throw new PanoptesException($"{folder}: its image processor makes {width}x{height} pixels, but the model takes {model.Images.ImageSize}x{model.Images.ImageSize}.");
+        return (processor, tokenizer);
+    }
+
+    internal static void Save(string folder, ImageProcessor processor, Tokenizer tokenizer)
+    {
+        processor.Save(folder);
+        tokenizer.Save(folder);
+    }
+
+    /// <summary>Ids as the text tower was trained with: [texts, context length] int64, owned by the caller.</summary>
+    /// <exception cref="PanoptesException">A text is longer than the model takes and may not be cut.</exception>
+    internal static Tensor Tokenize(Tokenizer tokenizer, DualEncoder model, IReadOnlyList<string> texts, bool truncate)
+    {
+        var batch = tokenizer.Encode(texts, model.Texts.ContextLength);
+        if (!truncate)
+            foreach (var i in batch.Truncated)
+                throw new PanoptesException($"The text \"{Start(texts[i])}\" has {batch.Lengths[i]} tokens; the model takes at most {batch.Columns}. Shorten it, or ask for long texts to be cut.");
+        return batch.InputIds();
+    }
+
+    static string Start(string text) => text.Length <= 60 ? text : text[..60] + "…";
+
+    static bool HasProcessor(string folder) =>
+        File.Exists(Path.Combine(folder, "preprocessor_config.json")) || File.Exists(Path.Combine(folder, "processor_config.json")) || File.Exists(Path.Combine(folder, "open_clip_config.json"));
+
+    /// <summary>OpenAI's own files come alone: their images are prepared as CLIP's paper did.</summary>
+    static ImageProcessor OpenAiProcessor(string folder, DualEncoder model)
+    {
+        if (model is not OpenClipModel) return ImageProcessor.Load(folder);                        // says which files are missing
+        var side = model.Images.ImageSize;
+        return ImageProcessor.Parse($$"""{"image_processor_type":"CLIPImageProcessorPil","size":{"shortest_edge":{{side}}},"crop_size":{{side}}}""", folder);
+    }
+}
