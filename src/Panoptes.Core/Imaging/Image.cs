@@ -85,7 +85,7 @@ public sealed partial class Image
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            File.Delete(temporary);
+            if (File.Exists(temporary)) File.Delete(temporary);
             throw new PanoptesException($"{path}: cannot be written: {e.Message}", e);
         }
     }

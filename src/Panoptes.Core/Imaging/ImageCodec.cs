@@ -62,8 +62,9 @@ static unsafe class ImageCodec
         };
         if (quality is < 1 or > 100) throw new PanoptesException($"An image quality of {quality} is not possible: expected 1 to 100.");
         if (format == ImageFormat.Jpeg && image.HasAlpha) image = image.ToRgb();
-        if (image.Channels == 3) image = image.ToRgba();
-        var info = new SKImageInfo(image.Width, image.Height, image.Channels == 1 ? SKColorType.Gray8 : SKColorType.Rgba8888, SKAlphaType.Unpremul);
+        var alpha = image.HasAlpha ? SKAlphaType.Unpremul : SKAlphaType.Opaque;
+        if (image.Channels == 3) image = image.ToRgba();                           // Skia has no three-byte pixels; an opaque file has no alpha
+        var info = new SKImageInfo(image.Width, image.Height, image.Channels == 1 ? SKColorType.Gray8 : SKColorType.Rgba8888, alpha);
         fixed (byte* p = image.Pixels)
         {
             using var pixmap = new SKPixmap(info, (nint)p, info.RowBytes);

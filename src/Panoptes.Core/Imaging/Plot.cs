@@ -169,6 +169,7 @@ public sealed record Plot
             var map = plot.Add.Heatmap(values);
             map.Colormap = new HouseColors();
             map.ManualRange = new(low, high);
+            map.NaNCellColor = Color.FromHex("#D9DDE3");
             var cell = size * 0.78 / Math.Max(rows, columns);
             if (texts is not null && cell >= 18)
                 for (var r = 0; r < rows; r++)
@@ -308,7 +309,6 @@ public sealed record Plot
 
         public Color GetColor(double position)
         {
-            if (!double.IsFinite(position)) return Color.FromHex("#D9DDE3");
             position = Math.Clamp(position, 0, 1);
             var i = 1;
             while (i < Stops.Length - 1 && Stops[i].At < position) i++;

@@ -109,7 +109,7 @@ public sealed class ImageProcessorTests
     {
         var processor = (HuggingFaceImageProcessor)ImageProcessor.Parse("""{"image_processor_type": "CLIPImageProcessor", "size": 24, "crop_size": 24}""", "a");
         var images = Enumerable.Range(0, 9).Select(i => ImageFiles.Noise(20 + i * 5, 60 - i * 4, i % 3 == 0 ? 1 : i % 3 + 2, i)).ToArray();
-        var before = TorchSharp.torch.Tensor.TotalCount;
+        var before = TorchSharp.DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
         using (var batch = processor.Process(images))
         {
             Assert.Equal([9, 3, 24, 24], batch.shape);
@@ -121,7 +121,7 @@ public sealed class ImageProcessorTests
                 Assert.Equal(one, values[(i * one.Length)..((i + 1) * one.Length)]);
             }
         }
-        Assert.Equal(before, TorchSharp.torch.Tensor.TotalCount);
+        Assert.Equal(before, TorchSharp.DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount);
         Assert.Throws<ArgumentException>(() => processor.Write(images[0], new float[5]));
     }
 

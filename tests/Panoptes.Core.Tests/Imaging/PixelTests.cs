@@ -72,11 +72,11 @@ public sealed class PixelTests
     public void Conversions_leave_no_tensor_behind()
     {
         var image = ImageFiles.Noise(13, 7, 3);
-        var before = TorchSharp.torch.Tensor.TotalCount;
+        var before = TorchSharp.DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
         using (var floats = image.ToTensor(ScalarType.Float32))
         using (image.ToTensor(ScalarType.Float64))
             Image.FromTensor(floats);
-        Assert.Equal(before, TorchSharp.torch.Tensor.TotalCount);
+        Assert.Equal(before, TorchSharp.DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount);
     }
 
     [Fact]
