@@ -1,0 +1,108 @@
+namespace Panoptes.Data;
+
+/// <summary>Images with what belongs to them. Owns its tensor; <see cref="Dispose"/> frees it.</summary>
+/// <param name="Images">[batch, 3, size, size], float32, normalized.</param>
+/// <param name="Texts">One text an image; empty where the data has none.</param>
+/// <param name="Labels">One class an image (a concept of the emoji set); -1 where there is none.</param>
+/// <param name="Samples">The images' indices in the data.</param>
+public sealed record ImageTextBatch(Tensor Images, IReadOnlyList<string> Texts, IReadOnlyList<int> Labels, IReadOnlyList<int> Samples) : IDisposable
+{
+    /// <summary>Images in the batch.</summary>
+    public int Count => Samples.Count;
+
+    /// <summary>The labels as int64 [batch], owned by the caller.</summary>
+    public Tensor LabelTensor() => tensor(Labels.Select(static l => (long)l).ToArray());
+
+    public void Dispose() => Images.Dispose();
+}
+
+/// <summary>How the emoji set is served.</summary>
+public sealed record EmojiLoaderOptions
+{
+    public int BatchSize { get; init; } = 256;
+
+    /// <summary>Of the order, the captions and the augmentations.</summary>
+    public ulong Seed { get; init; }
+
+    public Augmentation Augmentation { get; init; } = Augmentation.Drawings(64);
+
+    public EmojiCaptions Captions { get; init; } = new();
+
+    /// <summary>Whether a batch has a concept once at most.</summary>
+    public bool DistinctConcepts { get; init; } = true;
+
+    /// <summary>Which part of each batch this process gets.</summary>
+    public Shard Shard { get; init; } = Shard.Whole;
+
+    public LoaderOptions Loader { get; init; } = new();
+}
+
+/// <summary>What an emoji is called in training: its name in a template, at times its tags or another language.</summary>
+public sealed record EmojiCaptions
+{
+    /// <summary>Texts around a name, <c>{}</c> being the name; one is drawn a sample.</summary>
+    public IReadOnlyList<string> Templates { get; init; } = ["{}", "an emoji of {}", "a drawing of {}", "a picture of {}", "an icon of {}", "{} emoji"];
+
+    /// <summary>Languages to draw from; English templates are used with English alone.</summary>
+    public IReadOnlyList<string> Languages { get; init; } = ["en"];
+
+    /// <summary>The share of samples whose caption goes on with up to three of the concept's tags.</summary>
+    public float TagProbability { get; init; } = 0.2f;
+
+    /// <summary>The caption of a concept.</summary>
+    /// <exception cref="PanoptesException">The set has no names in a language that was asked for.</exception>
+    public string Draw(EmojiConcept concept, ref SampleRandom random)
+    {
+        var language = Languages[Languages.Count > 1 ? random.Next(Languages.Count) : 0];
+        if (!concept.Names.TryGetValue(language, out var name))
+            throw new PanoptesException($"The emoji set has no names in the language '{language}', but in {string.Join(", ", concept.Names.Keys)}.");
+        var text = language == "en" ? Templates[random.Next(Templates.Count)].Replace("{}", name, StringComparison.Ordinal) : name;
+        if (!random.Chance(TagProbability) || !concept.Tags.TryGetValue(language, out var tags) || tags.Count == 0) return text;
+        var chosen = tags.ToArray();
+        random.Shuffle(chosen.AsSpan());
+        return text + ", " + string.Join(", ", chosen.AsSpan(0, Math.Min(chosen.Length, 1 + random.Next(3))).ToArray());
+    }
+}
+
+/// <summary>Batches of the emoji set.</summary>
+public static class EmojiLoader
+{
+    /// <summary>An endless, resumable stream of augmented batches with drawn captions, for training.</summary>
+    /// <param name="set">The set.</param>
+    /// <param name="images">Which of its images, such as <c>set.Select(EmojiSplit.Train)</c>.</param>
+    /// <param name="options">Batch size, augmentation, captions.</param>
+    /// <exception cref="PanoptesException">An option is out of range, or there are too few images.</exception>
+    public static PrefetchLoader<ImageTextBatch> Create(EmojiSet set, IReadOnlyList<int> images, EmojiLoaderOptions options)
+    {
+        BatchSampler sampler = options.DistinctConcepts
+            ? new DistinctBatchSampler(images, i => set.Images[i].Concept, options.BatchSize, options.Seed, options.Shard)
+            : new SequentialSampler(images, options.BatchSize, shuffle: true, options.Seed, shard: options.Shard);
+        var augmenter = new Augmenter(options.Augmentation);
+        return PrefetchLoader.Create<BatchPlan, ImageTextBatch>(sampler, (plan, cancel) => Make(set, plan, augmenter, options, cancel), options.Loader);
+    }
+
+    static ImageTextBatch Make(EmojiSet set, BatchPlan plan, Augmenter augmenter, EmojiLoaderOptions options, CancellationToken cancel)
+    {
+        var size = augmenter.Options.Size;
+        var images = empty(plan.Samples.Length, 3, size, size);
+        var (texts, labels) = (new string[plan.Samples.Length], new int[plan.Samples.Length]);
+        var memory = TensorMemory.Floats(images);
+        for (var i = 0; i < plan.Samples.Length; i++)
+        {
+            cancel.ThrowIfCancellationRequested();
+            var sample = plan.Samples[i];
+            var random = new SampleRandom(options.Seed, plan.Epoch, sample);
+            labels[i] = set.Images[sample].Concept;
+            texts[i] = options.Captions.Draw(set.Concepts[labels[i]], ref random);
+            augmenter.Apply(set.Pixels(sample), set.Size, set.Size, 4, ref random, memory.Slice(i * augmenter.ResultLength, augmenter.ResultLength));
+        }
+        return new(images.DetachFromDisposeScope(), texts, labels, plan.Samples);
+    }
+}
+
+/// <summary>Direct access to a tensor's memory.</summary>
+static class TensorMemory
+{
+    /// <summary>The values of a contiguous float32 tensor on the CPU; valid while the tensor lives.</summary>
+    internal static Span<float> Floats(Tensor tensor) => System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(tensor.bytes);
+}
