@@ -45,6 +45,7 @@ public sealed class Clip : IDisposable
         if (this.options.BatchSize < 1) throw new PanoptesException($"The batch size is {this.options.BatchSize}; expected 1 or more.");
         Model.Train(false);
         Model.RequiresGrad(false);
+        Model.Pack();
     }
 
     public DualEncoder Model { get; }

@@ -21,11 +21,7 @@ public sealed class OpenClipMlp(int width, int hidden, Activation activation, In
 
     public Linear CProj { get; } = new(hidden, width, initializer: second);
 
-    public Tensor Forward(Tensor x)
-    {
-        using var scope = NewDisposeScope();
-        return CProj.Forward(activation.Apply(CFc.Forward(x))).MoveToOuterDisposeScope();
-    }
+    public Tensor Forward(Tensor x) => Nn.Mlp.Apply(CFc, CProj, activation, x);
 }
 
 /// <summary>Keys: ln_1, attn, ls_1, ln_2, mlp, ls_2.</summary>
@@ -65,9 +61,9 @@ public sealed class OpenClipBlock(int width, int heads, int hidden, Activation a
 
     Tensor Rest(Tensor x, Tensor attended)
     {
-        x = x + (Ls1?.Forward(attended) ?? attended);
+        x = EncoderLayer.Residual(x, Ls1?.Forward(attended) ?? attended);
         var changed = Mlp.Forward(Ln2.Forward(x));
-        return x + (Ls2?.Forward(changed) ?? changed);
+        return EncoderLayer.Residual(x, Ls2?.Forward(changed) ?? changed);
     }
 }
 

@@ -50,15 +50,21 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
     public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, Tensor? queries = null)
     {
         using var scope = NewDisposeScope();
-        var (weight, bias) = (InProjWeight.Value, InProjBias.Value);
         Tensor q, k, v;
-        if (queries is null)
+        if (InProjWeight.Packed is { } packed && !is_grad_enabled())
         {
-            var qkv = TorchOps.Linear(x, weight, bias).chunk(3, -1);
-            (q, k, v) = (qkv[0], qkv[1], qkv[2]);
+            // A packed weight gives all three at once: one token's key and value are thrown away, or every token's query.
+            var all = TorchOps.PackedLinear(x, packed, InProjBias.Value).chunk(3, -1);
+            (q, k, v) = (queries is null ? all[0] : TorchOps.PackedLinear(queries, packed, InProjBias.Value).narrow(-1, 0, width), all[1], all[2]);
+        }
+        else if (queries is null)
+        {
+            var all = TorchOps.Linear(x, InProjWeight.Value, InProjBias.Value).chunk(3, -1);
+            (q, k, v) = (all[0], all[1], all[2]);
         }
         else
         {
+            var (weight, bias) = (InProjWeight.Value, InProjBias.Value);
             q = TorchOps.Linear(queries, weight.narrow(0, 0, width), bias.narrow(0, 0, width));
             var kv = TorchOps.Linear(x, weight.narrow(0, width, 2 * width), bias.narrow(0, width, 2 * width)).chunk(2, -1);
             (k, v) = (kv[0], kv[1]);
@@ -66,6 +72,8 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
         var seen = Attention.Apply(Attention.SplitHeads(q, heads), Attention.SplitHeads(k, heads), Attention.SplitHeads(v, heads), mask, causal);
         return OutProj.Forward(Attention.MergeHeads(seen)).MoveToOuterDisposeScope();
     }
+
+    protected override void OnPack() => InProjWeight.Pack();
 }
 
 /// <summary>Two linear layers with an activation between. Keys: fc1, fc2.</summary>
@@ -77,16 +85,19 @@ public sealed class Mlp(int width, int hidden, Activation activation, Initialize
 
     /// <param name="x">[..., width]</param>
     /// <returns>[..., width]</returns>
-    public Tensor Forward(Tensor x)
+    public Tensor Forward(Tensor x) => Apply(Fc1, Fc2, activation, x);
+
+    /// <summary>second(activation(first(x))), whatever the layers are called.</summary>
+    internal static Tensor Apply(Linear first, Linear second, Activation activation, Tensor x)
     {
         using var scope = NewDisposeScope();
-        if (activation != Activation.QuickGelu || !is_grad_enabled()) return Fc2.Forward(Fc1.Forward(x, activation)).MoveToOuterDisposeScope();
+        if (activation != Activation.QuickGelu || !is_grad_enabled()) return second.Forward(first.Forward(x, activation)).MoveToOuterDisposeScope();
 
         // x σ(1.702 x) is silu(1.702 x) / 1.702: with both factors in the weights, what is kept for the gradient and the passes over the
         // wide tensor are those of one operator instead of three.
         const double factor = Activations.QuickGeluFactor;
-        var wide = TorchOps.Linear(x, Fc1.Weight.Value * factor, Fc1.Bias!.Value * factor);
-        return TorchOps.Linear(nn.functional.silu(wide), Fc2.Weight.Value / factor, Fc2.Bias!.Value).MoveToOuterDisposeScope();
+        var wide = TorchOps.Linear(x, first.Weight.Value * factor, first.Bias!.Value * factor);
+        return TorchOps.Linear(nn.functional.silu(wide), second.Weight.Value / factor, second.Bias!.Value).MoveToOuterDisposeScope();
     }
 }
 
@@ -133,7 +144,7 @@ public sealed class EncoderLayer(int width, int heads, int hidden, Activation ac
     }
 
     /// <summary>x + change, into the change's memory where the types agree (nothing needs it any more, the gradient included).</summary>
-    static Tensor Residual(Tensor x, Tensor change) => x.dtype == change.dtype ? change.add_(x) : x + change;
+    internal static Tensor Residual(Tensor x, Tensor change) => x.dtype == change.dtype ? change.add_(x) : x + change;
 }
 
 /// <summary>A stack of <see cref="EncoderLayer"/>. Keys: layers.N.</summary>
