@@ -20,6 +20,9 @@ public sealed class PickleDict
 {
     internal List<KeyValuePair<object?, object?>>? Mutable { get; set; }
 
+    /// <summary>Whether these are the attributes of a TorchScript object.</summary>
+    public bool IsScriptObject { get; internal init; }
+
     public IReadOnlyList<KeyValuePair<object?, object?>> Items => Mutable ?? [];
 
     /// <summary>The last value under <paramref name="key"/>, or null.</summary>

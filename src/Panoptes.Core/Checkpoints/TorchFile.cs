@@ -73,7 +73,8 @@ public sealed partial class TorchFile : IDisposable
         return window.as_strided(tensor.Shape, tensor.Strides).contiguous().MoveToOuterDisposeScope();
     }
 
-    /// <summary>Every tensor below <paramref name="root"/> under its dotted name: keys of dicts, and places in lists and tuples as numbers.</summary>
+    /// <summary>Every tensor below <paramref name="root"/> under its dotted name: keys of dicts, and places in lists and tuples as numbers.
+    /// Of a TorchScript object these are the parameters and buffers, not tensors in lists and dicts that it happens to have.</summary>
     /// <exception cref="PanoptesException">It is nested without end, or a tensor lies under a key that is neither text nor a number.</exception>
     public IReadOnlyList<KeyValuePair<string, PickleTensor>> Flatten(object? root)
     {
@@ -91,7 +92,7 @@ public sealed partial class TorchFile : IDisposable
                     break;
                 case PickleDict dict:
                     for (var i = dict.Items.Count - 1; i >= 0; i--)
-                        if (IsPlace(dict.Items[i].Value)) Push(dict.Items[i].Value, Key(dict.Items[i].Key), place);
+                        if (IsPlace(dict.Items[i].Value) && (!dict.IsScriptObject || dict.Items[i].Value is PickleTensor or PickleDict { IsScriptObject: true })) Push(dict.Items[i].Value, Key(dict.Items[i].Key), place);
                     break;
                 case PickleList or object?[]:
                     IReadOnlyList<object?> items = place.Value is PickleList list ? list.Items : (object?[])place.Value;

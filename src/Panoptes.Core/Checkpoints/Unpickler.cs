@@ -30,6 +30,7 @@ sealed class Unpickler(string source, bool scriptClasses, Func<string, ScalarTyp
     }
 
     static readonly Dictionary<string, Known> Globals = MakeGlobals();
+    static readonly Known ScriptClass = new("__torch__", static (_, _) => new PickleDict { IsScriptObject = true });
 
     /// <summary>How many opcodes have been read, which bounds how much a walk over the result may visit.</summary>
     public long Steps { get; private set; }
@@ -199,7 +200,7 @@ sealed class Unpickler(string source, bool scriptClasses, Func<string, ScalarTyp
     {
         if (Globals.TryGetValue($"{module}.{name}", out var known)) return known;
         // A TorchScript class is only a bag of attributes here: none of its code is ever looked at.
-        if (scriptClasses && (module == "__torch__" || module.StartsWith("__torch__.", StringComparison.Ordinal))) return new Known("__torch__", static (_, _) => new PickleDict());
+        if (scriptClasses && (module == "__torch__" || module.StartsWith("__torch__.", StringComparison.Ordinal))) return ScriptClass;
         throw Refuse($"{module}.{name}");
     }
 
@@ -210,7 +211,7 @@ sealed class Unpickler(string source, bool scriptClasses, Func<string, ScalarTyp
     {
         // OrderedDict carries attributes (_metadata) that a state dict does not need; a TorchScript object's attributes are its content.
         if (Peek() is not PickleDict target) throw Bad("BUILD sets the state of something that has none");
-        if (state is PickleDict attributes && scriptClasses && target.Mutable is null) target.Mutable = attributes.Mutable;
+        if (state is PickleDict attributes && target is { IsScriptObject: true, Mutable: null }) target.Mutable = attributes.Mutable;
     }
 
     PickleStorage Persistent(object? id)

@@ -73,6 +73,25 @@ sealed class TorchSaveAdapter : IAdapter
     }
 }
 
+/// <summary>Checkpoints whose state dict is to be found: TorchScript archives, trainers' files, tensors of rare types and classes.</summary>
+sealed class StateDictAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c is { Area: "checkpoints", Call: "state_dict" };
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var weights = Weights.Open(c.File(c.Arguments.GetProperty("file").GetString()!));
+        if (!weights.Keys.ToHashSet(StringComparer.Ordinal).SetEquals(c.OutputNames))
+            throw new PanoptesException($"the keys are {string.Join(", ", weights.Keys)}, expected {string.Join(", ", c.OutputNames)}.");
+        foreach (var key in weights.Keys)
+        {
+            var ours = weights.Read(key);
+            if (ours.dtype != c.Output(key).dtype) throw new PanoptesException($"{key} has type {ours.dtype}, expected {c.Output(key).dtype}.");
+            yield return (key, ours);
+        }
+    }
+}
+
 /// <summary>Hostile and malformed PyTorch files: each must be refused, nothing in it may run, and the control file loads.</summary>
 sealed class HostilePickleAdapter : IAdapter
 {
