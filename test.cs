@@ -9,7 +9,7 @@ var results = Path.Combine(root, "artifacts", "tests");
 if (Directory.Exists(results)) Directory.Delete(results, recursive: true);
 
 // One project at a time: libtorch takes every core by itself.
-var exit = Run("test", Path.Combine(root, "Panoptes.slnx"), "-c", "Release", "--nologo", "-m:1", "--logger", "trx", "--results-directory", results, .. args);
+var exit = Run(["test", Path.Combine(root, "Panoptes.slnx"), "-c", "Release", "--nologo", "-m:1", "--logger", "trx", "--results-directory", results, .. args]);
 
 int passed = 0, failed = 0, skipped = 0;
 foreach (var file in Directory.Exists(results) ? Directory.GetFiles(results, "*.trx", SearchOption.AllDirectories) : [])
@@ -30,7 +30,7 @@ return failed == 0 && passed > 0 ? 0 : 1;
 
 static string Root([CallerFilePath] string file = "") => Path.GetDirectoryName(file)!;
 
-static int Run(params string[] arguments)
+static int Run(string[] arguments)
 {
     using var process = Process.Start(new ProcessStartInfo("dotnet", arguments))!;
     process.WaitForExit();
