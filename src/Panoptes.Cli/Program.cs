@@ -1,1 +1,1 @@
-return 0;
+return await Panoptes.Cli.App.RunAsync(args);

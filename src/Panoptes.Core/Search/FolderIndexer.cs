@@ -9,9 +9,9 @@ namespace Panoptes.Search;
 /// <summary>What an index needs of a model. The two steps are apart so that decoding and resizing run on other threads than the model.</summary>
 /// <param name="Model">Kept with the vectors.</param>
 /// <param name="Dimension">The length of a vector.</param>
-/// <param name="Prepare">An image to the model's input, [1, 3, h, w]; called from several threads. The result is the caller's to dispose.</param>
-/// <param name="Embed">Inputs to vectors, [inputs, dimension] in one array; they need not have length 1.</param>
-public sealed record ImageEmbedder(ModelIdentity Model, int Dimension, Func<Image, Tensor> Prepare, Func<IReadOnlyList<Tensor>, float[]> Embed)
+/// <param name="Prepare">An image to the model's input (a tensor, a batch of patches); called from several threads. The result is the caller's to dispose.</param>
+/// <param name="Embed">Such inputs to vectors, [inputs, dimension] in one array; they need not have length 1.</param>
+public sealed record ImageEmbedder(ModelIdentity Model, int Dimension, Func<Image, IDisposable> Prepare, Func<IReadOnlyList<IDisposable>, float[]> Embed)
 {
     /// <summary>Images for one call of <see cref="Embed"/>.</summary>
     public int BatchSize { get; init; } = 64;
@@ -91,6 +91,10 @@ public static class FolderIndexer
             System.Diagnostics.Stopwatch.GetElapsedTime(begin));
     }
 
+    /// <summary>The image files of a folder and its subfolders, relative to it, with '/' between the parts, in order.</summary>
+    /// <exception cref="PanoptesException">There is no such folder, or it cannot be read.</exception>
+    public static IReadOnlyList<string> Files(string images, CancellationToken cancel = default) => [.. Scan(images, cancel).Keys.Order(StringComparer.Ordinal)];
+
     /// <summary>One image file below the folder.</summary>
     sealed record FoundFile(string Path, long Size, long Modified);
 
@@ -100,7 +104,7 @@ public static class FolderIndexer
     }
 
     /// <summary>A file that a worker has read: its input for the model, the row of a vector that is already there, or what is wrong with it.</summary>
-    sealed record Prepared(FoundFile File, UInt128 Hash, Tensor? Input, long KnownRow, string? Problem);
+    sealed record Prepared(FoundFile File, UInt128 Hash, IDisposable? Input, long KnownRow, string? Problem);
 
     static async Task Embed(string images, FoundFile[] work, ImageEmbedder embedder, IndexWriter writer, Dictionary<UInt128, long> known, VectorIndex? old,
         bool strict, Counts counts, IProgress<IndexProgress>? progress, CancellationToken cancel)

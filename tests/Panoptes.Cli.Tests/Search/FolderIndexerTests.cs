@@ -12,7 +12,7 @@ public class FolderIndexerTests
         inputs =>
         {
             called?.Invoke();
-            return [.. inputs.SelectMany(static t => Spread(t.data<float>().ToArray()))];
+            return [.. inputs.Cast<TorchSharp.torch.Tensor>().SelectMany(static t => Spread(t.data<float>().ToArray()))];
         }) { BatchSize = 4 };
 
     static IEnumerable<float> Spread(float[] values) => Enumerable.Range(0, 8).Select(i => 1 + values[i % values.Length] * (1 + i));

@@ -1,0 +1,164 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+using Panoptes.Representation;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>Writes a model anew: another type, another file format, other shards, other names.</summary>
+sealed class ConvertCommand : ExampleCommand
+{
+    static readonly string[] Settings = [".json", ".txt", ".model", ".md", ".jinja"];
+
+    readonly Argument<string> model = new("MODEL") { Description = "A folder, a file or a hub id: safetensors, shards, or PyTorch's formats." };
+    readonly Option<string> output = new("--out", "-o") { Description = "The folder to write, or a .safetensors file for the weights alone.", HelpName = "PATH", Required = true };
+    readonly Option<string?> dtype = new("--dtype") { Description = "Store floating-point weights as float32, float16 or bfloat16; by default as they are.", HelpName = "TYPE" };
+    readonly Option<string?> shard = new("--shard-size") { Description = "The most that one file may take, such as 500MB or 5GB; by default 5GB.", HelpName = "SIZE" };
+    readonly Option<string?> to = new("--to") { Description = "Whose keys and configuration: hf (Hugging Face's CLIP) or open_clip; by default as they are.", HelpName = "NAMES" };
+    readonly Option<bool> force = new("--force") { Description = "Replace what is at the output." };
+
+    public ConvertCommand() : base("convert", "Write a model anew: bfloat16 instead of float32, safetensors instead of PyTorch's pickle, one file instead of shards, Hugging Face's names instead of open_clip's.", """
+        panoptes convert zoo/clip-emoji --out small --dtype bfloat16
+        panoptes convert pytorch_model.bin --out model.safetensors
+        panoptes convert laion/CLIP-ViT-B-32-laion2B-s34B-b79K --out clip-hf --to hf
+        """)
+    {
+        Add(model);
+        foreach (var option in (ReadOnlySpan<Option>)[output, dtype, shard, to, force]) Add(option);
+        dtype.AcceptOnlyFromAmong("float32", "float16", "bfloat16");
+        to.AcceptOnlyFromAmong("hf", "open_clip");
+        SetAction(RunAsync);
+    }
+
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        var terminal = new Terminal(parsed);
+        var target = Path.GetFullPath(parsed.GetRequiredValue(output));
+        var asFile = target.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase);
+        if (asFile && parsed.GetValue(to) is not null) throw new UsageException("--to writes a configuration too, so that --out must be a folder.");
+        if (asFile && parsed.GetValue(shard) is not null) throw new UsageException("--shard-size makes several files, so that --out must be a folder.");
+        var size = parsed.GetValue(shard) is { } text ? ParseSize(text) : ShardedWeights.DefaultShardSize;
+        var there = asFile ? File.Exists(target) : Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any();
+        if (there && !parsed.GetValue(force)) throw new PanoptesException($"{target} exists already; --force replaces it.");
+        var source = ModelLoader.Resolve(parsed.GetRequiredValue(model));
+        if (Path.GetFullPath(source) == target) throw new PanoptesException($"{target} is the model itself; expected another place.");
+        ScalarType? type = parsed.GetValue(dtype) switch { "float32" => ScalarType.Float32, "float16" => ScalarType.Float16, "bfloat16" => ScalarType.BFloat16, _ => null };
+        await terminal.WithProgress("Converting", progress =>
+        {
+            if (asFile) WriteFile(source, target, type, progress, cancel);
+            else WriteFolder(target, folder =>
+            {
+                if (parsed.GetValue(to) is { } names) Rename(source, folder, names, new() { Dtype = type, ShardSize = size });
+                else Copy(source, folder, type, size, progress, cancel);
+            }, cancel);
+            return 0;
+        });
+        var bytes = asFile ? new FileInfo(target).Length : Directory.EnumerateFiles(target).Sum(static f => new FileInfo(f).Length);
+        if (terminal.IsJson) terminal.WriteJson(new { model = source, output = target, bytes });
+        else terminal.WriteLine($"{target} ({InfoCommand.Size(bytes)})");
+        return App.Success;
+    }
+
+    static long ParseSize(string text)
+    {
+        var (digits, factor) = text.ToUpperInvariant() switch
+        {
+            var t when t.EndsWith("GB", StringComparison.Ordinal) => (t[..^2], 1_000_000_000L),
+            var t when t.EndsWith("MB", StringComparison.Ordinal) => (t[..^2], 1_000_000L),
+            var t when t.EndsWith("KB", StringComparison.Ordinal) => (t[..^2], 1_000L),
+            var t => (t, 1L),
+        };
+        return double.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && number * factor is >= 1 and <= 1e15
+            ? (long)(number * factor) : throw new UsageException($"--shard-size is '{text}'; expected a size such as 500MB or 5GB.");
+    }
+
+    static List<KeyValuePair<string, Tensor>> Read(string source, ScalarType? type, IProgress<Step> progress, CancellationToken cancel)
+    {
+        using var weights = Weights.Open(source);
+        var tensors = new List<KeyValuePair<string, Tensor>>();
+        foreach (var key in weights.Keys)
+        {
+            cancel.ThrowIfCancellationRequested();
+            var tensor = weights.Read(key);
+            tensors.Add(new(key, type is { } wanted && tensor.is_floating_point() ? tensor.to(wanted) : tensor));
+            progress.Report(new(tensors.Count, weights.Keys.Count));
+        }
+        return tensors;
+    }
+
+    static void WriteFile(string source, string target, ScalarType? type, IProgress<Step> progress, CancellationToken cancel)
+    {
+        using var scope = NewDisposeScope();
+        SafeTensors.Save(target, Read(source, type, progress, cancel), new Dictionary<string, string> { ["format"] = "pt" });
+    }
+
+    static void Copy(string source, string folder, ScalarType? type, long shardSize, IProgress<Step> progress, CancellationToken cancel)
+    {
+        using var scope = NewDisposeScope();
+        ShardedWeights.Save(folder, Read(source, type, progress, cancel), new Dictionary<string, string> { ["format"] = "pt" }, shardSize);
+        if (!Directory.Exists(source)) source = Path.GetDirectoryName(source)!;
+        foreach (var file in Directory.EnumerateFiles(source))
+        {
+            if (!Settings.Contains(Path.GetExtension(file)) || file.EndsWith(".index.json", StringComparison.Ordinal)) continue;
+            var copy = Path.Combine(folder, Path.GetFileName(file));
+            if (Path.GetFileName(file) == "config.json" && type is { } wanted) AtomicFile.WriteText(copy, WithType(file, wanted));
+            else File.Copy(file, copy);
+        }
+    }
+
+    /// <summary>The configuration with the stored type in the fields that name it.</summary>
+    static string WithType(string file, ScalarType type)
+    {
+        try
+        {
+            var config = JsonNode.Parse(ModelFolder.ReadText(file)) as JsonObject ?? throw new PanoptesException($"{file} holds no JSON object.");
+            foreach (var field in (ReadOnlySpan<string>)["dtype", "torch_dtype"])
+                if (config.ContainsKey(field)) config[field] = type.ToString().ToLowerInvariant();
+            return config.ToJsonString(ModelConfig.JsonOptions) + "\n";
+        }
+        catch (System.Text.Json.JsonException e)
+        {
+            throw new PanoptesException($"{file} is not JSON: {e.Message.TrimEnd('.')}.", e);
+        }
+    }
+
+    static void Rename(string source, string folder, string names, SaveOptions options)
+    {
+        using var clip = Clip.Load(source, new() { Dtype = null });
+        Panoptes.Nn.Module converted = (clip.Model, names) switch
+        {
+            (OpenClipModel openClip, "hf") => OpenClipConversion.ToClip(openClip),
+            (ClipModel hf, "open_clip") => OpenClipConversion.FromClip(hf),
+            (OpenClipModel or ClipModel, _) => throw new PanoptesException($"{source} has {names}'s names already."),
+            _ => throw new PanoptesException($"{source} holds a {clip.Model.GetType().Name}; names can be converted between Hugging Face's CLIP and open_clip's only."),
+        };
+        using var renamed = new Clip((DualEncoder)converted, clip.Processor, clip.Tokenizer);
+        renamed.Save(folder, options);
+    }
+
+    /// <summary>The folder appears under its name when it is whole.</summary>
+    static void WriteFolder(string target, Action<string> write, CancellationToken cancel)
+    {
+        var temporary = $"{target}.{Environment.ProcessId}.tmp";
+        try
+        {
+            Directory.CreateDirectory(temporary);
+            write(temporary);
+            cancel.ThrowIfCancellationRequested();
+            if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
+            Directory.Move(temporary, target);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new PanoptesException($"{target} cannot be written: {e.Message}", e);
+        }
+        finally
+        {
+            if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+using System.CommandLine;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
+using Panoptes.Text;
+using Spectre.Console;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>Tells what a model is without loading it.</summary>
+sealed class InfoCommand : ExampleCommand
+{
+    static readonly string[] ConfigFiles = ["config.json", "open_clip_config.json"];
+
+    readonly Argument<string> model = new("MODEL") { Description = "A folder, a file or a hub id.", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
+    readonly Option<bool> keys = new("--keys") { Description = "List every tensor with its type and shape." };
+
+    public InfoCommand() : base("info", "Tell what a model is: architecture, parameters, types, sizes, configuration, tokenizer, image processor.", """
+        panoptes info zoo/clip-emoji
+        panoptes info openai/clip-vit-base-patch32 --keys
+        panoptes info model.safetensors --json
+        """)
+    {
+        Add(model);
+        Add(keys);
+        SetAction(Run);
+    }
+
+    sealed record TensorInfo(string Key, string Type, long[] Shape)
+    {
+        public long Count => Shape.Aggregate(1L, static (a, b) => checked(a * b));
+    }
+
+    int Run(ParseResult parsed)
+    {
+        var terminal = new Terminal(parsed);
+        var path = ModelLoader.Resolve(parsed.GetRequiredValue(model));
+        using var weights = Weights.Open(path);
+        TensorInfo[] tensors = [.. weights.Keys.Select(key => weights.Info(key) is var (type, shape) ? new TensorInfo(key, TypeName(type), shape) : null!)];
+        var folder = Directory.Exists(path) ? path : Path.GetDirectoryName(path)!;
+        var (configFile, config) = Config(folder);
+        var files = tensors.Select(t => weights.FileOf(t.Key)).Distinct().Select(static f => (Name: f, Bytes: new FileInfo(f).Length)).ToArray();
+        var summary = new
+        {
+            model = path,
+            architecture = Architecture(config, tensors),
+            parameters = tensors.Sum(static t => t.Count),
+            tensors = tensors.Length,
+            types = tensors.GroupBy(static t => t.Type).ToDictionary(static g => g.Key, static g => g.Sum(static t => t.Count)),
+            files = files.Select(static f => new { name = Path.GetFileName(f.Name), bytes = f.Bytes }),
+            tokenizer = Part(folder, TokenizerFiles, static f => Tokenizer.Load(f).GetType().Name),
+            processor = Part(folder, ["preprocessor_config.json", "open_clip_config.json"], static f => Describe(ImageProcessor.Load(f))),
+            config,
+            keys = parsed.GetValue(keys) ? tensors : null,
+        };
+        if (terminal.IsJson)
+        {
+            terminal.WriteJson(summary);
+            return App.Success;
+        }
+        var table = Terminal.Table("", "").HideHeaders();
+        table.AddRow("Model", Markup.Escape(path));
+        table.AddRow("Architecture", Markup.Escape(summary.architecture));
+        table.AddRow("Parameters", $"{summary.parameters:n0} in {tensors.Length} tensors");
+        table.AddRow("Types", string.Join(", ", summary.types.Select(static t => $"{t.Key} {t.Value:n0}")));
+        foreach (var (name, bytes) in files) table.AddRow("File", $"{Markup.Escape(Path.GetFileName(name))} ({Size(bytes)})");
+        table.AddRow("Tokenizer", Markup.Escape(summary.tokenizer ?? "none"));
+        table.AddRow("Processor", Markup.Escape(summary.processor ?? "none"));
+        terminal.Write(table);
+        if (config is not null)
+        {
+            var tree = new Tree($"[bold]{Path.GetFileName(configFile)}[/]");
+            AddFields(tree, config);
+            terminal.Write(tree);
+        }
+        if (parsed.GetValue(keys))
+        {
+            var list = Terminal.Table("Key", "Type", "Shape");
+            foreach (var t in tensors) list.AddRow(Markup.Escape(t.Key), t.Type, Markup.Escape($"[{string.Join(", ", t.Shape)}]"));
+            terminal.Write(list);
+        }
+        return App.Success;
+    }
+
+    static readonly string[] TokenizerFiles = ["tokenizer.json", "vocab.json", "tokenizer_config.json", "open_clip_config.json"];
+
+    static string TypeName(TorchSharp.torch.ScalarType type) => TensorDType.All.FirstOrDefault(d => d.ScalarType == type)?.Name ?? type.ToString();
+
+    static (string? File, JsonObject? Config) Config(string folder)
+    {
+        foreach (var name in ConfigFiles)
+        {
+            var file = Path.Combine(folder, name);
+            if (!File.Exists(file)) continue;
+            try
+            {
+                return (file, JsonNode.Parse(ModelFolder.ReadText(file)) as JsonObject ?? throw new PanoptesException($"{file} holds no JSON object."));
+            }
+            catch (JsonException e)
+            {
+                throw new PanoptesException($"{file} is not JSON: {e.Message.TrimEnd('.')}.", e);
+            }
+        }
+        return (null, null);
+    }
+
+    static string Architecture(JsonObject? config, TensorInfo[] tensors)
+    {
+        if (config?["architectures"] is JsonArray { Count: > 0 } list) return string.Join(", ", list.Select(static a => a?.ToString()));
+        if (config?["model_type"] is { } type) return type.ToString();
+        if (config?["model_cfg"] is not null) return "open_clip CLIP";
+        return tensors.Any(static t => t.Key == "visual.conv1.weight") ? "OpenAI CLIP" : "unknown (no config.json beside the weights)";
+    }
+
+    /// <summary>What a part says of itself, what is wrong with it, or null where the folder has none.</summary>
+    static string? Part(string folder, string[] files, Func<string, string> describe)
+    {
+        if (!files.Any(f => File.Exists(Path.Combine(folder, f)))) return null;
+        try
+        {
+            return describe(folder);
+        }
+        catch (PanoptesException e)
+        {
+            return $"cannot be read: {e.Message}";
+        }
+    }
+
+    static string Describe(ImageProcessor processor)
+    {
+        var size = processor is PictureProcessor picture && picture.OutputSize(new Image(512, 512, 3)) is var (height, width) ? $", to {width}x{height} pixels" : "";
+        return $"{processor.GetType().Name}{size}, mean {Numbers(processor.Mean)}, deviation {Numbers(processor.Std)}";
+    }
+
+    static string Numbers(float[] values) => string.Join(" ", values.Select(static v => $"{v:0.###}"));
+
+    static void AddFields(IHasTreeNodes tree, JsonObject fields)
+    {
+        foreach (var (name, value) in fields)
+        {
+            if (value is JsonObject inner) AddFields(tree.AddNode($"[bold]{Markup.Escape(name)}[/]"), inner);
+            else tree.AddNode(Markup.Escape($"{name}: {value?.ToJsonString() ?? "null"}"));
+        }
+    }
+
+    internal static string Size(long bytes) => bytes < 1 << 20 ? $"{bytes / 1024.0:0.0} KiB" : bytes < 1L << 30 ? $"{bytes / 1048576.0:0.0} MiB" : $"{bytes / 1073741824.0:0.00} GiB";
+}

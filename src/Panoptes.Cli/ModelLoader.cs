@@ -1,0 +1,83 @@
+using System.CommandLine;
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
+using Panoptes.Representation;
+using Panoptes.Search;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Panoptes.Cli;
+
+/// <summary>From what the user names and wishes to a model in memory.</summary>
+static class ModelLoader
+{
+    /// <summary>The folder or file of a model; the bundled models are found wherever the command is called from.</summary>
+    /// <exception cref="PanoptesException">There is no such model.</exception>
+    public static string Resolve(string model)
+    {
+        if (Directory.Exists(model) || File.Exists(model) || !model.StartsWith("zoo/", StringComparison.Ordinal)) return ModelFolder.Resolve(model);
+        foreach (var start in (ReadOnlySpan<string>)[AppContext.BaseDirectory, Environment.CurrentDirectory])
+            for (var folder = new DirectoryInfo(start); folder is not null; folder = folder.Parent)
+                if (Directory.Exists(Path.Combine(folder.FullName, model))) return Path.Combine(folder.FullName, model);
+        throw new PanoptesException($"The bundled model {model} was not found beside the program or above {Environment.CurrentDirectory}: name another with --model.");
+    }
+
+    /// <summary>Loads a model as the shared options ask.</summary>
+    /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged.</exception>
+    public static Clip Load(ParseResult parsed, string path, int batchSize = 64) => Clip.Load(path, new()
+    {
+        Dtype = Precision(parsed), Device = Device(parsed), Threads = parsed.GetValue(SharedOptions.Threads), BatchSize = batchSize,
+    });
+
+    /// <summary>The type that --precision means on this machine.</summary>
+    public static ScalarType Precision(ParseResult parsed) => parsed.GetValue(SharedOptions.Precision) switch
+    {
+        "bfloat16" => ScalarType.BFloat16,
+        "auto" when HasBFloat16(parsed) => ScalarType.BFloat16,
+        _ => ScalarType.Float32,
+    };
+
+    static bool HasBFloat16(ParseResult parsed) => parsed.GetValue(SharedOptions.Device) != "cpu" || BFloat16Processor;
+
+    /// <summary>Whether the processor multiplies bfloat16 in hardware (AVX512_BF16: bit 5 of EAX of leaf 7, subleaf 1).</summary>
+    static bool BFloat16Processor { get; } =
+        System.Runtime.Intrinsics.X86.Avx512F.IsSupported && (System.Runtime.Intrinsics.X86.X86Base.CpuId(7, 1).Eax & (1 << 5)) != 0;
+
+    /// <summary>The device that --device means, or null for the processor.</summary>
+    /// <exception cref="UsageException">The text names no device.</exception>
+    /// <exception cref="PanoptesException">This machine, or the libtorch that is installed, lacks it.</exception>
+    public static Device? Device(ParseResult parsed)
+    {
+        var name = parsed.GetValue(SharedOptions.Device) ?? "cpu";
+        var parts = name.Split(':');
+        if (parts.Length > 2 || (parts.Length == 2 && !int.TryParse(parts[1], System.Globalization.NumberStyles.None, null, out _)) || parts[0] is not ("cpu" or "cuda" or "mps"))
+            throw new UsageException($"--device is '{name}'; expected cpu, cuda, cuda:N or mps.");
+        if (parts[0] == "cpu") return null;
+        var there = parts[0] == "cuda" ? cuda.is_available() : mps_is_available();
+        if (!there || (parts[0] == "cuda" && parts.Length == 2 && int.Parse(parts[1], null) >= cuda.device_count()))
+            throw new PanoptesException($"The device {name} is not there: {(parts[0] == "cuda" ? $"{(there ? cuda.device_count() : 0)} CUDA devices were found, and CUDA needs its own libtorch package" : "Metal was not found")}.");
+        return device(name);
+    }
+
+    /// <summary>What an index needs of a model.</summary>
+    public static ImageEmbedder Embedder(Clip clip, ModelIdentity identity, Device? device)
+    {
+        return new(identity, clip.EmbeddingSize, Prepare, Embed);
+
+        IDisposable Prepare(Image image) => clip.Processor is NaFlexImageProcessor naFlex && clip.Model is Siglip2Model ? naFlex.ProcessPatches([image]) : clip.Processor.Process(image);
+
+        float[] Embed(IReadOnlyList<IDisposable> inputs)
+        {
+            using var scope = NewDisposeScope();
+            using var noGrad = no_grad();
+            if (inputs[0] is Tensor)
+            {
+                var pixels = cat([.. inputs.Cast<Tensor>()]);
+                return clip.Model.Images.Encode(device is null ? pixels : pixels.to(device)).cpu().to(ScalarType.Float32).data<float>().ToArray();
+            }
+            // Patches of images of different shapes go one by one.
+            return [.. inputs.Cast<PatchBatch>().SelectMany(batch => ((Siglip2Model)clip.Model).Vision.Forward(
+                device is null ? batch : new(batch.PixelValues.to(device), batch.PixelAttentionMask.to(device), batch.SpatialShapes)).Embedding.cpu().to(ScalarType.Float32).data<float>().ToArray())];
+        }
+    }
+}

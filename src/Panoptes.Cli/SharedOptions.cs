@@ -1,0 +1,49 @@
+using System.CommandLine;
+
+namespace Panoptes.Cli;
+
+/// <summary>The options that every command has. One set for the process: they hold no state.</summary>
+static class SharedOptions
+{
+    public const string DefaultModel = "zoo/clip-emoji";
+
+    public static Option<bool> Json { get; } = new("--json") { Description = "Print the result as JSON.", Recursive = true };
+
+    public static Option<string> Device { get; } = Completed(new Option<string>("--device")
+    {
+        Description = "Where the model runs: cpu, cuda, cuda:1, mps.", HelpName = "DEVICE", DefaultValueFactory = static _ => "cpu", Recursive = true,
+    }, "cpu", "cuda", "mps");
+
+    public static Option<string> Precision { get; } = Completed(new Option<string>("--precision")
+    {
+        Description = "What the model computes in: float32, bfloat16, or auto (bfloat16 where the processor has it).", HelpName = "TYPE",
+        DefaultValueFactory = static _ => "float32", Recursive = true,
+    }, "float32", "bfloat16", "auto");
+
+    public static Option<int?> Threads { get; } = new("--threads") { Description = "Threads of computation; all cores by default.", HelpName = "N", Recursive = true };
+
+    public static Option<bool> Verbose { get; } = new("--verbose") { Description = "Show where an unexpected error happened.", Recursive = true };
+
+    public static Option[] All { get; } = Check();
+
+    public static Option<string> Model() => new("--model", "-m")
+    {
+        Description = "The model: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", DefaultValueFactory = static _ => DefaultModel,
+    };
+
+    static Option[] Check()
+    {
+        Precision.AcceptOnlyFromAmong("float32", "bfloat16", "auto");
+        Threads.Validators.Add(static result =>
+        {
+            if (result.GetValueOrDefault<int?>() is < 1 and var threads) result.AddError($"--threads is {threads}; expected 1 or more.");
+        });
+        return [Json, Device, Precision, Threads, Verbose];
+    }
+
+    static Option<string> Completed(Option<string> option, params string[] values)
+    {
+        option.CompletionSources.Add(values);
+        return option;
+    }
+}

@@ -1,0 +1,110 @@
+using System.CommandLine;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using Spectre.Console;
+using Spectre.Console.Rendering;
+
+namespace Panoptes.Cli;
+
+/// <summary>How far something long has come.</summary>
+readonly record struct Step(double Done, double Total);
+
+/// <summary>What a command prints with: results to standard output, messages and progress to standard error, and progress only where a person looks.</summary>
+sealed class Terminal
+{
+    static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(700);
+
+    static readonly JsonSerializerOptions JsonOptions = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, DictionaryKeyPolicy = null, WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    };
+
+    readonly TextWriter output, error;
+    readonly Lazy<IAnsiConsole> results, messages;
+
+    public Terminal(ParseResult parsed)
+    {
+        (output, error) = (parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error);
+        IsJson = parsed.GetValue(SharedOptions.Json);
+        results = new(() => Create(output, ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected));
+        messages = new(() => Create(error, IsInteractive));
+    }
+
+    /// <summary>Whether the result is to be JSON and nothing else.</summary>
+    public bool IsJson { get; }
+
+    /// <summary>Whether a person sees the messages.</summary>
+    public bool IsInteractive => ReferenceEquals(error, Console.Error) && !Console.IsErrorRedirected;
+
+    /// <summary>The console for results: colors on a terminal, plain text when piped.</summary>
+    public IAnsiConsole Results => results.Value;
+
+    public IAnsiConsole Messages => messages.Value;
+
+    public void WriteJson(object value) => output.WriteLine(JsonSerializer.Serialize(value, JsonOptions));
+
+    public void WriteLine(string line = "") => output.WriteLine(line);
+
+    /// <summary>A message beside the result.</summary>
+    public void Note(string message) => error.WriteLine(message);
+
+    public void Write(IRenderable what) => Results.Write(what);
+
+    public static Table Table(params ReadOnlySpan<string> columns)
+    {
+        var table = new Table { Border = TableBorder.Rounded, UseSafeBorder = true };
+        foreach (var column in columns) table.AddColumn(new TableColumn($"[bold]{Markup.Escape(column)}[/]"));
+        return table;
+    }
+
+    /// <summary>Runs something that may take long on another thread; after a moment a bar shows how far it is, if a person looks.</summary>
+    public async Task<T> WithProgress<T>(string title, Func<IProgress<Step>, T> work) => await WithProgressAsync(title, progress => Task.FromResult(work(progress)));
+
+    /// <inheritdoc cref="WithProgress{T}"/>
+    public async Task<T> WithProgressAsync<T>(string title, Func<IProgress<Step>, Task<T>> work)
+    {
+        var state = new Latest();
+        var running = Task.Run(() => work(state));
+        if (!IsInteractive || await Task.WhenAny(running, Task.Delay(Patience)) == running) return await running;
+        await Messages.Progress().AutoClear(true).HideCompleted(true)
+            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn(), new SpinnerColumn())
+            .StartAsync(async context =>
+            {
+                var bar = context.AddTask(Markup.Escape(title));
+                bar.IsIndeterminate = true;
+                while (!running.IsCompleted)
+                {
+                    if (state.Value is { Total: > 0 } step)
+                    {
+                        bar.IsIndeterminate = false;
+                        bar.MaxValue = step.Total;
+                        bar.Value = step.Done;
+                    }
+                    await Task.WhenAny(running, Task.Delay(100));
+                }
+            });
+        return await running;
+    }
+
+    static IAnsiConsole Create(TextWriter writer, bool interactive)
+    {
+        var console = AnsiConsole.Create(new()
+        {
+            Out = new AnsiConsoleOutput(writer), Ansi = interactive ? AnsiSupport.Detect : AnsiSupport.No,
+            ColorSystem = interactive ? ColorSystemSupport.Detect : ColorSystemSupport.NoColors, Interactive = interactive ? InteractionSupport.Detect : InteractionSupport.No,
+        });
+        if (!interactive) console.Profile.Width = 160;                                // a pipe has no width: do not wrap at 80
+        return console;
+    }
+
+    /// <summary>Keeps the last report only: a bar is drawn ten times a second, however often there is news.</summary>
+    sealed class Latest : IProgress<Step>
+    {
+        volatile object? value;
+
+        public Step? Value => (Step?)value;
+
+        public void Report(Step step) => value = step;
+    }
+}
