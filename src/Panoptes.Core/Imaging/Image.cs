@@ -32,6 +32,10 @@ public sealed partial class Image
     /// <summary>A new image, all zero (black, and transparent where it has alpha).</summary>
     public Image(int width, int height, int channels) : this(width, height, channels, new byte[checked(width * height * channels)]) { }
 
+    /// <summary>For code that writes every byte.</summary>
+    internal static Image Uninitialized(int width, int height, int channels) =>
+        new(width, height, channels, GC.AllocateUninitializedArray<byte>(checked(width * height * channels)));
+
     /// <summary>One pixel row: Width x Channels bytes.</summary>
     public ReadOnlySpan<byte> Row(int y) => Pixels.AsSpan(y * Width * Channels, Width * Channels);
 
@@ -100,7 +104,7 @@ public sealed partial class Image
     public Image ToRgb(Rgb? background = null)
     {
         if (Channels == 3) return this;
-        var result = new Image(Width, Height, 3);
+        var result = Uninitialized(Width, Height, 3);
         if (Channels == 1) PixelOperations.GrayToRgb(Pixels, result.Pixels);
         else PixelOperations.CompositeOverColor(Pixels, result.Pixels, background ?? Rgb.White);
         return result;
@@ -110,7 +114,7 @@ public sealed partial class Image
     public Image DropAlpha()
     {
         if (Channels != 4) return ToRgb();
-        var result = new Image(Width, Height, 3);
+        var result = Uninitialized(Width, Height, 3);
         PixelOperations.DropAlpha(Pixels, result.Pixels);
         return result;
     }
@@ -119,7 +123,7 @@ public sealed partial class Image
     public Image ToRgba()
     {
         if (Channels == 4) return this;
-        var result = new Image(Width, Height, 4);
+        var result = Uninitialized(Width, Height, 4);
         PixelOperations.AddAlpha(Pixels, result.Pixels, Channels);
         return result;
     }
@@ -128,7 +132,7 @@ public sealed partial class Image
     public Image ToGray()
     {
         if (Channels == 1) return this;
-        var result = new Image(Width, Height, 1);
+        var result = Uninitialized(Width, Height, 1);
         PixelOperations.ToGray(Pixels, result.Pixels, Channels);
         return result;
     }
@@ -142,7 +146,7 @@ public sealed partial class Image
             throw new ArgumentException($"An image of {Width}x{Height} cannot be composited over one of {background.Width}x{background.Height}.");
         if (background.Channels == 1) background = background.ToRgb();
         if (Channels != 4) return background.Channels == 4 ? ToRgba() : ToRgb();
-        var result = new Image(Width, Height, background.Channels);
+        var result = Uninitialized(Width, Height, background.Channels);
         if (background.Channels == 4) PixelOperations.CompositeOverRgba(Pixels, background.Pixels, result.Pixels);
         else PixelOperations.CompositeOverRgb(Pixels, background.Pixels, result.Pixels);
         return result;

@@ -1,3 +1,4 @@
+using System.Buffers;
 using SkiaSharp;
 
 namespace Panoptes.Imaging;
@@ -13,6 +14,9 @@ namespace Panoptes.Imaging;
 /// </remarks>
 static unsafe class ImageCodec
 {
+    /// <summary>Larger buffers are not kept for the next image.</summary>
+    const int MaxRented = 64 << 20;
+
     public static ImageInfo Identify(ReadOnlySpan<byte> bytes, string source)
     {
         fixed (byte* p = bytes)
@@ -39,15 +43,28 @@ static unsafe class ImageCodec
             var info = new SKImageInfo(width, height, gray ? SKColorType.Gray8 : SKColorType.Rgba8888, opaque ? SKAlphaType.Opaque : SKAlphaType.Unpremul);
             if (info.BytesSize64 > Array.MaxLength)
                 throw new PanoptesException($"{source}: {width}x{height} pixels do not fit one array; expected fewer than {Array.MaxLength / 4:N0}.");
-            var pixels = new byte[info.BytesSize64];
-            SKCodecResult result;
-            fixed (byte* target = pixels) result = codec.GetPixels(info, (nint)target, info.RowBytes, SKCodecOptions.Default);
-            if (result != SKCodecResult.Success)
-                throw new PanoptesException($"{source}: the {Name(format)} file is {(result == SKCodecResult.IncompleteInput ? "truncated" : "damaged")}: expected {width}x{height} pixels.");
-
-            var image = new Image(width, height, gray ? 1 : 4, pixels);
-            if (!gray && opaque) image = image.DropAlpha();
-            return PixelOperations.Orient(image, Exif.Orientation(bytes, format));
+            // Opaque color comes as four bytes a pixel and is kept as three.
+            var strip = opaque && !gray;
+            var pixels = strip && info.BytesSize64 <= MaxRented ? ArrayPool<byte>.Shared.Rent((int)info.BytesSize64) : GC.AllocateUninitializedArray<byte>((int)info.BytesSize64);
+            try
+            {
+                SKCodecResult result;
+                fixed (byte* target = pixels) result = codec.GetPixels(info, (nint)target, info.RowBytes, SKCodecOptions.Default);
+                if (result != SKCodecResult.Success)
+                    throw new PanoptesException($"{source}: the {Name(format)} file is {(result == SKCodecResult.IncompleteInput ? "truncated" : "damaged")}: expected {width}x{height} pixels.");
+                Image image;
+                if (strip)
+                {
+                    image = Image.Uninitialized(width, height, 3);
+                    PixelOperations.DropAlpha(pixels.AsSpan(0, (int)info.BytesSize64), image.Pixels);
+                }
+                else image = new Image(width, height, gray ? 1 : 4, pixels);
+                return PixelOperations.Orient(image, Exif.Orientation(bytes, format));
+            }
+            finally
+            {
+                if (strip && info.BytesSize64 <= MaxRented) ArrayPool<byte>.Shared.Return(pixels);
+            }
         }
     }
 

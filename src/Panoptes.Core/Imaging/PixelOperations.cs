@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Panoptes.Imaging;
 
 /// <summary>Per-pixel conversions over interleaved uint8 buffers.</summary>
@@ -16,7 +18,14 @@ static class PixelOperations
 
     public static void DropAlpha(ReadOnlySpan<byte> rgba, Span<byte> rgb)
     {
-        for (int i = 0, o = 0; o < rgb.Length; i += 4, o += 3)
+        int i = 0, o = 0;
+        if (Vector128.IsHardwareAccelerated)
+        {
+            // Four pixels a step; the four bytes too many are overwritten by the next.
+            var colors = Vector128.Create((byte)0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 15, 15, 15);
+            for (; o + 16 <= rgb.Length; i += 16, o += 12) Vector128.Shuffle(Vector128.Create(rgba.Slice(i, 16)), colors).CopyTo(rgb[o..]);
+        }
+        for (; o < rgb.Length; i += 4, o += 3)
         {
             rgb[o] = rgba[i];
             rgb[o + 1] = rgba[i + 1];
@@ -100,7 +109,7 @@ static class PixelOperations
         int w = image.Width, h = image.Height, c = image.Channels;
         var turned = orientation >= 5;
         int outWidth = turned ? h : w, outHeight = turned ? w : h;
-        var result = new Image(outWidth, outHeight, c);
+        var result = Image.Uninitialized(outWidth, outHeight, c);
         // Source position = origin + x * stepX + y * stepY for the pixel (x, y) of the result.
         var (x0, y0, dxx, dxy, dyx, dyy) = orientation switch
         {

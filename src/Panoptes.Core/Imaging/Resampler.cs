@@ -52,7 +52,7 @@ static class Resampler
     /// <summary>A pass is left out where its taps are null.</summary>
     static Image Apply(Image image, ResampleTaps? columns, ResampleTaps? rows, int width, int height, bool verticalFirst)
     {
-        var result = new Image(width, height, image.Channels);
+        var result = Image.Uninitialized(width, height, image.Channels);
         if (!image.HasAlpha)
         {
             Passes(image.Pixels, image.Width, image.Height, image.Channels, columns, rows, result, verticalFirst);
@@ -145,7 +145,7 @@ static class Resampler
     static Image Pick(Image image, int[] columns, int[] rows)
     {
         var c = image.Channels;
-        var result = new Image(columns.Length, rows.Length, c);
+        var result = Image.Uninitialized(columns.Length, rows.Length, c);
         var target = result.Pixels;
         var o = 0;
         foreach (var y in rows)
