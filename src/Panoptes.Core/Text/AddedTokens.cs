@@ -15,6 +15,9 @@ internal sealed record AddedToken(int Id, string Content)
     /// <summary>Is looked for in normalized text, else in the text as given.</summary>
     public bool Normalized { get; init; }
 
+    /// <summary>Whether it is looked for in texts at all.</summary>
+    public bool InText { get; init; } = true;
+
     /// <summary>Is left out when decoding without special tokens.</summary>
     public bool Special { get; init; }
 }
@@ -36,8 +39,8 @@ internal sealed class AddedTokens
             ids[token.Content] = token.Id;
             byId[token.Id] = token;
         }
-        raw = new(tokens.Where(t => !t.Normalized).Select(t => (t, new TextBuffer(t.Content).Span.ToArray())));
-        normalized = new(tokens.Where(t => t.Normalized).Select(t =>
+        raw = new(tokens.Where(t => t.InText && !t.Normalized).Select(t => (t, new TextBuffer(t.Content).Span.ToArray())));
+        normalized = new(tokens.Where(t => t.InText && t.Normalized).Select(t =>
         {
             var content = new TextBuffer(t.Content);
             return (t, (normalizer?.Apply(content) ?? content).Span.ToArray());

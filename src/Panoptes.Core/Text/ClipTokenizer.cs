@@ -2,7 +2,8 @@ namespace Panoptes.Text;
 
 /// <summary>
 /// CLIP's tokenizer (Radford et al. 2021, arXiv:2103.00020): lower-cased byte-level byte pairs with &lt;/w&gt; at the end of words, a start
-/// and an end token. Exact to the id with Hugging Face's CLIPTokenizer.
+/// and an end token. Exact to the id with Hugging Face's CLIPTokenizer and with open_clip's SimpleTokenizer, which clean text
+/// differently and fill up differently.
 /// </summary>
 public sealed class ClipTokenizer : PipelineTokenizer
 {
@@ -26,6 +27,15 @@ public sealed class ClipTokenizer : PipelineTokenizer
     public static ClipTokenizer HuggingFace(string vocabularyFile, string mergesFile) =>
         HuggingFace(vocabularyFile, mergesFile, null, null, [vocabularyFile, mergesFile]);
 
+    /// <summary>
+    /// open_clip's: mojibake and typography repaired as ftfy does, HTML entities resolved twice, white space to single spaces, lower
+    /// case; filled up with 0. &lt;start_of_text&gt; and &lt;end_of_text&gt; in a text are the special tokens.
+    /// </summary>
+    /// <param name="vocabularyFile">vocab.json; the special tokens may have either library's spelling.</param>
+    /// <param name="mergesFile">merges.txt.</param>
+    public static ClipTokenizer OpenClip(string vocabularyFile, string mergesFile) =>
+        OpenClip(vocabularyFile, mergesFile, [vocabularyFile, mergesFile], null);
+
     internal static ClipTokenizer HuggingFace(string vocabularyFile, string mergesFile, string? padToken, int? modelMaxLength, IReadOnlyList<string> files)
     {
         var vocabulary = TokenizerFiles.ReadVocabulary(vocabularyFile);
@@ -46,6 +56,37 @@ public sealed class ClipTokenizer : PipelineTokenizer
             Files = files,
         });
     }
+
+    internal static ClipTokenizer OpenClip(string vocabularyFile, string mergesFile, IReadOnlyList<string> files, int? contextLength)
+    {
+        var vocabulary = TokenizerFiles.ReadVocabulary(vocabularyFile);
+        var start = vocabulary.TryGetValue("<start_of_text>", out var id) ? id : Required(vocabulary, StartToken, vocabularyFile);
+        var end = vocabulary.TryGetValue("<end_of_text>", out id) ? id : Required(vocabulary, EndToken, vocabularyFile);
+        var model = new BytePairModel(vocabulary, TokenizerFiles.ReadMerges(mergesFile), new() { ContinuingSubwordPrefix = "", EndOfWordSuffix = "</w>" }, vocabularyFile);
+        return new(new()
+        {
+            Clean = CleanLower,
+            PreTokenizer = new PreTokenizerSequence(
+            [
+                new SplitPreTokenizer(new ClipScanner(["<start_of_text>", "<end_of_text>"], true), SplitBehavior.Removed, true),
+                new KnownWordsPreTokenizer(("<start_of_text>", start), ("<end_of_text>", end)),
+                new ByteLevelPreTokenizer(false, false),
+            ]),
+            Model = model,
+            PostProcessor = TemplatePostProcessor.Roberta(start, end),
+            Decoder = new DecoderSequence([new ByteLevelDecoder(), new EndOfWordDecoder("</w>")]),
+            AddedTokens = [new(start, "<start_of_text>") { Special = true, InText = false }, new(end, "<end_of_text>") { Special = true, InText = false }],
+            PadId = 0,
+            StartId = start,
+            EndId = end,
+            ModelMaxLength = contextLength ?? DefaultContextLength,
+            Files = files,
+        });
+    }
+
+    /// <summary>open_clip's cleaning: repaired (<see cref="TextRepair"/>), unescaped twice, white space collapsed, lower case.</summary>
+    internal static string CleanLower(string text) =>
+        UnicodeText.ToLowerFull(TextRepair.CollapseSpace(HtmlEntities.Unescape(HtmlEntities.Unescape(TextRepair.Fix(text)))));
 
     private static int Required(Dictionary<string, int> vocabulary, string token, string file) =>
         vocabulary.TryGetValue(token, out var id) ? id : throw new PanoptesException($"{file}: the vocabulary lacks \"{token}\", which a CLIP tokenizer needs.");

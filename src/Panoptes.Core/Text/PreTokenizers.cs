@@ -33,6 +33,21 @@ internal sealed class SplitPreTokenizer(SplitPattern pattern, SplitBehavior beha
     }
 }
 
+/// <summary>Gives words that are spelled like a token its id: special tokens that count only where they are a word of their own.</summary>
+internal sealed class KnownWordsPreTokenizer(params (string Word, int Id)[] words) : PreTokenizer
+{
+    private readonly (int[] Word, int Id)[] known = [.. words.Select(w => (new TextBuffer(w.Word).Span.ToArray(), w.Id))];
+
+    public override Pieces Apply(Pieces pieces)
+    {
+        for (var i = 0; i < pieces.Items.Count; i++)
+            foreach (var (word, id) in known)
+                if (pieces.Items[i].Id < 0 && pieces.Text.Slice(pieces.Items[i].Start, pieces.Items[i].Length).SequenceEqual(word))
+                    pieces.Items[i] = pieces.Items[i] with { Id = id };
+        return pieces;
+    }
+}
+
 /// <summary>GPT-2's: a space may be put in front, words are found, bytes are spelled as characters.</summary>
 internal sealed class ByteLevelPreTokenizer(bool addPrefixSpace, bool useRegex) : PreTokenizer
 {

@@ -33,15 +33,40 @@ internal static class TokenizerFolder
 
     public static Tokenizer Load(string path)
     {
+        if (File.Exists(path))
+            return TokenizerJson.Load(path, ReadSettings(Path.GetDirectoryName(Path.GetFullPath(path))!), [path]);
         if (!Directory.Exists(path))
             throw new PanoptesException($"{path}: no such folder or file; a folder with a tokenizer was expected.");
         var files = Known.Select(name => Path.Combine(path, name)).Where(File.Exists).ToList();
         var settings = ReadSettings(path);
-        if (In("vocab.json") is { } vocabulary && In("merges.txt") is { } merges)
-            return ClipTokenizer.HuggingFace(vocabulary, merges, settings.PadToken, settings.ModelMaxLength, files);
-        throw new PanoptesException($"{path}: holds no tokenizer; vocab.json with merges.txt was expected.");
+        var (json, vocabulary, merges, words) = (In("tokenizer.json"), In("vocab.json"), In("merges.txt"), In("vocab.txt"));
+        if (In("open_clip_config.json") is { } openClip && OpenClip(openClip, vocabulary, merges, [.. files, openClip]) is { } tokenizer)
+            return tokenizer;
+        if (json is not null)
+            return TokenizerJson.Load(json, settings, files);
+        if (vocabulary is not null && merges is not null)
+        {
+            return TokenizerFiles.ReadVocabulary(vocabulary).ContainsKey(ClipTokenizer.StartToken)
+                ? ClipTokenizer.HuggingFace(vocabulary, merges, settings.PadToken, settings.ModelMaxLength, files)
+                : TokenizerJson.BytePairs(vocabulary, merges, settings, files);
+        }
+        if (words is not null)
+            return TokenizerJson.WordPieces(words, settings, files);
+        throw new PanoptesException($"{path}: holds no tokenizer; tokenizer.json, vocab.json with merges.txt, or vocab.txt was expected.");
 
         string? In(string name) => Path.Combine(path, name) is var file && File.Exists(file) ? file : null;
+    }
+
+    /// <summary>open_clip's own tokenizer, unless the config names one of Hugging Face's.</summary>
+    private static ClipTokenizer? OpenClip(string config, string? vocabulary, string? merges, IReadOnlyList<string> files)
+    {
+        var root = TokenizerFiles.ReadJson(config);
+        var text = root.TryGetProperty("model_cfg", out var model) && model.ValueKind == JsonValueKind.Object && model.TryGetProperty("text_cfg", out var found)
+            && found.ValueKind == JsonValueKind.Object ? found : default;
+        if (vocabulary is null || merges is null || (text.ValueKind == JsonValueKind.Object && text.TryGetProperty("hf_tokenizer_name", out var name) && name.ValueKind == JsonValueKind.String))
+            return null;
+        var context = text.ValueKind == JsonValueKind.Object && text.TryGetProperty("context_length", out var length) && length.TryGetInt32(out var value) ? value : (int?)null;
+        return ClipTokenizer.OpenClip(vocabulary, merges, files, context);
     }
 
     private static Settings ReadSettings(string folder)

@@ -28,7 +28,7 @@ internal sealed class ClipScanner(string[] specials, bool ignoreCase) : SplitPat
                 i += length;
                 continue;
             }
-            if (UnicodeText.IsSpace(c))
+            if (UnicodeText.IsSpace(c) || IsLost(c))
             {
                 i++;
                 continue;
@@ -38,11 +38,14 @@ internal sealed class ClipScanner(string[] specials, bool ignoreCase) : SplitPat
                 while (i < text.Length && UnicodeText.IsLetter(text[i]))
                     i++;
             else if (!UnicodeText.IsNumber(c))
-                while (i < text.Length && IsOther(text[i]))
+                while (i < text.Length && IsOther(text[i]) && !IsLost(text[i]))
                     i++;
             matches.Add((start, i));
         }
     }
+
+    /// <summary>U+0345 is a mark whose case folds to a letter: ignoring case, the peer's classes of letters and of non-letters both miss it.</summary>
+    private bool IsLost(int c) => ignoreCase && c == 0x345;
 
     private int Special(ReadOnlySpan<int> text)
     {
