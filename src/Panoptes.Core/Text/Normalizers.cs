@@ -108,7 +108,7 @@ internal sealed class ReplaceNormalizer(SplitPattern pattern, string content) : 
         {
             result.Add(text, at, start - at);
             for (var i = 0; i < replacement.Length; i++)
-                result.Add(replacement[i], text.StartOf(start), text.EndOf(end - 1));
+                result.Add(replacement[i], text, end - 1);   // the peer's offsets: the last of what was replaced
             at = end;
         }
         result.Add(text, at, text.Length - at);
@@ -222,6 +222,7 @@ internal sealed class PrecompiledNormalizer : Normalizer
         var result = new TextBuffer(text.Length);
         var plain = text.ToString();
         Span<byte> bytes = stackalloc byte[64];
+        var lost = 0;   // characters dropped before any was kept: the peer's offsets forget them, and so are shifted
         for (int unit = 0, at = 0; unit < plain.Length;)
         {
             var length = StringInfo.GetNextTextElementLength(plain, unit);
@@ -232,40 +233,42 @@ internal sealed class PrecompiledNormalizer : Normalizer
             unit += length;
             if (length <= 5 && System.Text.Encoding.UTF8.GetByteCount(grapheme) < 6
                 && Find(bytes[..System.Text.Encoding.UTF8.GetBytes(grapheme, bytes)]) is { } whole)
-                Add(result, whole, text, at, count);
+                Put(whole, at, count);
             else
             {
                 for (var i = at; i < at + count; i++)
                 {
                     if (Find(bytes[..new System.Text.Rune(text[i]).EncodeToUtf8(bytes)]) is { } one)
-                        Add(result, one, text, i, 1);
+                        Put(one, i, 1);
                     else
-                        result.Add(text[i], text, i);
+                        result.Add(text[i], text, i - lost);
                 }
             }
             at += count;
         }
         return result;
+
+        // The first characters stand for their counterparts; what is more stands where the last one does.
+        void Put(string replacement, int at, int count)
+        {
+            var i = 0;
+            foreach (var rune in replacement.EnumerateRunes())
+            {
+                if (i < count)
+                    result.Add(rune.Value, text, at + i - lost);
+                else
+                    result.Insert(rune.Value);
+                i++;
+            }
+            if (result.Length == 0)
+                lost += count;
+        }
     }
 
     private bool? plainAscii;
 
     /// <summary>Whether the map leaves printable ASCII alone, as all known ones do.</summary>
     private bool IsPlain => plainAscii ??= Enumerable.Range(' ', '~' - ' ' + 1).All(c => Find([(byte)c]) is null);
-
-    private static void Add(TextBuffer result, string replacement, TextBuffer text, int at, int count)
-    {
-        // The first characters stand for their counterparts; what is more stands where the last one does.
-        var i = 0;
-        foreach (var rune in replacement.EnumerateRunes())
-        {
-            if (i < count)
-                result.Add(rune.Value, text, at + i);
-            else
-                result.Insert(rune.Value);
-            i++;
-        }
-    }
 
     /// <summary>The replacement of the shortest prefix of the key that the trie knows, as the peer takes it.</summary>
     private string? Find(ReadOnlySpan<byte> key)
