@@ -74,18 +74,13 @@ static class ClipCases
         public void Step()
         {
             using var scope = NewDisposeScope();
-            var profile = Environment.GetEnvironmentVariable("PROFILE") is not null;
-            var clock = System.Diagnostics.Stopwatch.StartNew();
             Tensor loss;
             using (Autocast.To(dtype)) loss = new ContrastiveLoss().Loss(model.Features(pixels, ids));
-            var forward = clock.Elapsed.TotalMilliseconds;
             loss.backward();
-            var backward = clock.Elapsed.TotalMilliseconds;
             using var noGrad = no_grad();
             foreach (var s in steps) s.add_(1);
             TorchOps.AdamW(values, [.. values.Select(v => v.grad!)], means, squares, steps, 1e-4, 0.9, 0.999, 0.01, 1e-8);
             foreach (var v in values) v.grad = null;
-            if (profile) Console.WriteLine($"forward {forward:F0} backward {backward - forward:F0} optimizer {clock.Elapsed.TotalMilliseconds - backward:F0} loss {loss.item<float>():F4}");
         }
 
         public void Dispose() => model.Dispose();

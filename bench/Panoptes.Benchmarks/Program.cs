@@ -29,6 +29,7 @@ if (list || names.Count == 0)
     return 0;
 }
 
+Panoptes.Native.NativeMemoryPolicy.KeepFreedMemory();
 foreach (var name in names)
 {
     var benchmark = Case.All[name];
