@@ -146,9 +146,7 @@ public static class ModelFolder
             if (!used.Contains(mapped) && !IsIgnored(mapped) && options.Ignored?.Invoke(key[options.Prefix.Length..]) != true)
                 faults.Add($"unexpected: {key}{Shard(weights, key)}");
         if (faults.Count == 0) return sources;
-        var message = new StringBuilder($"{weights.Source} does not fit the model ({faults.Count} of its keys or shapes differ):");
-        foreach (var fault in faults) message.Append("\n  ").Append(fault);
-        throw new PanoptesException(message.ToString());
+        throw new PanoptesException($"{weights.Source} does not fit the model ({faults.Count} of its keys or shapes differ):", faults);
     }
 
     static string Shard(Weights weights, string key) => weights.FileOf(key) is var file && file != weights.Source ? $" ({Path.GetFileName(file)})" : "";
