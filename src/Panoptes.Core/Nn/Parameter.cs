@@ -57,6 +57,12 @@ public sealed class Parameter : IDisposable
     /// <summary>The tensor's gradient, or null.</summary>
     public Tensor? Grad => value?.grad;
 
+    /// <summary>Forgets the gradient.</summary>
+    public void ClearGrad()
+    {
+        if (value is not null) value.grad = null;
+    }
+
     /// <summary>Takes over <paramref name="tensor"/> (of the declared shape) as the value and disposes the one before.</summary>
     /// <exception cref="ArgumentException">The shape is another.</exception>
     public void Assign(Tensor tensor)
