@@ -10,7 +10,7 @@ namespace Panoptes.Checkpoints;
 /// </summary>
 sealed partial class HubCache(string folder, HubId id)
 {
-    static readonly SearchValues<char> Forbidden = SearchValues.Create("\\:*?\"<>|");
+    static readonly SearchValues<char> Forbidden = SearchValues.Create(":*?\"<>|");
 
     readonly string repository = Path.Combine(folder, id.FolderName);
 
@@ -45,7 +45,8 @@ sealed partial class HubCache(string folder, HubId id)
         try
         {
             var weights = Weights.FindIn(snapshot);
-            return !weights.EndsWith(".json", StringComparison.Ordinal) || Shards(File.ReadAllText(weights)).All(s => File.Exists(Path.Combine(snapshot, s))) ? snapshot : null;
+            IEnumerable<string> files = weights.EndsWith(".json", StringComparison.Ordinal) ? Shards(File.ReadAllText(weights)).Select(s => Path.Combine(snapshot, s)) : [weights];
+            return files.All(IsThere) ? snapshot : null;
         }
         catch (Exception e) when (e is PanoptesException or IOException or UnauthorizedAccessException or JsonException or InvalidOperationException)
         {
@@ -107,10 +108,15 @@ sealed partial class HubCache(string folder, HubId id)
 
     internal static bool IsCommit(string text) => CommitForm().IsMatch(text);
 
-    /// <summary>Whether a file name from the hub stays inside the folder that it is put in.</summary>
-    internal static bool IsSafe(string name) => name.Length is > 0 and <= 1000
-        && name.AsSpan().IndexOfAny(Forbidden) < 0 && !name.Any(char.IsControl)
-        && name.Split('/').All(static part => part.Length > 0 && part is not ("." or ".."));
+    /// <summary>Whether a file name from the hub could leave the folder that it is put in.</summary>
+    internal static bool Leaves(string name) => name.Contains('\\', StringComparison.Ordinal) || name.Any(char.IsControl)
+        || name.Split('/').Any(static part => part is "" or "." or "..");
+
+    /// <summary>Whether every system takes the name.</summary>
+    internal static bool IsPortable(string name) => name.Length <= 1000 && name.AsSpan().IndexOfAny(Forbidden) < 0;
+
+    /// <summary>A link to a blob that is not there exists, too, but holds nothing.</summary>
+    static bool IsThere(string path) => File.Exists(path) && File.ResolveLinkTarget(path, returnFinalTarget: true) is not { Exists: false };
 
     internal static IEnumerable<string> Shards(string index)
     {
@@ -118,6 +124,6 @@ sealed partial class HubCache(string folder, HubId id)
         return [.. document.RootElement.GetProperty("weight_map").EnumerateObject().Select(static e => e.Value.GetString() ?? "").Distinct(StringComparer.Ordinal)];
     }
 
-    [GeneratedRegex("^[0-9a-f]{40}$")]
+    [GeneratedRegex("^[0-9a-f]{40}\\z")]
     private static partial Regex CommitForm();
 }

@@ -36,6 +36,7 @@ public sealed class HubClient(HubOptions options) : IDisposable
             var (commit, names) = await ListAsync(id, cancellationToken);
             var wanted = Hub.Select(names, options.Files);
             if (wanted.Count == 0) throw new PanoptesException($"{id} has none of the wanted files ({string.Join(", ", options.Files)}); it has {string.Join(", ", names.Take(20))}.");
+            if (wanted.FirstOrDefault(static n => !HubCache.IsPortable(n)) is { } odd) throw new PanoptesException($"{id} has a file named {odd}, which is no name of a file on every system; --include can leave it out.");
             var files = new List<RemoteFile>();
             foreach (var name in wanted) files.Add(await InspectAsync(id, commit, name, cancellationToken));
             long size = files.Sum(static f => f.Size), done = 0;
@@ -72,7 +73,7 @@ public sealed class HubClient(HubOptions options) : IDisposable
                 var commit = document.RootElement.GetProperty("sha").GetString() ?? "";
                 if (!HubCache.IsCommit(commit)) throw new PanoptesException($"{address} gave {commit} for a commit; expected 40 hexadecimal digits.");
                 string[] names = [.. document.RootElement.GetProperty("siblings").EnumerateArray().Select(static s => s.GetProperty("rfilename").GetString() ?? "")];
-                if (Array.Find(names, static n => !HubCache.IsSafe(n)) is { } unsafeName) throw new PanoptesException($"{address} lists the file name {unsafeName}, which would leave the cache; refused.");
+                if (Array.Find(names, HubCache.Leaves) is { } unsafeName) throw new PanoptesException($"{address} lists the file name {unsafeName}, which would leave the cache; refused.");
                 return (commit, (IReadOnlyList<string>)names);
             }
             catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
@@ -135,12 +136,12 @@ public sealed class HubClient(HubOptions options) : IDisposable
             }
             catch (Exception e) when (IsPassing(e, cancellationToken))
             {
-                fault = e.Message;
+                fault = Reason(e);
             }
             if (target.Length >= file.Size) break;
             failures = target.Length > before ? 0 : failures + 1;
             if (failures >= options.Attempts)
-                throw new PanoptesException($"{file.Address} could not be downloaded after {options.Attempts} attempts: {fault.TrimEnd('.')}. What came is kept, and the next attempt resumes it.");
+                throw new PanoptesException($"{file.Address} could not be downloaded after {options.Attempts} attempts: {fault}. What came is kept, and the next attempt resumes it.");
             await Task.Delay(wait ?? Wait(failures), cancellationToken);
         }
         target.Flush(flushToDisk: true);
@@ -176,7 +177,7 @@ public sealed class HubClient(HubOptions options) : IDisposable
             if (count == 0) return null;
             if (target.Length + count > file.Size)
             {
-                target.SetLength(0);
+                File.Delete(target.Name);
                 throw new PanoptesException($"{file.Address} sends more than the {file.Size} bytes that it has by its own word; nothing was kept.");
             }
             await target.WriteAsync(buffer.AsMemory(0, count), cancellationToken);
@@ -241,7 +242,9 @@ public sealed class HubClient(HubOptions options) : IDisposable
             }
             catch (Exception e) when (IsPassing(e, cancellationToken))
             {
-                if (failures >= options.Attempts) throw new PanoptesException($"{address} could not be reached: {e.Message.TrimEnd('.')}.", e);
+                // Where nobody answers at all, waiting seldom helps.
+                var isDown = e is HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError };
+                if (isDown || failures >= options.Attempts) throw new PanoptesException($"{address} could not be reached: {Reason(e)}.", e);
                 wait = Wait(failures);
             }
             await Task.Delay(wait, cancellationToken);
@@ -286,6 +289,14 @@ public sealed class HubClient(HubOptions options) : IDisposable
     /// <summary>Failures of the way, which another attempt may not meet; a stalled connection ends as a cancellation that the caller did not ask for.</summary>
     static bool IsPassing(Exception e, CancellationToken cancellationToken) =>
         e is HttpRequestException or HttpIOException or IOException { InnerException: System.Net.Sockets.SocketException } || e is OperationCanceledException && !cancellationToken.IsCancellationRequested;
+
+    /// <summary>The innermost message says what happened; the others that something did.</summary>
+    string Reason(Exception e)
+    {
+        if (e is OperationCanceledException) return $"it sent nothing for {options.StallTimeout.TotalSeconds:0.##} seconds";
+        while (e.InnerException is { } inner) e = inner;
+        return e.Message.TrimEnd('.');
+    }
 
     TimeSpan Wait(int failures) => options.Backoff * Math.Pow(2, Math.Clamp(failures - 1, 0, 6));
 

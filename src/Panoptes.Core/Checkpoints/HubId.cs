@@ -11,6 +11,7 @@ public sealed partial record HubId(string Owner, string Name, string Revision = 
         var match = Form().Match(text);
         if (!match.Success || text.Contains("..", StringComparison.Ordinal) || text.Contains("--", StringComparison.Ordinal)) return null;
         var revision = match.Groups[3];
+        if (revision.Value.Split('/') is { Length: > 1 } parts && parts.Any(static p => p is "" or ".")) return null;
         return new(match.Groups[1].Value, match.Groups[2].Value, revision.Success ? revision.Value : "main");
     }
 
@@ -22,6 +23,6 @@ public sealed partial record HubId(string Owner, string Name, string Revision = 
     /// <summary>The name of its folder in the cache.</summary>
     internal string FolderName => $"models--{Owner}--{Name}";
 
-    [GeneratedRegex(@"^([A-Za-z0-9_][A-Za-z0-9._-]{0,95})/([A-Za-z0-9_][A-Za-z0-9._-]{0,95})(?:@([A-Za-z0-9_][A-Za-z0-9._/-]{0,199}))?$", RegexOptions.CultureInvariant)]
+    [GeneratedRegex(@"^([A-Za-z0-9_][A-Za-z0-9._-]{0,95})/([A-Za-z0-9_][A-Za-z0-9._-]{0,95})(?:@([A-Za-z0-9_][A-Za-z0-9._/-]{0,199}))?\z", RegexOptions.CultureInvariant)]
     private static partial Regex Form();
 }

@@ -194,6 +194,6 @@ public sealed partial class TorchFile : IDisposable
 
     PanoptesException Bad(string what) => new($"{Path} is not a sound PyTorch file: {what}.");
 
-    [GeneratedRegex(@"^[^/]+/data\.pkl$")]
+    [GeneratedRegex(@"^[^/]+/data\.pkl\z")]
     private static partial Regex DataPickle();
 }
