@@ -77,26 +77,15 @@ public static class EmojiLoader
         BatchSampler sampler = options.DistinctConcepts
             ? new DistinctBatchSampler(images, i => set.Images[i].Concept, options.BatchSize, options.Seed, options.Shard)
             : new SequentialSampler(images, options.BatchSize, shuffle: true, options.Seed, shard: options.Shard);
-        var augmenter = new Augmenter(options.Augmentation);
-        return PrefetchLoader.Create<BatchPlan, ImageTextBatch>(sampler, (plan, cancel) => Make(set, plan, augmenter, options, cancel), options.Loader);
-    }
+        var maker = new BatchMaker(new(options.Augmentation), options.Seed, new(strict: true));
+        return PrefetchLoader.Create<BatchPlan, ImageTextBatch>(sampler, (plan, cancel) => maker.Make(new BatchWork<int>(plan.Epoch, plan.Samples, null), static i => (i, i), Read, cancel), options.Loader);
 
-    static ImageTextBatch Make(EmojiSet set, BatchPlan plan, Augmenter augmenter, EmojiLoaderOptions options, CancellationToken cancel)
-    {
-        var size = augmenter.Options.Size;
-        var images = empty(plan.Samples.Length, 3, size, size);
-        var (texts, labels) = (new string[plan.Samples.Length], new int[plan.Samples.Length]);
-        var memory = TensorMemory.Floats(images);
-        for (var i = 0; i < plan.Samples.Length; i++)
+        DecodedSample Read(int image, ref SampleRandom random)
         {
-            cancel.ThrowIfCancellationRequested();
-            var sample = plan.Samples[i];
-            var random = new SampleRandom(options.Seed, plan.Epoch, sample);
-            labels[i] = set.Images[sample].Concept;
-            texts[i] = options.Captions.Draw(set.Concepts[labels[i]], ref random);
-            augmenter.Apply(set.Pixels(sample), set.Size, set.Size, 4, ref random, memory.Slice(i * augmenter.ResultLength, augmenter.ResultLength));
+            var concept = set.Images[image].Concept;
+            var caption = options.Captions.Draw(set.Concepts[concept], ref random);
+            return new(set.Pixels(image), set.Size, set.Size, 4, caption, concept);
         }
-        return new(images.DetachFromDisposeScope(), texts, labels, plan.Samples);
     }
 }
 
