@@ -36,13 +36,13 @@ public sealed record LabelProbability(string Label, float Probability);
 /// </code></example>
 public sealed class Clip : IDisposable
 {
-    readonly ClipOptions options;
-
     /// <summary>A model that is in memory already; it is disposed with this object.</summary>
     public Clip(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, ClipOptions? options = null)
     {
-        (Model, Processor, Tokenizer, this.options) = (model, processor, tokenizer, options ?? new());
-        if (this.options.BatchSize < 1) throw new PanoptesException($"The batch size is {this.options.BatchSize}; expected 1 or more.");
+        options ??= new();
+        (Model, Processor, Tokenizer) = (model, processor, tokenizer);
+        if (options.BatchSize < 1) throw new PanoptesException($"The batch size is {options.BatchSize}; expected 1 or more.");
+        Encoder = new(model, processor, tokenizer, options.BatchSize, options.Device, options.TruncateTexts);
         Model.Train(false);
         Model.RequiresGrad(false);
         Model.Pack();
@@ -53,6 +53,9 @@ public sealed class Clip : IDisposable
     public ImageProcessor Processor { get; }
 
     public Tokenizer Tokenizer { get; }
+
+    /// <summary>What the evaluations embed with.</summary>
+    internal BatchEncoder Encoder { get; }
 
     /// <summary>The length of an embedding.</summary>
     public int EmbeddingSize => Model.Images.EmbeddingSize;
@@ -122,7 +125,7 @@ public sealed class Clip : IDisposable
     public Tensor EmbedImages(IReadOnlyList<Image> images)
     {
         if (images.Count == 0) throw new PanoptesException("No images to embed: expected at least one.");
-        return InBatches(images.Count, (start, count) => EncodeImages(Prepare([.. images.Skip(start).Take(count)])));
+        return Encoder.Images(images);
     }
 
     /// <summary>
@@ -136,41 +139,7 @@ public sealed class Clip : IDisposable
     public Tensor EmbedFiles(IReadOnlyList<string> paths, IProgress<int>? progress = null, CancellationToken cancellation = default)
     {
         if (paths.Count == 0) throw new PanoptesException("No images to embed: expected at least one file.");
-        Task<PreparedImages>? next = null;
-        try
-        {
-            next = Read(0);
-            return InBatches(paths.Count, (start, count) =>
-            {
-                cancellation.ThrowIfCancellationRequested();
-                using var current = next.GetAwaiter().GetResult();
-                next = start + count < paths.Count ? Read(start + count) : null;
-                var embedded = EncodeImages(current);
-                progress?.Report(start + count);
-                return embedded;
-            });
-        }
-        finally
-        {
-            // After a failure the batch that was being read is not used.
-            if (next is { } pending) _ = pending.ContinueWith(static t => t.Result.Dispose(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
-        }
-
-        Task<PreparedImages> Read(int start) => Task.Run(() => Prepare(Files(start)), CancellationToken.None);
-
-        Image[] Files(int start)
-        {
-            var images = new Image[Math.Min(options.BatchSize, paths.Count - start)];
-            try
-            {
-                Parallel.For(0, images.Length, i => images[i] = Image.Load(paths[start + i]));
-            }
-            catch (AggregateException e) when (e.InnerExceptions[0] is PanoptesException first)
-            {
-                throw new PanoptesException(first.Message, first);
-            }
-            return images;
-        }
+        return Encoder.Images(paths.Count, i => Image.Load(paths[i]), progress, cancellation);
     }
 
     /// <summary>Embeds texts: float32 [texts, embedding] on the CPU, each row of length 1, owned by the caller.</summary>
@@ -178,25 +147,12 @@ public sealed class Clip : IDisposable
     public Tensor EmbedTexts(IReadOnlyList<string> texts)
     {
         if (texts.Count == 0) throw new PanoptesException("No texts to embed: expected at least one.");
-        return InBatches(texts.Count, (start, count) => EncodeTexts([.. texts.Skip(start).Take(count)]));
+        return Encoder.Texts(texts);
     }
 
     /// <summary>Embeds labels, each as the mean over <paramref name="templates"/>: float32 [labels, embedding], each row of length 1, owned by the caller.</summary>
     /// <inheritdoc cref="Classify(Image, IReadOnlyList{string}, IReadOnlyList{string}?)" path="/exception"/>
-    public Tensor EmbedLabels(IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null)
-    {
-        if (labels.Count == 0) throw new PanoptesException("No labels were given; expected at least one.");
-        templates ??= ["{}"];
-        if (templates.Count == 0) throw new PanoptesException("No templates were given; expected at least one, such as \"a photo of a {}.\".");
-        if (templates.FirstOrDefault(static t => !t.Contains("{}", StringComparison.Ordinal)) is { } bad)
-            throw new PanoptesException($"The template \"{bad}\" has no {{}}; expected one where the label goes, such as \"a photo of a {{}}.\".");
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        var texts = labels.SelectMany(l => templates.Select(t => t.Replace("{}", l, StringComparison.Ordinal))).ToArray();
-        var embedded = EmbedTexts(texts);
-        if (templates.Count == 1) return embedded.MoveToOuterDisposeScope();
-        return DualEncoder.Normalize(embedded.view(labels.Count, templates.Count, -1).mean([1])).MoveToOuterDisposeScope();
-    }
+    public Tensor EmbedLabels(IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null) => Encoder.Labels(labels, templates);
 
     /// <summary>The embedding of one image, of length 1.</summary>
     public float[] Embed(Image image)
@@ -238,41 +194,4 @@ public sealed class Clip : IDisposable
     /// <summary>cosine · scale + bias, float32.</summary>
     Tensor Logits(Tensor images, Tensor labels) =>
         new PairFeatures(images, labels, Model.LogitScale.Value.to(ScalarType.Float32).cpu().exp(), Model.LogitBias?.Value.to(ScalarType.Float32).cpu()).Logits();
-
-    PreparedImages Prepare(Image[] images) =>
-        Processor is NaFlexImageProcessor naFlex && Model is Siglip2Model ? new(null, naFlex.ProcessPatches(images)) : new(Processor.Process(images), null);
-
-    Tensor EncodeImages(PreparedImages images) => images.Patches is { } patches
-        ? ((Siglip2Model)Model).Vision.Forward(options.Device is { } device ? new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes) : patches).Embedding
-        : Model.Images.Encode(options.Device is { } d ? images.Pixels!.to(d) : images.Pixels!);
-
-    Tensor EncodeTexts(string[] texts)
-    {
-        var ids = ClipParts.Tokenize(Tokenizer, Model, texts, options.TruncateTexts);
-        return Model.Texts.Encode(options.Device is { } device ? ids.to(device) : ids);
-    }
-
-    Tensor InBatches(int total, Func<int, int, Tensor> encode)
-    {
-        using var scope = NewDisposeScope();
-        using var noGrad = no_grad();
-        var parts = new List<Tensor>();
-        for (var start = 0; start < total; start += options.BatchSize)
-        {
-            using var inner = NewDisposeScope();
-            var features = encode(start, Math.Min(options.BatchSize, total - start)).cpu().to(ScalarType.Float32);
-            parts.Add(DualEncoder.Normalize(features).MoveToOuterDisposeScope());
-        }
-        return (parts.Count == 1 ? parts[0] : cat(parts)).MoveToOuterDisposeScope();
-    }
-
-    /// <summary>Images as the model takes them: of one size, or patches of many.</summary>
-    sealed record PreparedImages(Tensor? Pixels, PatchBatch? Patches) : IDisposable
-    {
-        public void Dispose()
-        {
-            Pixels?.Dispose();
-            Patches?.Dispose();
-        }
-    }
 }

@@ -1,0 +1,122 @@
+using Panoptes.Imaging;
+using Panoptes.Text;
+
+namespace Panoptes.Representation;
+
+/// <summary>
+/// Puts images and texts through the towers of a model in batches; while a batch goes through the model, the next one is loaded and
+/// prepared on other threads. Results are float32 on the CPU, each row of length 1, owned by the caller.
+/// </summary>
+sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, int batchSize, Device? device = null, bool truncateTexts = false)
+{
+    /// <summary>Embeds images that are in memory: [images, embedding].</summary>
+    public Tensor Images(IReadOnlyList<Image> images) =>
+        InBatches(images.Count, (start, count) =>
+        {
+            using var prepared = Prepare([.. images.Skip(start).Take(count)]);
+            return Encode(prepared);
+        });
+
+    /// <summary>Embeds <paramref name="total"/> images that are made when they are needed: [total, embedding].</summary>
+    /// <param name="load">Makes the image of an index; called from several threads at once.</param>
+    /// <param name="progress">Is told how many are done.</param>
+    /// <param name="cancellation">Stops between batches.</param>
+    public Tensor Images(int total, Func<int, Image> load, IProgress<int>? progress = null, CancellationToken cancellation = default)
+    {
+        Task<PreparedImages>? next = null;
+        try
+        {
+            next = Read(0);
+            return InBatches(total, (start, count) =>
+            {
+                cancellation.ThrowIfCancellationRequested();
+                using var current = next.GetAwaiter().GetResult();
+                next = start + count < total ? Read(start + count) : null;
+                var embedded = Encode(current);
+                progress?.Report(start + count);
+                return embedded;
+            });
+        }
+        finally
+        {
+            // After a failure the batch that was being read is not used.
+            if (next is { } pending) _ = pending.ContinueWith(static t => t.Result.Dispose(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+        }
+
+        Task<PreparedImages> Read(int start) => Task.Run(() => Prepare(Load(start)), CancellationToken.None);
+
+        Image[] Load(int start)
+        {
+            var images = new Image[Math.Min(batchSize, total - start)];
+            try
+            {
+                Parallel.For(0, images.Length, i => images[i] = load(start + i));
+            }
+            catch (AggregateException e) when (e.InnerExceptions[0] is PanoptesException first)
+            {
+                throw new PanoptesException(first.Message, first);
+            }
+            return images;
+        }
+    }
+
+    /// <summary>Embeds texts: [texts, embedding].</summary>
+    /// <exception cref="PanoptesException">A text is longer than the model takes and may not be cut.</exception>
+    public Tensor Texts(IReadOnlyList<string> texts, IProgress<int>? progress = null, CancellationToken cancellation = default) =>
+        InBatches(texts.Count, (start, count) =>
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var ids = ClipParts.Tokenize(tokenizer, model, [.. texts.Skip(start).Take(count)], truncateTexts);
+            var embedded = model.Texts.Encode(device is null ? ids : ids.to(device));
+            progress?.Report(start + count);
+            return embedded;
+        });
+
+    /// <summary>Embeds labels, each as the mean over templates (normalized before and after): [labels, embedding].</summary>
+    /// <exception cref="PanoptesException">No label, no template, one without <c>{}</c>, or a text that is too long.</exception>
+    public Tensor Labels(IReadOnlyList<string> labels, IReadOnlyList<string>? templates, IProgress<int>? progress = null, CancellationToken cancellation = default)
+    {
+        if (labels.Count == 0) throw new PanoptesException("No labels were given; expected at least one.");
+        templates ??= ["{}"];
+        if (templates.Count == 0) throw new PanoptesException("No templates were given; expected at least one, such as \"a photo of a {}.\".");
+        if (templates.FirstOrDefault(static t => !t.Contains("{}", StringComparison.Ordinal)) is { } bad)
+            throw new PanoptesException($"The template \"{bad}\" has no {{}}; expected one where the label goes, such as \"a photo of a {{}}.\".");
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        string[] texts = [.. labels.SelectMany(l => templates.Select(t => t.Replace("{}", l, StringComparison.Ordinal)))];
+        var embedded = Texts(texts, progress, cancellation);
+        if (templates.Count == 1) return embedded.MoveToOuterDisposeScope();
+        return DualEncoder.Normalize(embedded.view(labels.Count, templates.Count, -1).mean([1])).MoveToOuterDisposeScope();
+    }
+
+    PreparedImages Prepare(Image[] images) =>
+        processor is NaFlexImageProcessor naFlex && model is Siglip2Model ? new(null, naFlex.ProcessPatches(images)) : new(processor.Process(images), null);
+
+    Tensor Encode(PreparedImages images) => images.Patches is { } patches
+        ? ((Siglip2Model)model).Vision.Forward(device is null ? patches : new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes)).Embedding
+        : model.Images.Encode(device is null ? images.Pixels! : images.Pixels!.to(device));
+
+    Tensor InBatches(int total, Func<int, int, Tensor> encode)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var parts = new List<Tensor>();
+        for (var start = 0; start < total; start += batchSize)
+        {
+            using var inner = NewDisposeScope();
+            var features = encode(start, Math.Min(batchSize, total - start)).cpu().to(ScalarType.Float32);
+            parts.Add(DualEncoder.Normalize(features).MoveToOuterDisposeScope());
+        }
+        return (parts.Count == 1 ? parts[0] : cat(parts)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Images as the model takes them: of one size, or patches of many.</summary>
+    sealed record PreparedImages(Tensor? Pixels, PatchBatch? Patches) : IDisposable
+    {
+        public void Dispose()
+        {
+            Pixels?.Dispose();
+            Patches?.Dispose();
+        }
+    }
+}
