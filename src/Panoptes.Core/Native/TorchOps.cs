@@ -157,16 +157,18 @@ public static class TorchOps
     /// <remarks>
     /// The five lists run in parallel; the running means of gradients and of their squares are updated with the parameters.
     /// <paramref name="steps"/> holds the number of this step (from 1, already counted up), one float32 scalar tensor a parameter.
+    /// With <paramref name="largestSquares"/> (AMSGrad) the step is divided by the largest mean of squares so far, which is kept there.
     /// </remarks>
     public static void AdamW(IReadOnlyList<Tensor> parameters, IReadOnlyList<Tensor> gradients, IReadOnlyList<Tensor> means, IReadOnlyList<Tensor> squares,
-        IReadOnlyList<Tensor> steps, double learningRate, double beta1, double beta2, double weightDecay, double eps)
+        IReadOnlyList<Tensor> steps, double learningRate, double beta1, double beta2, double weightDecay, double eps,
+        IReadOnlyList<Tensor>? largestSquares = null)
     {
         if (parameters.Count == 0) return;
-        if (Dispatcher.IsAvailable)
+        if (Dispatcher.IsAvailable && AreLaidOutAlike(parameters, gradients, means))
         {
             Dispatcher.Call("aten::_fused_adamw_")
-                .Tensors(parameters).Tensors(gradients).Tensors(means).Tensors(squares).Tensors([]).Tensors(steps)
-                .Double(learningRate).Double(beta1).Double(beta2).Double(weightDecay).Double(eps).Bool(false).Bool(false).OptionalTensor(null).OptionalTensor(null)
+                .Tensors(parameters).Tensors(gradients).Tensors(means).Tensors(squares).Tensors(largestSquares ?? []).Tensors(steps)
+                .Double(learningRate).Double(beta1).Double(beta2).Double(weightDecay).Double(eps).Bool(largestSquares is not null).Bool(false).OptionalTensor(null).OptionalTensor(null)
                 .Invoke();
             return;
         }
@@ -178,9 +180,22 @@ public static class TorchOps
             p.mul_(1 - learningRate * weightDecay);
             m.lerp_(g, 1 - beta1);
             s.mul_(beta2).addcmul_(g, g, 1 - beta2);
+            if (largestSquares is not null) s = largestSquares[i].copy_(s.maximum(largestSquares[i]));
             var denominator = (s.sqrt() / Math.Sqrt(1 - Math.Pow(beta2, step))).add_(eps);
             p.addcdiv_(m, denominator, -learningRate / (1 - Math.Pow(beta1, step)));
         }
+    }
+
+    // The fused kernel walks through memory and does not look at strides. Means and squares are made alike.
+    static bool AreLaidOutAlike(IReadOnlyList<Tensor> parameters, IReadOnlyList<Tensor> gradients, IReadOnlyList<Tensor> means)
+    {
+        for (var i = 0; i < parameters.Count; i++)
+        {
+            if (parameters[i].is_contiguous() && gradients[i].is_contiguous() && means[i].is_contiguous()) continue;
+            var strides = parameters[i].stride().AsSpan();
+            if (!strides.SequenceEqual(gradients[i].stride()) || !strides.SequenceEqual(means[i].stride())) return false;
+        }
+        return true;
     }
 
     /// <summary>Copies every source into the target beside it, converting the type.</summary>

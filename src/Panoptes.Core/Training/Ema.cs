@@ -20,6 +20,7 @@ public sealed class Ema : IDisposable
         var seen = new HashSet<Parameter>(ReferenceEqualityComparer.Instance);
         parameters = [.. model.NamedParameters().Where(p => seen.Add(p.Parameter))];
         using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
         averages = [.. parameters.Select(static p => p.Parameter.Value.detach().clone().DetachFromDisposeScope())];
     }
 
@@ -64,7 +65,7 @@ public sealed class Ema : IDisposable
             var key = parameters[i].Key;
             if (!state.TryGetValue(key, out var saved) || !saved.shape.AsSpan().SequenceEqual(averages[i].shape))
                 throw new PanoptesException($"The saved averages have {(saved is null ? "no" : "another shape of")} {key}; expected those of the same {model.GetType().Name}.");
-            averages[i].copy_(saved).Dispose();
+            averages[i].copy_(saved);                                                // which returns the average itself
         }
     }
 

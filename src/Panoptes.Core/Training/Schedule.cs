@@ -10,6 +10,10 @@ public abstract record Schedule(double BaseRate, long TotalSteps)
 
     /// <param name="step">From 0.</param>
     public abstract double At(long step);
+
+    /// <summary>From <paramref name="start"/> to <paramref name="end"/> along half a cosine.</summary>
+    /// <param name="share">The way that is behind, from 0; 1 and above is the end.</param>
+    private protected static double Cosine(double start, double end, double share) => end + (start - end) * 0.5 * (1 + Math.Cos(Math.PI * Math.Clamp(share, 0, 1)));
 }
 
 /// <summary>open_clip's: (step + 1) / warm-up of the rate, then half a cosine down to <see cref="FinalRate"/> at the end.</summary>
@@ -19,7 +23,39 @@ public sealed record CosineSchedule(double BaseRate, long TotalSteps) : Schedule
 
     public override double At(long step) => step < WarmupSteps
         ? BaseRate * (step + 1) / WarmupSteps
-        : FinalRate + (BaseRate - FinalRate) * 0.5 * (1 + Math.Cos(Math.PI * Math.Min(1, (step - WarmupSteps) / (double)Math.Max(1, TotalSteps - WarmupSteps))));
+        : Cosine(BaseRate, FinalRate, (step - WarmupSteps) / (double)Math.Max(1, TotalSteps - WarmupSteps));
+}
+
+/// <summary>timm's cosine: from <see cref="WarmupRate"/> straight up, then on half a cosine that began at step 0, down to <see cref="FinalRate"/> at the end.</summary>
+public sealed record TimmCosineSchedule(double BaseRate, long TotalSteps) : Schedule(BaseRate, TotalSteps)
+{
+    /// <summary>The rate of step 0, where there is a warm-up.</summary>
+    public double WarmupRate { get; init; }
+
+    public double FinalRate { get; init; }
+
+    public override double At(long step) => step < WarmupSteps
+        ? WarmupRate + step * (BaseRate - WarmupRate) / WarmupSteps
+        : Cosine(BaseRate, FinalRate, step / (double)TotalSteps);
+}
+
+/// <summary>
+/// torch.optim's OneCycleLR (Smith and Topin 2017, arXiv:1708.07120): half a cosine up from <see cref="StartDivisor"/> times less, half a
+/// cosine down to that by <see cref="FinalDivisor"/>. A warm-up of 0 steps is torch's default, 30 % of the run.
+/// </summary>
+public sealed record OneCycleSchedule(double BaseRate, long TotalSteps) : Schedule(BaseRate, TotalSteps)
+{
+    public double StartDivisor { get; init; } = 25;
+
+    public double FinalDivisor { get; init; } = 1e4;
+
+    public override double At(long step)
+    {
+        var start = BaseRate / StartDivisor;
+        var peak = (WarmupSteps > 0 ? WarmupSteps : 0.3 * TotalSteps) - 1;           // the last step of the rise; need not be whole
+        if (step < peak) return Cosine(start, BaseRate, step / peak);
+        return step < TotalSteps - 1 ? Cosine(BaseRate, start / FinalDivisor, (step - peak) / (TotalSteps - 1 - peak)) : start / FinalDivisor;
+    }
 }
 
 /// <summary>transformers' constant schedule: step / warm-up of the rate, then the rate.</summary>
