@@ -8,6 +8,25 @@ namespace Panoptes.Data;
 /// <param name="Spares">What takes the place of samples that cannot be read, so that the batch is full; null: they are left out.</param>
 sealed record BatchWork<T>(int Epoch, T[] Samples, T[]? Spares);
 
+static class BatchWork
+{
+    /// <summary>An epoch's batches as work: in training each has the next one's samples as spares, and one that is not full serves for nothing else.</summary>
+    internal static IEnumerable<BatchWork<T>> Of<T>(int epoch, IEnumerable<(T[] Samples, bool Full)> batches, bool training)
+    {
+        T[]? held = null;
+        foreach (var (samples, full) in batches)
+        {
+            if (!training) yield return new(epoch, samples, null);
+            else
+            {
+                if (held is not null) yield return new(epoch, held, samples);
+                held = full ? samples : null;
+            }
+        }
+        if (held is not null) yield return new(epoch, held, []);
+    }
+}
+
 /// <summary>A decoded image, [height, width, channels] bytes of 3 or 4 channels, with what belongs to it.</summary>
 readonly ref struct DecodedSample(ReadOnlySpan<byte> pixels, int width, int height, int channels, string text, int label)
 {
@@ -49,7 +68,7 @@ sealed class BatchMaker(Augmenter augmenter, ulong seed, DataProblems problems)
             if (TryAdd(sample, memory)) continue;
             while (work.Spares is { } spares && spare < spares.Length && !TryAdd(spares[spare++], memory)) { }
         }
-        if (made == 0) throw new PanoptesException($"None of the {count + spare:N0} images for a batch can be used; the first: {first}");
+        if (made == 0 && count > 0) throw new PanoptesException($"None of the {count + spare:N0} images for a batch can be used; the first: {first}");
         if (work.Spares is null && made < count) return new(images[..made].DetachFromDisposeScope(), texts[..made], labels[..made], indices[..made]);
 
         // The spares are used up: what is there comes again.

@@ -20,6 +20,9 @@ public sealed record ImageLoaderOptions
     /// <summary>Which part of each batch this process gets.</summary>
     public Shard Shard { get; init; } = Shard.Whole;
 
+    /// <summary>How many samples of shards are held to be handed out at random; places in files, about 300 bytes each, not images.</summary>
+    public int ShuffleBuffer { get; init; } = 10_000;
+
     public LoaderOptions Loader { get; init; } = new();
 }
 
@@ -43,18 +46,80 @@ public static class ImageLoader
             maker.Make(work, static i => (i, i), (int i, ref SampleRandom _) => DecodedSample.Of(images.Read(i)), cancel), options.Loader);
     }
 
-    /// <summary>A sampler's plans, each with the next one's samples to draw on in training.</summary>
+    /// <summary>The same over shards: their order is shuffled, and then the samples in a buffer (<see cref="ImageLoaderOptions.ShuffleBuffer"/>).</summary>
+    /// <remarks>
+    /// Processes share every batch, so that all have the same number of them whatever the shards hold; each goes through all headers, but
+    /// reads its own samples only. Workers of one process take batches from one stream, so that there is nothing to share out.
+    /// </remarks>
+    /// <param name="shards">The shards. What cannot be used is counted in its <see cref="WebDataset.Problems"/>.</param>
+    /// <param name="options">Batch size, augmentation, order.</param>
+    /// <exception cref="PanoptesException">An option is out of range.</exception>
+    public static PrefetchLoader<ImageTextBatch> Create(WebDataset shards, ImageLoaderOptions options)
+    {
+        options.Shard.Validate();
+        if (options.BatchSize is < 1 or > 1 << 24) throw new PanoptesException($"Batches of {options.BatchSize} samples were asked for, but 1 to {1 << 24} are possible.");
+        if (options.ShuffleBuffer is < 1 or > 1 << 24) throw new PanoptesException($"A shuffle buffer of {options.ShuffleBuffer} samples was asked for, but 1 to {1 << 24} are possible.");
+        var maker = new BatchMaker(new(options.Augmentation), options.Seed, shards.Problems);
+        return PrefetchLoader.Create<BatchWork<(int Index, ShardSample Sample)>, ImageTextBatch>(new Stream(shards, options), (work, cancel) =>
+            maker.Make(work, static s => (s.Index, s.Sample.Number), ((int Index, ShardSample Sample) s, ref SampleRandom _) => DecodedSample.Of(shards.Read(s.Sample)), cancel), options.Loader);
+    }
+
     sealed class Plans(BatchSampler sampler, bool training) : IBatchSource<BatchWork<int>>
     {
-        public IEnumerable<BatchWork<int>> Enumerate(int epoch, long position, CancellationToken cancel)
+        public IEnumerable<BatchWork<int>> Enumerate(int epoch, long position, CancellationToken cancel) =>
+            BatchWork.Of(epoch, sampler.Enumerate(epoch, position, cancel).Select(static p => (p.Samples, true)), training);
+    }
+
+    /// <summary>The samples of shards, numbered as they come in this epoch.</summary>
+    sealed class Stream(WebDataset shards, ImageLoaderOptions options) : IBatchSource<BatchWork<(int Index, ShardSample Sample)>>
+    {
+        public IEnumerable<BatchWork<(int Index, ShardSample Sample)>> Enumerate(int epoch, long position, CancellationToken cancel) =>
+            BatchWork.Of(epoch, Batches(epoch, position, cancel), options.Training);
+
+        IEnumerable<((int Index, ShardSample Sample)[] Samples, bool Full)> Batches(int epoch, long position, CancellationToken cancel)
         {
-            BatchPlan? held = null;
-            foreach (var plan in sampler.Enumerate(epoch, position, cancel))
+            var (rank, count) = (options.Shard.Rank, options.Shard.Count);
+            var all = (long)options.BatchSize * count;
+            var (batch, index, at) = (new List<(int, ShardSample)>(), 0L, 0L);
+            foreach (var sample in Ordered(epoch))
             {
-                if (held is not null) yield return new(epoch, held.Samples, training ? plan.Samples : null);
-                held = plan;
+                cancel.ThrowIfCancellationRequested();
+                batch.Add(((int)Math.Min(index++, int.MaxValue), sample));
+                if (batch.Count < all) continue;
+                if (at++ >= position) yield return (Part(), true);
+                batch.Clear();
             }
-            if (held is not null) yield return new(epoch, held.Samples, training ? [] : null);
+            if (batch.Count > 0 && at >= position) yield return (Part(), false);
+
+            (int, ShardSample)[] Part() => [.. batch[(int)((long)batch.Count * rank / count)..(int)((long)batch.Count * (rank + 1) / count)]];
+        }
+
+        IEnumerable<ShardSample> Ordered(int epoch)
+        {
+            if (!options.Training) return shards.List();
+            var random = new SampleRandom(options.Seed, epoch, -1);
+            int[] order = [.. Enumerable.Range(0, shards.Shards.Count)];
+            random.Shuffle(order.AsSpan());
+            return Shuffled(order.SelectMany(shards.List), random);
+        }
+
+        /// <summary>Keeps a buffer full and hands out one of it at random.</summary>
+        IEnumerable<ShardSample> Shuffled(IEnumerable<ShardSample> samples, SampleRandom random)
+        {
+            var buffer = new List<ShardSample>();
+            foreach (var sample in samples)
+            {
+                if (buffer.Count < options.ShuffleBuffer)
+                {
+                    buffer.Add(sample);
+                    continue;
+                }
+                var i = random.Next(buffer.Count);
+                yield return buffer[i];
+                buffer[i] = sample;
+            }
+            random.Shuffle(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(buffer));
+            foreach (var sample in buffer) yield return sample;
         }
     }
 }

@@ -22,8 +22,8 @@ static class Pictures
     /// <summary>The images as they are, in [0, 1].</summary>
     internal static Panoptes.Data.Augmentation Plain(int size = 8) => Panoptes.Data.Augmentation.None(size) with { Mean = [0, 0, 0], Std = [1, 1, 1] };
 
-    /// <summary>The head of a PNG that says 8x8 pixels and then breaks off.</summary>
-    internal static byte[] Broken() => Png(1)[..50];
+    /// <summary>A PNG whose head is whole and whose pixels break off.</summary>
+    internal static byte[] Broken() => new Image(32, 32, 3, Noise(32, 32, 3)).Encode(ImageFormat.Png)[..1000];
 
     internal static byte[] Noise(int width, int height, int channels, int seed = 1) => ImageFiles.Noise(width, height, channels, seed).Pixels;
 }
