@@ -30,6 +30,7 @@ public static class TorchOps
     {
         var (width, features) = (weight.shape[1], weight.shape[0]);
         var rows = x.numel() / Math.Max(1, width);
+        if (GainsByFloat32(x, rows)) return LinearByFloat32(x, weight, bias);
         if (!GainsByConvolution(x, weight, rows)) return nn.functional.linear(x, weight, bias);
 
         using var scope = NewDisposeScope();
@@ -43,18 +44,40 @@ public static class TorchOps
     static bool GainsByConvolution(Tensor x, Tensor weight, long rows)
     {
         if (x.shape[^1] != weight.shape[1] || x.device_type != TorchSharp.DeviceType.CPU || weight.numel() < 1 << 14) return false;
-        return (Autocast.Dtype is { } cast && cast != x.dtype ? cast : x.dtype) switch
+        return (Autocast.Dtype ?? x.dtype) switch
         {
-            ScalarType.Float32 => rows >= 128,
+            ScalarType.Float32 => rows >= 128 && !Processor.MklUsesAvx512,
             ScalarType.BFloat16 => rows >= 1024,
             _ => false,
         };
+    }
+
+    /// <summary>
+    /// Where the processor multiplies float32 faster: the products of bfloat16 numbers are the same in float32, and sums are kept in it either
+    /// way, so only the conversions are to be earned back.
+    /// </summary>
+    static bool GainsByFloat32(Tensor x, long rows) =>
+        Processor.PrefersFloat32Products && rows >= 256 && x.dtype == ScalarType.BFloat16 && x.device_type == TorchSharp.DeviceType.CPU;
+
+    static Tensor LinearByFloat32(Tensor x, Tensor weight, Tensor? bias, Nn.Activation? activation = null)
+    {
+        using var scope = NewDisposeScope();
+        var y = nn.functional.linear(x.to(ScalarType.Float32), weight.to(ScalarType.Float32), bias?.to(ScalarType.Float32));
+        if (activation == Nn.Activation.QuickGelu && !is_grad_enabled()) QuickGeluInPlace(y);
+        else if (activation is { } f) y = Nn.Activations.Apply(f, y);
+        return y.to(ScalarType.BFloat16).MoveToOuterDisposeScope();
     }
 
     /// <summary>softmax(q kᵀ · scale + mask) v; see <see cref="Nn.Attention.Apply"/>.</summary>
     public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? mask, bool causal, double? scale)
     {
         var grouped = key.shape[1] != query.shape[1];
+        if (GainsByFloat32(query, query.shape[0] * query.shape[^2]))
+        {
+            using var scope = NewDisposeScope();
+            return Attention(query.to(ScalarType.Float32), key.to(ScalarType.Float32), value.to(ScalarType.Float32),
+                mask?.dtype == ScalarType.BFloat16 ? mask.to(ScalarType.Float32) : mask, causal, scale).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
+        }
         if (!grouped && GainsByProducts(query, key)) return AttentionByProducts(query, key, value, mask, causal, scale);
         if (Dispatcher.IsAvailable)
             return Dispatcher.Call("aten::scaled_dot_product_attention")
@@ -113,6 +136,11 @@ public static class TorchOps
     /// <returns>[..., out]</returns>
     public static Tensor PackedLinear(Tensor x, Tensor packed, Tensor? bias, Nn.Activation? activation = null)
     {
+        if (GainsByFloat32(x, x.numel() / Math.Max(1, x.shape[^1])))
+        {
+            using var dense = Dispatcher.Call("aten::to_dense").Tensor(packed).OptionalInt((long)ScalarType.Float32).OptionalInt(null).InvokeTensor();
+            return LinearByFloat32(x, dense, bias, activation);
+        }
         var (name, algorithm) = activation switch
         {
             Nn.Activation.Gelu => ("gelu", "none"),

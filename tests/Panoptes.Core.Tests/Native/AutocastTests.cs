@@ -7,6 +7,7 @@ public class AutocastTests
     [Fact]
     public void Products_run_in_the_given_type_and_gradients_come_in_the_weights_own()
     {
+        using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: false);
         using var scope = NewDisposeScope();
         var (x, w) = (randn(300, 128), randn([128, 128], requires_grad: true));
         Tensor y;
@@ -20,6 +21,7 @@ public class AutocastTests
     [Fact]
     public void Scopes_nest_and_float32_switches_it_off()
     {
+        using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: false);
         using var scope = NewDisposeScope();
         var x = randn(4, 4);
         using (Autocast.To(ScalarType.BFloat16))
@@ -39,6 +41,7 @@ public class AutocastTests
     [Fact]
     public void Another_thread_is_not_touched()
     {
+        using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: false);
         using var autocast = Autocast.To(ScalarType.BFloat16);
         ScalarType? seen = null, produced = null;
         var thread = new Thread(() =>
@@ -51,6 +54,25 @@ public class AutocastTests
         thread.Join();
         Assert.Null(seen);
         Assert.Equal(ScalarType.Float32, produced);
+    }
+
+    [Fact]
+    public void Where_the_processor_multiplies_float32_faster_a_scope_leaves_products_in_it()
+    {
+        using var processor = Processor.Pretend(mklUsesAvx512: true, prefersFloat32Products: true);
+        using var scope = NewDisposeScope();
+        Assert.False(Autocast.Pays(ScalarType.BFloat16));
+        using var autocast = Autocast.To(ScalarType.BFloat16);
+        Assert.Null(Autocast.Dtype);
+        Assert.Equal(ScalarType.Float32, TorchOps.Linear(randn(300, 128), randn(128, 128), null).dtype);
+    }
+
+    [Fact]
+    public void Whether_a_type_pays_is_the_processors_and_never_in_doubt_for_float32()
+    {
+        using var processor = Processor.Pretend(mklUsesAvx512: true, prefersFloat32Products: false);
+        Assert.True(Autocast.Pays(ScalarType.BFloat16));
+        Assert.False(Autocast.Pays(ScalarType.Float32));
     }
 
     [Fact]

@@ -14,12 +14,15 @@ public class TorchOpsTests
     }
 
     [Theory]
-    [InlineData(ScalarType.Float32, 1, 5e-6)]
-    [InlineData(ScalarType.Float32, 300, 5e-6)]
-    [InlineData(ScalarType.BFloat16, 3, 1e-2)]
-    [InlineData(ScalarType.BFloat16, 1100, 1e-2)]
-    public void A_linear_layer_and_its_gradients_are_those_of_the_matrix_product(ScalarType dtype, int rows, double tolerance)
+    [InlineData(ScalarType.Float32, 1, 5e-6, false)]
+    [InlineData(ScalarType.Float32, 300, 5e-6, false)]
+    [InlineData(ScalarType.Float32, 300, 5e-6, true)]
+    [InlineData(ScalarType.BFloat16, 3, 1e-2, false)]
+    [InlineData(ScalarType.BFloat16, 1100, 1e-2, false)]
+    [InlineData(ScalarType.BFloat16, 1100, 1e-2, true)]
+    public void A_linear_layer_and_its_gradients_are_those_of_the_matrix_product(ScalarType dtype, int rows, double tolerance, bool fastFloat32)
     {
+        using var processor = Processor.Pretend(mklUsesAvx512: fastFloat32, prefersFloat32Products: fastFloat32);
         using var scope = NewDisposeScope();
         using var generator = new Generator(1);
         Tensor Draw(double scale, params long[] shape) => (randn(shape, generator: generator) * scale).to(dtype).requires_grad_();
@@ -63,6 +66,27 @@ public class TorchOpsTests
             foreach (var activation in Enum.GetValues<Activation>()) data.Add(activation, dtype);
         }
         return data;
+    }
+
+    [Theory]
+    [InlineData(null)]
+    [InlineData(Activation.QuickGelu)]
+    [InlineData(Activation.GeluTanh)]
+    public void A_packed_bfloat16_product_over_many_rows_is_the_same_by_float32(Activation? activation)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var (x, w, b) = (randn([300, 96], ScalarType.BFloat16), randn([80, 96], ScalarType.BFloat16) * 0.1, randn([80], ScalarType.BFloat16));
+        var packed = TorchOps.Pack(w)!;
+        var expected = nn.functional.linear(x.to(ScalarType.Float64), w.to(ScalarType.Float64), b.to(ScalarType.Float64));
+        if (activation is { } f) expected = f.Apply(expected);
+        foreach (var prefersFloat32 in new[] { false, true })
+        {
+            using var processor = Processor.Pretend(mklUsesAvx512: true, prefersFloat32);
+            var y = TorchOps.PackedLinear(x, packed, b, activation);
+            Assert.Equal(ScalarType.BFloat16, y.dtype);
+            Assert.InRange(Error(y, expected), 0, 2e-2);
+        }
     }
 
     [Theory]
@@ -131,6 +155,24 @@ public class TorchOpsTests
         var tolerance = dtype == ScalarType.Float32 ? 5e-6 : 3e-2;
         Assert.InRange(Error(y, expected), 0, tolerance);
         foreach (var (gradient, input) in ours.Zip(new[] { q, k, v })) Assert.InRange(Error(gradient, input.grad!), 0, tolerance);
+    }
+
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    public void Attention_in_bfloat16_over_many_rows_is_the_same_by_float32(bool causal, bool masked)
+    {
+        using var scope = NewDisposeScope();
+        var (q, k, v) = (randn([5, 3, 60, 16], ScalarType.BFloat16), randn([5, 3, 60, 16], ScalarType.BFloat16), randn([5, 3, 60, 16], ScalarType.BFloat16));
+        var mask = masked ? randn([5, 1, 1, 60], ScalarType.BFloat16) : null;
+        Tensor Run(bool prefersFloat32)
+        {
+            using var processor = Processor.Pretend(mklUsesAvx512: true, prefersFloat32);
+            return TorchOps.Attention(q, k, v, mask, causal, null);
+        }
+        Assert.Equal(ScalarType.BFloat16, Run(true).dtype);
+        Assert.InRange(Error(Run(true), Run(false)), 0, 3e-2);
     }
 
     [Theory]
