@@ -48,8 +48,13 @@ foreach (var name in names)
     var median = (times[(times.Count - 1) / 2] + times[times.Count / 2]) / 2;
     Console.WriteLine(JsonSerializer.Serialize(new
     {
-        @case = name, value = Math.Round(benchmark.Per / median, 4), unit = benchmark.Unit, threads, runs = times.Count,
-        bfloat16_products = Panoptes.Native.Autocast.Pays(torch.ScalarType.BFloat16) ? "bfloat16" : "float32", peak_rss_mib = Case.PeakMemoryMiB(),
+        @case = name,
+        value = Math.Round(benchmark.Per / median, 4),
+        unit = benchmark.Unit,
+        threads,
+        runs = times.Count,
+        bfloat16_products = Panoptes.Native.Autocast.Pays(torch.ScalarType.BFloat16) ? "bfloat16" : "float32",
+        peak_rss_mib = Case.PeakMemoryMiB(),
     }));
 }
 return 0;
