@@ -254,7 +254,7 @@ public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = nu
 }
 
 /// <summary>The image tower: Hugging Face's CLIPVisionModel, or CLIPVisionModelWithProjection with an <paramref name="embeddingSize"/>.</summary>
-public sealed class ClipVisionModel(ClipVisionConfig config, int? embeddingSize = null) : Module, IImageTower
+public sealed class ClipVisionModel(ClipVisionConfig config, int? embeddingSize = null) : Module, IImageTower, IPatchDropout
 {
     public ClipVisionConfig Config { get; } = config;
 

@@ -122,7 +122,7 @@ public abstract class OpenClipVisual : Module, IImageTower
 }
 
 /// <summary>The vision transformer. Keys: class_embedding, positional_embedding, proj [width, embedding], conv1.weight, ln_pre, transformer, ln_post.</summary>
-public sealed class OpenClipVision : OpenClipVisual
+public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
 {
     readonly OpenClipVisionConfig v;
     readonly int rows, columns, patch;
@@ -132,7 +132,7 @@ public sealed class OpenClipVision : OpenClipVisual
         v = c.VisionCfg;
         patch = v.PatchSize ?? 16;
         (rows, columns) = (v.ImageSize[0] / patch, v.ImageSize[^1] / patch);
-        EmbeddingSize = c.EmbedDim;
+        (EmbeddingSize, PatchDropout) = (c.EmbedDim, v.PatchDropout);
         var (std, eps) = (1 / Math.Sqrt(v.Width), v.NormKwargs?.Eps ?? 1e-5);
         ClassEmbedding = new([v.Width], Init.Normal(std));
         PositionalEmbedding = new([rows * columns + 1, v.Width], Init.Normal(std));
@@ -161,7 +161,10 @@ public sealed class OpenClipVision : OpenClipVisual
 
     public override int ImageSize => v.ImageSize[0];
 
-    /// <summary>Draws the patches that training leaves out where the config says so; null: libtorch's own generator.</summary>
+    /// <summary>The fraction of patches left out in training; starts as the config's patch_dropout.</summary>
+    public double PatchDropout { get; set; }
+
+    /// <summary>Draws the patches that are left out; null: libtorch's own generator.</summary>
     public Generator? Random { get; set; }
 
     public override IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
@@ -170,7 +173,7 @@ public sealed class OpenClipVision : OpenClipVisual
     public override Tensor Encode(Tensor pixels) => Encode(pixels, null);
 
     /// <param name="pixels">[b, 3, height, width]</param>
-    /// <param name="kept">[b, kept] int64: these patches only (<see cref="PatchDropout.Kept"/>); null: all, or in training what the config's patch_dropout leaves.</param>
+    /// <param name="kept">[b, kept] int64: these patches only (<see cref="Representation.PatchDropout.Kept"/>); null: all, or in training what <see cref="PatchDropout"/> leaves.</param>
     /// <returns>[b, embedding]</returns>
     public Tensor Encode(Tensor pixels, Tensor? kept)
     {
@@ -203,8 +206,8 @@ public sealed class OpenClipVision : OpenClipVisual
         using var scope = NewDisposeScope();
         var patches = Conv1.Forward(pixels);
         var x = cat([ClassEmbedding.Value.expand(patches.shape[0], 1, -1), patches], 1).add(PositionalEmbedding.Value);
-        if (kept is not null) x = PatchDropout.Apply(x, kept);
-        else if (Training && v.PatchDropout > 0) x = PatchDropout.Draw(x, v.PatchDropout, Random);
+        if (kept is not null) x = Representation.PatchDropout.Apply(x, kept);
+        else if (Training && PatchDropout > 0) x = Representation.PatchDropout.Draw(x, PatchDropout, Random);
         return (LnPre?.Forward(x) ?? x).MoveToOuterDisposeScope();
     }
 }

@@ -35,3 +35,13 @@ public static class PatchDropout
         return Apply(tokens, Kept(draws, dropped)).MoveToOuterDisposeScope();
     }
 }
+
+/// <summary>A tower that leaves patches out in training.</summary>
+public interface IPatchDropout
+{
+    /// <summary>The fraction of patches left out in training, from 0 to below 1.</summary>
+    double PatchDropout { get; set; }
+
+    /// <summary>Draws the patches that are left out; null: libtorch's own generator.</summary>
+    Generator? Random { get; set; }
+}
