@@ -37,11 +37,7 @@ static class ModelLoader
         _ => ScalarType.Float32,
     };
 
-    static bool HasBFloat16(ParseResult parsed) => parsed.GetValue(SharedOptions.Device) != "cpu" || BFloat16Processor;
-
-    /// <summary>Whether the processor multiplies bfloat16 in hardware (AVX512_BF16: bit 5 of EAX of leaf 7, subleaf 1).</summary>
-    static bool BFloat16Processor { get; } =
-        System.Runtime.Intrinsics.X86.Avx512F.IsSupported && (System.Runtime.Intrinsics.X86.X86Base.CpuId(7, 1).Eax & (1 << 5)) != 0;
+    static bool HasBFloat16(ParseResult parsed) => parsed.GetValue(SharedOptions.Device) != "cpu" || Native.TorchOps.HasFastBFloat16;
 
     /// <summary>The device that --device means, or null for the processor.</summary>
     /// <exception cref="UsageException">The text names no device.</exception>

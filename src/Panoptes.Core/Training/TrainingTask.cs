@@ -13,7 +13,7 @@ public abstract class TrainingTask : IDisposable
     public abstract Module Model { get; }
 
     /// <summary>Samples of one step.</summary>
-    public abstract int BatchSize { get; }
+    public abstract int BatchSize { get; init; }
 
     /// <summary>Where the stream of batches stands; setting it goes there.</summary>
     public abstract LoaderState Data { get; set; }

@@ -1,0 +1,230 @@
+using System.Text.Json;
+using Panoptes.Checkpoints;
+using Panoptes.Data;
+using Panoptes.Training;
+using YamlDotNet.Core;
+using YamlDotNet.Serialization;
+using YamlDotNet.Serialization.NamingConventions;
+
+namespace Panoptes.Representation.Training;
+
+/// <summary>A trained thing in one YAML file: data, model, objectives, optimizer, schedule, evaluation. Unknown fields are errors.</summary>
+public sealed record Recipe
+{
+    /// <summary>Names the run's folder.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>What it trains, and why.</summary>
+    public string? Description { get; init; }
+
+    /// <summary>Of the first weights, the order of the data, augmentations and everything else that is drawn.</summary>
+    public ulong Seed { get; init; }
+
+    public required RecipeModel Model { get; init; }
+
+    public required RecipeData Data { get; init; }
+
+    /// <summary>What is made small, each by its name and weight.</summary>
+    public IReadOnlyList<RecipeObjective> Objectives { get; init; } = [new()];
+
+    public RecipeOptimizer Optimizer { get; init; } = new();
+
+    public required RecipeSchedule Schedule { get; init; }
+
+    public RecipeTraining Training { get; init; } = new();
+
+    /// <summary>Where the file stands: paths in it are relative to its folder.</summary>
+    [YamlIgnore]
+    public string Folder { get; init; } = "";
+
+    /// <summary>The file's text, which a run keeps.</summary>
+    [YamlIgnore]
+    public string Text { get; init; } = "";
+
+    const int MaxLength = 1 << 20;
+
+    /// <exception cref="PanoptesException">The file is missing, is no YAML, or has an unknown, missing or wrong field; the message names the line.</exception>
+    public static Recipe Load(string path) => Parse(ModelFolder.ReadText(path), path);
+
+    /// <inheritdoc cref="Load"/>
+    public static Recipe Parse(string text, string source)
+    {
+        if (text.Length > MaxLength) throw new PanoptesException($"{source} has {text.Length} characters; a recipe has at most {MaxLength}.");
+        try
+        {
+            var deserializer = new DeserializerBuilder()
+                .WithNamingConvention(UnderscoredNamingConvention.Instance)
+                .WithDuplicateKeyChecking()
+                .WithEnforceRequiredMembers()
+                .WithAttemptingUnquotedStringTypeDeserialization()
+                .WithTypeConverter(new IntervalConverter())
+                .WithObjectFactory(new Presets())
+                .WithTypeMapping<IReadOnlyDictionary<string, object?>, Dictionary<string, object?>>()
+                .WithTypeMapping<IReadOnlyList<RecipeObjective>, List<RecipeObjective>>()
+                .WithTypeMapping<IReadOnlyList<string>, List<string>>()
+                .WithTypeMapping<IReadOnlyList<float>, List<float>>()
+                .Build();
+            var recipe = deserializer.Deserialize<Recipe?>(text) ?? throw new PanoptesException($"{source} is empty; expected a recipe with name, model, data and schedule.");
+            if (recipe.Name.Length == 0 || recipe.Name != Path.GetFileName(recipe.Name) || recipe.Name is "." or "..")
+                throw new PanoptesException($"{source}: the name is \"{recipe.Name}\"; expected one that can name a folder.");
+            return recipe with { Folder = Path.GetDirectoryName(Path.GetFullPath(source)) ?? "", Text = text };
+        }
+        catch (YamlException e)
+        {
+            var why = e.InnerException is { } inner and not YamlException ? inner.Message : e.Message;
+            throw new PanoptesException($"{source}, line {e.Start.Line}: {why.TrimEnd('.')}.", e);
+        }
+    }
+
+    /// <summary>A path of the recipe, relative to its folder.</summary>
+    public string Resolve(string path) => Path.IsPathRooted(path) ? path : Path.GetFullPath(Path.Combine(Folder, path));
+
+    /// <summary>Omitted fields of an augmentation are those that suit drawings.</summary>
+    sealed class Presets : YamlDotNet.Serialization.ObjectFactories.ObjectFactoryBase
+    {
+        readonly YamlDotNet.Serialization.ObjectFactories.DefaultObjectFactory usual = new();
+
+        public override object Create(Type type) => type == typeof(Augmentation) ? Augmentation.Drawings(64) : usual.Create(type);
+    }
+
+    /// <summary>A range is written [min, max].</summary>
+    sealed class IntervalConverter : IYamlTypeConverter
+    {
+        public bool Accepts(Type type) => type == typeof(Interval);
+
+        public object ReadYaml(IParser parser, Type type, ObjectDeserializer rootDeserializer)
+        {
+            var start = parser.Current?.Start ?? default;
+            if (rootDeserializer(typeof(float[])) is float[] { Length: 2 } both) return new Interval(both[0], both[1]);
+            throw new YamlException(start, start, "expected a range as [min, max]");
+        }
+
+        public void WriteYaml(IEmitter emitter, object? value, Type type, ObjectSerializer serializer) => throw new InvalidOperationException("Recipes are read only.");
+    }
+}
+
+/// <summary>What is trained: from the beginning by its config, or from a model's weights.</summary>
+public sealed record RecipeModel
+{
+    /// <summary>The peer's class, as config.json names it, such as CLIPModel or SiglipModel.</summary>
+    public string? Architecture { get; init; }
+
+    /// <summary>The fields of its config.json; omitted ones have the peer's defaults.</summary>
+    public IReadOnlyDictionary<string, object?>? Config { get; init; }
+
+    /// <summary>A folder, a file or a hub id whose weights, tokenizer and image processor training starts from, instead of a config.</summary>
+    public string? From { get; init; }
+
+    /// <summary>For a model from its config: CLIP's merges, and how many of them (fewer make a smaller table of embeddings).</summary>
+    public RecipeTokenizer? Tokenizer { get; init; }
+
+    /// <summary>The last groups of layers of the image tower that are trained (0: none, the tower is locked as in LiT); null: all.</summary>
+    public int? UnlockedImageGroups { get; init; }
+
+    /// <summary>The same of the text tower.</summary>
+    public int? UnlockedTextGroups { get; init; }
+
+    /// <summary>The config as JSON, with the architecture.</summary>
+    internal string ConfigJson => JsonSerializer.Serialize(new Dictionary<string, object?>(Config!) { ["architectures"] = new[] { Architecture } });
+}
+
+/// <summary>A CLIP tokenizer with the first merges of a list.</summary>
+public sealed record RecipeTokenizer
+{
+    /// <summary>merges.txt, relative to the recipe.</summary>
+    public required string Merges { get; init; }
+
+    /// <summary>How many of them.</summary>
+    public required int Count { get; init; }
+}
+
+/// <summary>Where the pairs come from.</summary>
+public sealed record RecipeData
+{
+    /// <summary><c>emoji</c>: the bundled set.</summary>
+    public required string Set { get; init; }
+
+    /// <summary>Pairs of one step.</summary>
+    public int BatchSize { get; init; } = 256;
+
+    /// <summary>What is done to the images; the size is the model's.</summary>
+    public Augmentation Augmentation { get; init; } = Augmentation.Drawings(64);
+
+    /// <summary>What the emoji are called.</summary>
+    public EmojiCaptions Captions { get; init; } = new();
+
+    /// <summary>Threads that prepare batches.</summary>
+    public int Workers { get; init; } = 1;
+}
+
+/// <summary>An objective by its name.</summary>
+public sealed record RecipeObjective
+{
+    /// <summary><c>contrastive</c> or <c>sigmoid</c>.</summary>
+    public string Name { get; init; } = "contrastive";
+
+    public double Weight { get; init; } = 1;
+}
+
+/// <summary>How gradients become steps.</summary>
+public sealed record RecipeOptimizer
+{
+    public string Name { get; init; } = "adamw";
+
+    public double Beta1 { get; init; } = 0.9;
+
+    public double Beta2 { get; init; } = 0.98;
+
+    public double Eps { get; init; } = 1e-6;
+
+    /// <summary>Of matrices; biases, norms and scales are never decayed.</summary>
+    public double WeightDecay { get; init; } = 0.2;
+
+    /// <summary>The factor of the learning rate from each layer to the one before; null: one rate for all.</summary>
+    public double? LayerDecay { get; init; }
+}
+
+/// <summary>The learning rate over the run.</summary>
+public sealed record RecipeSchedule
+{
+    /// <summary><c>cosine</c>, <c>linear</c> or <c>constant</c>.</summary>
+    public string Name { get; init; } = "cosine";
+
+    public required double LearningRate { get; init; }
+
+    public required long Steps { get; init; }
+
+    public long WarmupSteps { get; init; }
+
+    /// <summary>Where the cosine ends.</summary>
+    public double FinalRate { get; init; }
+}
+
+/// <summary>The loop.</summary>
+public sealed record RecipeTraining
+{
+    /// <summary>What the towers compute in: <c>float32</c>, <c>bfloat16</c>, or <c>auto</c> (bfloat16 where the processor has it); weights stay float32.</summary>
+    public string Precision { get; init; } = "auto";
+
+    /// <summary>Pairs that go through the towers at once; the numbers are those of the whole batch. Null: all.</summary>
+    public int? MicroBatchSize { get; init; }
+
+    public double? ClipGradNorm { get; init; } = 1;
+
+    public double? EmaDecay { get; init; }
+
+    /// <summary>The share of patches left out (FLIP).</summary>
+    public double PatchDropout { get; init; }
+
+    /// <summary>How many steps at the end see all patches.</summary>
+    public long UnmaskedSteps { get; init; }
+
+    public int LogEvery { get; init; } = 10;
+
+    public long ValidateEvery { get; init; } = 500;
+
+    public long CheckpointEvery { get; init; }
+
+    /// <summary>Validations without improvement after which training stops; null: never.</summary>
+    public int? Patience { get; init; }
+}

@@ -1,0 +1,157 @@
+using Panoptes.Checkpoints;
+using Panoptes.Data;
+using Panoptes.Imaging;
+using Panoptes.Nn;
+using Panoptes.Representation.Objectives;
+using Panoptes.Text;
+using Panoptes.Training;
+
+namespace Panoptes.Representation.Training;
+
+/// <summary>A recipe made ready to train: model, data, optimizer and loop.</summary>
+public sealed class RecipeRun : IDisposable
+{
+    readonly ContrastiveTask task;
+    readonly Optimizer optimizer;
+
+    RecipeRun(ContrastiveTask task, Optimizer optimizer, Trainer trainer) => (this.task, this.optimizer, Trainer) = (task, optimizer, trainer);
+
+    /// <summary>The loop.</summary>
+    public Trainer Trainer { get; }
+
+    public Module Model => task.Model;
+
+    /// <param name="recipe">What to train.</param>
+    /// <param name="run">The run's folder. It keeps the recipe, and goes on only with the same one.</param>
+    /// <exception cref="PanoptesException">Something in the recipe does not fit, or the folder is another recipe's.</exception>
+    public static RecipeRun Create(Recipe recipe, string run)
+    {
+        Keep(recipe, run);
+        var (model, processor, tokenizer) = Build(recipe, run);
+        try
+        {
+            if (recipe.Model.UnlockedImageGroups is { } images) model.Images.Lock(images);
+            if (recipe.Model.UnlockedTextGroups is { } texts) model.Texts.Lock(texts);
+            if (recipe.Training.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {recipe.Training.PatchDropout}; expected from 0 to below 1.");
+            if (recipe.Training.PatchDropout > 0 && model.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
+
+            var o = recipe.Optimizer;
+            var scales = o.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups, model.Texts.LayerGroups], decay) : null;
+            var groups = ParameterGroup.Of(model, o.WeightDecay, scales);
+            var optimizer = o.Name switch
+            {
+                "adamw" => new AdamW(groups, o.Beta1, o.Beta2, o.Eps),
+                var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw."),
+            };
+            var (loader, validation) = Data(recipe, model);
+            var s = recipe.Schedule;
+            Schedule schedule = s.Name switch
+            {
+                "cosine" => new CosineSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps, FinalRate = s.FinalRate },
+                "linear" => new LinearSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
+                "constant" => new ConstantSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
+                var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear or constant."),
+            };
+            var t = recipe.Training;
+            var task = new ContrastiveTask(model, processor, tokenizer, loader)
+            {
+                BatchSize = recipe.Data.BatchSize, Seed = recipe.Seed, PatchDropout = t.PatchDropout, UnmaskedFrom = s.Steps - t.UnmaskedSteps, Validation = validation,
+                Gradients = new() { Objectives = [.. recipe.Objectives.Select(Objective)], MicroBatch = t.MicroBatchSize, Precision = PrecisionOf(t.Precision) },
+            };
+            return new(task, optimizer, new Trainer(task, optimizer, new()
+            {
+                Schedule = schedule, ClipGradNorm = t.ClipGradNorm, EmaDecay = t.EmaDecay, LogEvery = t.LogEvery, ValidateEvery = t.ValidateEvery,
+                CheckpointEvery = t.CheckpointEvery, Monitor = validation is null ? null : "top1", Patience = t.Patience,
+            }, run));
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>A run belongs to its recipe: going on with another one would mix two trainings.</summary>
+    static void Keep(Recipe recipe, string run)
+    {
+        var kept = Path.Combine(run, "recipe.yaml");
+        if (File.Exists(kept))
+        {
+            if (ModelFolder.ReadText(kept) != recipe.Text)
+                throw new PanoptesException($"{run} was started with another recipe (see its recipe.yaml): name another folder for the run, or delete that one to start over.");
+        }
+        else AtomicFile.WriteText(kept, recipe.Text);
+    }
+
+    static (DualEncoder Model, ImageProcessor Processor, Tokenizer Tokenizer) Build(Recipe recipe, string run)
+    {
+        var m = recipe.Model;
+        if (m.From is { } from)
+        {
+            if (m.Config is not null || m.Architecture is not null || m.Tokenizer is not null) throw new PanoptesException("A model is trained either from another one's weights (from) or from its config (architecture, config, tokenizer), not both.");
+            var path = ModelFolder.Resolve(from);
+            var loaded = Models.Load(path, new() { Dtype = ScalarType.Float32 });
+            if (loaded is DualEncoder both)
+            {
+                var (processor, tokenizer) = ClipParts.Load(path, both);
+                return (both, processor, tokenizer);
+            }
+            loaded.Dispose();
+            throw new PanoptesException($"{from} holds a {loaded.GetType().Name}; expected a model with an image tower and a text tower.");
+        }
+        if (m.Architecture is null || m.Config is null || m.Tokenizer is null) throw new PanoptesException("A model needs architecture, config and tokenizer, or the model whose weights it starts from (from).");
+        var entry = Models.All.FirstOrDefault(e => e.Architecture == m.Architecture && typeof(DualEncoder).IsAssignableFrom(e.Type))
+            ?? throw new PanoptesException($"The architecture {m.Architecture} is unknown; expected one of {string.Join(", ", Models.All.Where(static e => typeof(DualEncoder).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
+
+        var model = (DualEncoder)entry.Build(new(m.ConfigJson, $"the recipe's config of {m.Architecture}", static _ => null));
+        try
+        {
+            var folder = Path.Combine(run, "tokenizer");
+            var ids = ClipVocabulary.Truncate(recipe.Resolve(m.Tokenizer.Merges), m.Tokenizer.Count, folder, model.Texts.ContextLength);
+            if (ids != model.Texts.VocabularySize) throw new PanoptesException($"The tokenizer with {m.Tokenizer.Count} merges has {ids} ids, but the model's vocab_size is {model.Texts.VocabularySize}; set it to {ids}.");
+            using var generator = new Generator(recipe.Seed);
+            model.Initialize(generator);
+            var side = model.Images.ImageSize;
+            var processor = ImageProcessor.Parse($$"""{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":{{side}}},"crop_size":{"height":{{side}},"width":{{side}} } }""", "the recipe");
+            return (model, processor, Tokenizer.Load(folder));
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    static (PrefetchLoader<ImageTextBatch> Loader, PairValidation? Validation) Data(Recipe recipe, DualEncoder model)
+    {
+        var d = recipe.Data;
+        if (d.Set != "emoji") throw new PanoptesException($"The data set {d.Set} is unknown; expected emoji.");
+        var set = EmojiSet.Open();
+        var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new()
+        {
+            BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = d.Augmentation with { Size = model.Images.ImageSize }, Captions = d.Captions, Loader = new() { Workers = d.Workers },
+        });
+        return (loader, null);
+    }
+
+    static WeightedObjective Objective(RecipeObjective o) => new(o.Name, o.Name switch
+    {
+        "contrastive" => new ContrastiveLoss(),
+        "sigmoid" => new SigmoidLoss(),
+        _ => throw new PanoptesException($"The objective {o.Name} is unknown; expected contrastive or sigmoid."),
+    }, o.Weight);
+
+    static ScalarType PrecisionOf(string name) => name switch
+    {
+        "float32" => ScalarType.Float32,
+        "bfloat16" => ScalarType.BFloat16,
+        "auto" => Native.TorchOps.HasFastBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32,
+        _ => throw new PanoptesException($"The precision {name} is unknown; expected float32, bfloat16 or auto."),
+    };
+
+    public void Dispose()
+    {
+        optimizer.Dispose();
+        task.Dispose();
+    }
+}
