@@ -123,7 +123,9 @@ public sealed class OpenClipResNet : OpenClipVisual
     public Tensor Stem(Tensor pixels)
     {
         using var scope = NewDisposeScope();
-        var x = nn.functional.relu(Bn1.Forward(Conv1.Forward(pixels.to(Conv1.Weight.Value.dtype))));
+        // Channels last, as oneDNN computes convolutions: everything that follows keeps that order, and no layer has to change it and back.
+        var image = pixels.to(Conv1.Weight.Value.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2);
+        var x = nn.functional.relu(Bn1.Forward(Conv1.Forward(image)));
         x = nn.functional.relu(Bn2.Forward(Conv2.Forward(x)));
         x = nn.functional.relu(Bn3.Forward(Conv3.Forward(x)));
         return nn.functional.avg_pool2d(x, 2).MoveToOuterDisposeScope();

@@ -4,19 +4,24 @@ using Panoptes.Imaging;
 
 namespace Panoptes.Training;
 
-/// <summary>metrics.jsonl of a run: one JSON object a line with the step and what was measured. Lines after a checkpoint that is gone back to are dropped.</summary>
+/// <summary>
+/// What a run measures: metrics.jsonl (one JSON object a line, with the step), TensorBoard's events, and curves.png. What was written after a
+/// checkpoint that is gone back to is dropped.
+/// </summary>
 sealed class MetricsLog : IDisposable
 {
-    readonly string path;
+    readonly string folder;
     readonly List<(long Step, Dictionary<string, double> Values)> lines = [];
-    StreamWriter writer;
+    readonly StreamWriter writer;
+    readonly TensorBoardLog events;
 
-    /// <param name="path">The file; made if need be.</param>
-    /// <param name="lastStep">Lines after this step are dropped.</param>
-    /// <exception cref="PanoptesException">A line is no object of numbers, or the file cannot be written.</exception>
-    public MetricsLog(string path, long lastStep)
+    /// <param name="folder">The run's.</param>
+    /// <param name="lastStep">What was measured after this step is dropped.</param>
+    /// <exception cref="PanoptesException">A line is no object of numbers, or the files cannot be written.</exception>
+    public MetricsLog(string folder, long lastStep)
     {
-        this.path = path;
+        this.folder = folder;
+        var path = Path.Combine(folder, "metrics.jsonl");
         if (File.Exists(path))
         {
             var kept = new List<string>();
@@ -36,6 +41,7 @@ sealed class MetricsLog : IDisposable
             AtomicFile.WriteText(path, string.Concat(kept.Select(static l => l + "\n")));
         }
         writer = new(new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read)) { AutoFlush = true };
+        events = new(Path.Combine(folder, "events"), lastStep == 0 ? null : lastStep + 1);
     }
 
     public void Add(long step, IEnumerable<KeyValuePair<string, double>> values)
@@ -44,12 +50,16 @@ sealed class MetricsLog : IDisposable
         foreach (var (name, value) in values) line[name] = value;
         // Numbers that JSON has no words for are left out of the line.
         writer.WriteLine(JsonSerializer.Serialize(line.Where(static v => double.IsFinite(v.Value)).ToDictionary()));
+        foreach (var (name, value) in line)
+            if (name != "step") events.Scalar(name, step, value);
+        events.Flush();
         Remember(line);
     }
 
     /// <summary>curves.png: the losses above, what validation measures below, over the steps.</summary>
-    public void Draw(string file)
+    public void Draw()
     {
+        var file = Path.Combine(folder, "curves.png");
         var names = lines.SelectMany(static l => l.Values.Keys).Distinct().ToArray();
         var losses = Curves(names.Where(static n => n == "loss" || n.StartsWith("loss/", StringComparison.Ordinal)), 0.8);
         var measures = Curves(names.Where(static n => n.StartsWith("val/", StringComparison.Ordinal)), 0);
@@ -83,5 +93,9 @@ sealed class MetricsLog : IDisposable
         }
     }
 
-    public void Dispose() => writer.Dispose();
+    public void Dispose()
+    {
+        writer.Dispose();
+        events.Dispose();
+    }
 }

@@ -12,7 +12,7 @@ public enum MuonScale
 
 /// <summary>
 /// Momentum whose every step is made nearly orthogonal, for hidden matrices (Jordan 2024), as torch.optim.Muon; and AdamW for all the rest:
-/// biases, norms, convolutions and embeddings.
+/// biases, norms, embeddings, and what sees pixels.
 /// </summary>
 /// <param name="groups">What is trained.</param>
 /// <param name="scale">With <see cref="MuonScale.MatchAdamW"/> one rate suits both kinds of parameters.</param>
@@ -24,8 +24,12 @@ public enum MuonScale
 public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale = MuonScale.MatchAdamW, double momentum = 0.95, bool nesterov = true,
     double beta1 = 0.9, double beta2 = 0.999, double eps = 1e-8) : Optimizer(groups)
 {
-    /// <summary>Whether a parameter is stepped by Muon: a matrix that is no table of embeddings.</summary>
-    public static bool IsHiddenMatrix(string key, ReadOnlySpan<long> shape) => shape.Length == 2 && !key.Contains("embedding", StringComparison.OrdinalIgnoreCase);
+    /// <summary>
+    /// Whether a parameter is stepped by Muon: a matrix that is no table of embeddings, or the kernels of a convolution that sees no pixels, which
+    /// count as the matrix [out, in · height · width].
+    /// </summary>
+    public static bool IsHiddenMatrix(string key, ReadOnlySpan<long> shape) =>
+        (shape.Length == 2 || (shape.Length == 4 && shape[1] > 4)) && !key.Contains("embedding", StringComparison.OrdinalIgnoreCase);
 
     protected internal override IEnumerable<(string Name, Tensor Value)> NewState(OptimizedParameter parameter) =>
         IsHidden(parameter) ? [("momentum_buffer", zeros_like(parameter.Value))] : AdamW.Moments(parameter);
@@ -37,8 +41,8 @@ public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale =
         {
             using var scope = NewDisposeScope();
             var buffer = p["momentum_buffer"].lerp_(p.Gradient, 1 - momentum);
-            var update = Orthogonal(nesterov ? p.Gradient.lerp(buffer, momentum) : buffer);
-            var (rows, columns) = (p.Value.shape[0], p.Value.shape[1]);
+            var update = Orthogonal((nesterov ? p.Gradient.lerp(buffer, momentum) : buffer).flatten(1)).view_as(p.Value);
+            var (rows, columns) = (p.Value.shape[0], p.Value.numel() / p.Value.shape[0]);
             var factor = scale == MuonScale.Original ? Math.Sqrt(Math.Max(1, (double)rows / columns)) : 0.2 * Math.Sqrt(Math.Max(rows, columns));
             p.Value.mul_(1 - p.LearningRate * p.WeightDecay).add_(update, alpha: -p.LearningRate * factor);
         }

@@ -7,7 +7,7 @@ namespace Panoptes.Training;
 /// weights, validation, early stopping, logs, and checkpoints that survive a kill at any moment.
 /// </summary>
 /// <remarks>
-/// The run's folder holds metrics.jsonl, curves.png, checkpoints/ (the last two), <c>last</c> (the model as it stands) and <c>best</c> (as it
+/// The run's folder holds metrics.jsonl, TensorBoard's events, curves.png, checkpoints/ (the last two), <c>last</c> (the model as it stands) and <c>best</c> (as it
 /// was at its best), both of which load as any model. Running again with the same folder goes on from the newest checkpoint with the same
 /// numbers as if nothing had happened.
 /// </remarks>
@@ -51,7 +51,7 @@ public sealed class Trainer
             state = TrainingCheckpoint.Load(latest, task.Model, optimizer, ema);
             task.Data = state.Data;
         }
-        using var metrics = new MetricsLog(Path.Combine(run, "metrics.jsonl"), state.Step);
+        using var metrics = new MetricsLog(run, state.Step);
         return new Session(this, ema, metrics, progress, state).Run(cancel);
     }
 
@@ -168,7 +168,7 @@ public sealed class Trainer
                 if (validation.Count > 0)
                 {
                     metrics.Add(step, validation.Select(static v => KeyValuePair.Create("val/" + v.Key, v.Value)));
-                    metrics.Draw(Path.Combine(trainer.run, "curves.png"));
+                    metrics.Draw();
                 }
                 validatedStep = step;
                 if (options.Monitor is { } name)
@@ -202,7 +202,7 @@ public sealed class Trainer
             savedStep = step;
             sinceCheckpoint.Restart();
             if (!finished) return;
-            metrics.Draw(Path.Combine(trainer.run, "curves.png"));
+            metrics.Draw();
             ema?.Swap();
             try
             {

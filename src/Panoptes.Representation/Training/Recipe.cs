@@ -169,7 +169,11 @@ public sealed record RecipeObjective
 /// <summary>How gradients become steps.</summary>
 public sealed record RecipeOptimizer
 {
+    /// <summary><c>adamw</c>, <c>muon</c>, <c>lamb</c>, <c>lion</c>, <c>adafactor</c>, <c>lars</c> or <c>sgd</c> (with Nesterov's momentum).</summary>
     public string Name { get; init; } = "adamw";
+
+    /// <summary>Of Muon, LARS and SGD.</summary>
+    public double Momentum { get; init; } = 0.95;
 
     public double Beta1 { get; init; } = 0.9;
 
@@ -187,7 +191,7 @@ public sealed record RecipeOptimizer
 /// <summary>The learning rate over the run.</summary>
 public sealed record RecipeSchedule
 {
-    /// <summary><c>cosine</c>, <c>linear</c> or <c>constant</c>.</summary>
+    /// <summary><c>cosine</c>, <c>linear</c>, <c>constant</c> or <c>one_cycle</c>.</summary>
     public string Name { get; init; } = "cosine";
 
     public required double LearningRate { get; init; }

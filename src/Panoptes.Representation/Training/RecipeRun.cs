@@ -2,6 +2,7 @@ using Panoptes.Checkpoints;
 using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Nn;
+using Panoptes.Representation.Evaluation;
 using Panoptes.Representation.Objectives;
 using Panoptes.Text;
 using Panoptes.Training;
@@ -38,10 +39,16 @@ public sealed class RecipeRun : IDisposable
             var o = recipe.Optimizer;
             var scales = o.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups, model.Texts.LayerGroups], decay) : null;
             var groups = ParameterGroup.Of(model, o.WeightDecay, scales);
-            var optimizer = o.Name switch
+            Optimizer optimizer = o.Name switch
             {
                 "adamw" => new AdamW(groups, o.Beta1, o.Beta2, o.Eps),
-                var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw."),
+                "muon" => new Muon(groups, momentum: o.Momentum, beta1: o.Beta1, beta2: o.Beta2, eps: o.Eps),
+                "lamb" => new Lamb(groups, o.Beta1, o.Beta2, o.Eps),
+                "lion" => new Lion(groups, o.Beta1, o.Beta2),
+                "adafactor" => new Adafactor(groups),
+                "lars" => new Lars(groups, o.Momentum),
+                "sgd" => new Sgd(groups, o.Momentum, nesterov: true),
+                var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw, muon, lamb, lion, adafactor, lars or sgd."),
             };
             var (loader, validation) = Data(recipe, model);
             var s = recipe.Schedule;
@@ -50,7 +57,8 @@ public sealed class RecipeRun : IDisposable
                 "cosine" => new CosineSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps, FinalRate = s.FinalRate },
                 "linear" => new LinearSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
                 "constant" => new ConstantSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
-                var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear or constant."),
+                "one_cycle" => new OneCycleSchedule(s.LearningRate, s.Steps),
+                var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear, constant or one_cycle."),
             };
             var t = recipe.Training;
             var task = new ContrastiveTask(model, processor, tokenizer, loader)
@@ -131,7 +139,14 @@ public sealed class RecipeRun : IDisposable
         {
             BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = d.Augmentation with { Size = model.Images.ImageSize }, Captions = d.Captions, Loader = new() { Workers = d.Workers },
         });
-        return (loader, null);
+        return (loader, (m, processor, tokenizer, cancel) =>
+        {
+            var found = EmojiEvaluation.ZeroShot(m, processor, tokenizer, set, new() { Templates = d.Captions.Templates, BatchSize = 128 }, cancel: cancel);
+            return new Dictionary<string, double>
+            {
+                ["top1"] = found.Top1, ["top5"] = found.Top5, ["top1_train_concepts"] = found.TrainConceptsTop1, ["top1_held_out_concepts"] = found.HeldOutConceptsTop1,
+            };
+        });
     }
 
     static WeightedObjective Objective(RecipeObjective o) => new(o.Name, o.Name switch
