@@ -17,6 +17,8 @@ static class ClipParts
         if (processor is PictureProcessor picture && picture.OutputSize(new Image(64, 64, 3)) is var (height, width)
             && (height != model.Images.ImageSize || width != model.Images.ImageSize) && model.Images is ClipVisionModel or SiglipVisionModel or OpenClipVisual)
             throw new PanoptesException($"{folder}: its image processor makes {width}x{height} pixels, but the model takes {model.Images.ImageSize}x{model.Images.ImageSize}.");
+        if (processor is NaFlexImageProcessor patches && (model as Siglip2Model)?.Vision.Config.PatchSize != patches.PatchSize)
+            throw new PanoptesException($"{folder}: its image processor makes patches of {patches.PatchSize}x{patches.PatchSize} pixels, but the model takes {(model is Siglip2Model naFlex ? $"patches of {naFlex.Vision.Config.PatchSize}x{naFlex.Vision.Config.PatchSize}" : "whole images")}.");
         return (processor, tokenizer);
     }
 

@@ -81,8 +81,13 @@ public abstract class DualEncoder : Module
     /// <summary>The features that the objectives compare: normalized, with the scale (no longer its logarithm) and bias.</summary>
     /// <param name="pixels">[b, channels, height, width]</param>
     /// <param name="inputIds">[b, tokens] int64</param>
-    public PairFeatures Features(Tensor pixels, Tensor inputIds, Tensor? attentionMask = null) =>
-        new(Normalize(Images.Encode(pixels)), Normalize(Texts.Encode(inputIds, attentionMask)), LogitScale.Value.exp(), LogitBias?.Value);
+    /// <returns>Tensors that the caller owns, but for the bias, which is the model's.</returns>
+    public PairFeatures Features(Tensor pixels, Tensor inputIds, Tensor? attentionMask = null)
+    {
+        using var scope = NewDisposeScope();
+        return new(Normalize(Images.Encode(pixels)).MoveToOuterDisposeScope(), Normalize(Texts.Encode(inputIds, attentionMask)).MoveToOuterDisposeScope(),
+            LogitScale.Value.exp().MoveToOuterDisposeScope(), LogitBias?.Value);
+    }
 
     /// <summary>x / ‖x‖ over the last dimension.</summary>
     public static Tensor Normalize(Tensor x)

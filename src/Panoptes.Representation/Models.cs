@@ -21,7 +21,7 @@ public sealed record ModelSource(string Config, string Path, Func<string, long[]
             : Read<T>();
     }
 
-    internal int? Rows(string key) => Shape(key) is { } shape ? (int)shape[0] : null;
+    internal int? Rows(string key) => Shape(key) is [_, ..] and var shape ? (int)shape[0] : null;
 }
 
 /// <summary>One architecture that can be built, loaded and saved.</summary>
@@ -77,7 +77,15 @@ public static class Models
         using var weights = Weights.Open(path);
         var source = Source(path, weights);
         var entry = Find(source, weights, type);
-        var module = entry.Build(source);
+        Module module;
+        try
+        {
+            module = entry.Build(source);
+        }
+        catch (PanoptesException e) when (!e.Message.StartsWith(source.Path, StringComparison.Ordinal))
+        {
+            throw new PanoptesException($"{source.Path}: {e.Message}", e);
+        }
         try
         {
             ModelFolder.Load(module, weights, Options(module, weights, options ?? new()));

@@ -138,39 +138,43 @@ public sealed record OpenClipConfig : ModelConfig
     /// <exception cref="PanoptesException">The keys are not those of OpenAI's CLIP.</exception>
     public static OpenClipConfig FromShapes(Func<string, long[]?> shape, string source)
     {
-        var text = Of("positional_embedding");
+        var text = Of("positional_embedding", 2);
         int[] layers;
         int width, image;
         int? patch = null;
         if (shape("visual.proj") is not null)
         {
-            var conv = Of("visual.conv1.weight");
+            var conv = Of("visual.conv1.weight", 4);
             (width, patch) = ((int)conv[0], (int)conv[^1]);
             layers = [Count(i => $"visual.transformer.resblocks.{i}.ln_1.weight")];
-            image = Side(Of("visual.positional_embedding")[0] - 1) * patch.Value;
+            image = Side(Of("visual.positional_embedding", 2)[0] - 1) * patch.Value;
         }
         else
         {
-            width = (int)Of("visual.layer1.0.conv1.weight")[0];
+            width = (int)Of("visual.layer1.0.conv1.weight", 4)[0];
             layers = [.. Enumerable.Range(1, 4).Select(l => Count(i => $"visual.layer{l}.{i}.conv1.weight"))];
-            image = Side(Of("visual.attnpool.positional_embedding")[0] - 1) * 32;
+            image = Side(Of("visual.attnpool.positional_embedding", 2)[0] - 1) * 32;
         }
         return new()
         {
-            EmbedDim = (int)Of("text_projection")[1],
+            EmbedDim = (int)Of("text_projection", 2)[1],
             QuickGelu = true,
             VisionCfg = new() { Layers = layers, Width = width, PatchSize = patch, ImageSize = [image] },
             TextCfg = new()
             {
                 ContextLength = (int)text[0],
-                VocabSize = (int)Of("token_embedding.weight")[0],
+                VocabSize = (int)Of("token_embedding.weight", 2)[0],
                 Width = (int)text[1],
                 Heads = (int)text[1] / 64,
                 Layers = Count(i => $"transformer.resblocks.{i}.ln_1.weight"),
             },
         };
 
-        long[] Of(string key) => shape(key) ?? throw new PanoptesException($"{source}: the key \"{key}\" of OpenAI's CLIP is missing.");
+        long[] Of(string key, int rank)
+        {
+            var found = shape(key) ?? throw new PanoptesException($"{source}: the key \"{key}\" of OpenAI's CLIP is missing.");
+            return found.Length == rank ? found : throw new PanoptesException($"{source}: \"{key}\" is [{string.Join(", ", found)}]; expected {rank} dimensions, as in OpenAI's CLIP.");
+        }
 
         int Count(Func<int, string> key)
         {

@@ -81,6 +81,7 @@ public sealed partial class TorchFile : IDisposable
         var tensors = new List<KeyValuePair<string, PickleTensor>>();
         var places = new Stack<(object? Value, string Name, int Depth)>();
         places.Push((root, "", 0));
+        long named = 0;
         // Containers may be shared, but a walk that meets many more places than the pickle has steps is going round in circles.
         for (long visited = 0; places.TryPop(out var place); visited++)
         {
@@ -106,8 +107,9 @@ public sealed partial class TorchFile : IDisposable
         void Push(object? value, string key, (object? Value, string Name, int Depth) parent)
         {
             var name = parent.Name.Length == 0 ? key : $"{parent.Name}.{key}";
-            // Names grow with depth: long ones are as suspect as deep ones.
-            if (name.Length > 4096) throw new PanoptesException($"{Path}: its values refer to one another without end.");
+            // Names grow with depth: long ones are as suspect as deep ones, and so are more of them than the file has room for.
+            named += name.Length;
+            if (name.Length > 4096 || named > 8 * file.Length + (1 << 16)) throw new PanoptesException($"{Path}: its values refer to one another without end.");
             places.Push((value, name, parent.Depth + 1));
         }
 

@@ -92,7 +92,7 @@ public sealed record HuggingFaceImageProcessor : PictureProcessor
             DoNormalize = fields.Flag("do_normalize", true),
             Mean = fields.Channels("image_mean", family.ClipStatistics ? ClipMean : [0.5f, 0.5f, 0.5f]),
             Std = fields.Channels("image_std", family.ClipStatistics ? ClipStd : [0.5f, 0.5f, 0.5f]),
-            CropPercent = ReadPositive(fields, "crop_pct", 224 / 256.0),
+            CropPercent = ReadPositive(fields, "crop_pct", 224 / 256.0) is var percent and >= 0.01 and <= 1 ? percent : throw fields.Wrong("crop_pct", "0.01 to 1"),
             Rest = fields.Rest(),
         };
     }

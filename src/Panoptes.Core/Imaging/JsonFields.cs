@@ -12,7 +12,7 @@ sealed class JsonFields(JsonObject fields, string source)
     {
         try
         {
-            var options = new JsonDocumentOptions { AllowTrailingCommas = true, CommentHandling = JsonCommentHandling.Skip };
+            var options = new JsonDocumentOptions { AllowTrailingCommas = true, CommentHandling = JsonCommentHandling.Skip, AllowDuplicateProperties = false };
             return new(JsonNode.Parse(json, documentOptions: options) as JsonObject ?? throw new PanoptesException($"{source}: expected a JSON object."), source);
         }
         catch (Exception e) when (e is JsonException or ArgumentException)

@@ -15,6 +15,11 @@ public static class Attention
     public static Tensor Apply(Tensor query, Tensor key, Tensor value, Tensor? mask = null, bool causal = false, double? scale = null) =>
         TorchOps.Attention(query, key, value, mask, causal, scale);
 
+    /// <summary><paramref name="width"/>, if it can be divided among the heads.</summary>
+    /// <exception cref="PanoptesException">It cannot.</exception>
+    public static int Divisible(int width, int heads) =>
+        heads > 0 && width % heads == 0 ? width : throw new PanoptesException($"A width of {width} was to be divided among {heads} attention heads; expected a number of heads that divides it.");
+
     /// <summary>[batch, tokens, heads · size] to [batch, heads, tokens, size], without copying.</summary>
     public static Tensor SplitHeads(Tensor x, int heads) => x.unflatten(x.dim() - 1, [heads, x.shape[^1] / heads]).transpose(1, 2);
 

@@ -7,7 +7,7 @@ namespace Panoptes.Nn;
 /// </summary>
 public sealed class SelfAttention(int width, int heads, Initializer? input = null, Initializer? output = null) : Module
 {
-    public Linear KProj { get; } = new(width, width, initializer: input);
+    public Linear KProj { get; } = new(Attention.Divisible(width, heads), width, initializer: input);
 
     public Linear VProj { get; } = new(width, width, initializer: input);
 
@@ -36,7 +36,7 @@ public sealed class SelfAttention(int width, int heads, Initializer? input = nul
 /// </summary>
 public sealed class FusedAttention(int width, int heads, Initializer? input = null, Initializer? output = null) : Module
 {
-    public Parameter InProjWeight { get; } = new([3 * width, width], input ?? Init.XavierUniform);
+    public Parameter InProjWeight { get; } = new([3 * width, Attention.Divisible(width, heads)], input ?? Init.XavierUniform);
 
     public Parameter InProjBias { get; } = new([3 * width], Init.Zeros);
 

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 
 namespace Panoptes.Nn;
 
@@ -19,7 +20,30 @@ public abstract record ModelConfig
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         Converters = { new PythonFloatConverter() },
+        TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { CheckValues } },
     };
+
+    /// <summary>
+    /// null for a part that must be there means its default, as in the peer. Whole numbers are sizes, unless they are ids: one that no model has is
+    /// refused before anything is built of it.
+    /// </summary>
+    static void CheckValues(JsonTypeInfo type)
+    {
+        foreach (var property in type.Properties)
+        {
+            if (property.Set is not { } set) continue;
+            var mayBeNull = property.IsSetNullable || property.PropertyType.IsValueType;
+            var most = property.Name.EndsWith("_id", StringComparison.Ordinal) ? 0 : property.Name.EndsWith("layers", StringComparison.Ordinal) ? 1000 : 1 << 24;
+            property.Set = (target, value) =>
+            {
+                if (value is null && !mayBeNull) return;
+                if (most > 0)
+                    foreach (var size in value switch { int number => [number], int[] numbers => numbers, _ => (ReadOnlySpan<int>)[] })
+                        if (size < 1 || size > most) throw new JsonException($"found {size}, expected 1 to {most}");
+                set(target, value);
+            };
+        }
+    }
 
     /// <summary>Fields of the file that this record does not declare.</summary>
     [JsonExtensionData]

@@ -158,7 +158,9 @@ public sealed class ModuleList<T> : Module, IReadOnlyList<T> where T : Module
     public ModuleList(IEnumerable<T> items) => this.items = [.. items];
 
     /// <summary><paramref name="count"/> modules, each made by <paramref name="make"/> from its index.</summary>
-    public ModuleList(int count, Func<int, T> make) : this(Enumerable.Range(0, count).Select(make)) { }
+    /// <exception cref="PanoptesException">Fewer than none, or more than any model has.</exception>
+    public ModuleList(int count, Func<int, T> make)
+        : this(Enumerable.Range(0, count is >= 0 and <= 1000 ? count : throw new PanoptesException($"A model of {count} layers was asked for; expected 0 to 1000.")).Select(make)) { }
 
     public int Count => items.Length;
 

@@ -7,14 +7,26 @@ namespace Panoptes.Text;
 internal abstract class Normalizer
 {
     public abstract TextBuffer Apply(TextBuffer text);
+
+    /// <summary>Rules come from files: a few of them could make a word as long as the memory. Unicode's own make one character 18 at most.</summary>
+    /// <exception cref="PanoptesException">The text grew out of all proportion.</exception>
+    public static void CheckGrowth(long before, long after)
+    {
+        if (after > 64 * before + (1 << 16))
+            throw new PanoptesException($"The tokenizer's rules make {after} characters of a text of {before}; at most 64 times as many were expected.");
+    }
 }
 
 internal sealed class NormalizerSequence(IReadOnlyList<Normalizer> steps) : Normalizer
 {
     public override TextBuffer Apply(TextBuffer text)
     {
+        var length = text.Length;
         foreach (var step in steps)
+        {
             text = step.Apply(text);
+            CheckGrowth(length, text.Length);
+        }
         return text;
     }
 }
@@ -102,6 +114,7 @@ internal sealed class ReplaceNormalizer(SplitPattern pattern, string content) : 
                 text[start] = replacement[0];
             return text;
         }
+        CheckGrowth(text.Length, (long)matches.Count * replacement.Length);
         var result = new TextBuffer(text.Length);
         var at = 0;
         foreach (var (start, end) in matches)

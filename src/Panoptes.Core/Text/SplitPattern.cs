@@ -135,7 +135,7 @@ internal sealed class RunPattern(Func<int, bool> condition, int least = 1) : Spl
 /// </summary>
 internal sealed class RegexPattern : SplitPattern
 {
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(2);
 
     private readonly Regex regex;
     private readonly string pattern;

@@ -10,7 +10,16 @@ internal abstract class TokenDecoder
 
 internal sealed class DecoderSequence(IReadOnlyList<TokenDecoder> steps) : TokenDecoder
 {
-    public override List<string> Apply(List<string> tokens) => steps.Aggregate(tokens, (t, step) => step.Apply(t));
+    public override List<string> Apply(List<string> tokens)
+    {
+        var length = tokens.Sum(t => (long)t.Length);
+        foreach (var step in steps)
+        {
+            tokens = step.Apply(tokens);
+            Normalizer.CheckGrowth(length, tokens.Sum(t => (long)t.Length));
+        }
+        return tokens;
+    }
 }
 
 internal sealed class ByteLevelDecoder : TokenDecoder

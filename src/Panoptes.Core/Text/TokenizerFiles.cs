@@ -26,13 +26,36 @@ internal static class TokenizerFiles
         {
             var bytes = ReadBytes(file);
             using var document = JsonDocument.Parse(bytes.AsMemory(bytes.AsSpan().StartsWith("\uFEFF"u8) ? 3 : 0));
+            CheckText(document.RootElement);
             return document.RootElement.ValueKind == JsonValueKind.Object
                 ? document.RootElement.Clone()
                 : throw new PanoptesException($"{file}: expected a JSON object, found {document.RootElement.ValueKind}.");
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)   // the latter: text that is no Unicode
         {
             throw new PanoptesException($"{file}: is not JSON: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Strings are decoded when they are asked for; here already, so that those which are not Unicode are found while the file is known.</summary>
+    private static void CheckText(JsonElement element)
+    {
+        switch (element.ValueKind)
+        {
+            case JsonValueKind.String:
+                element.GetString();
+                break;
+            case JsonValueKind.Array:
+                foreach (var item in element.EnumerateArray())
+                    CheckText(item);
+                break;
+            case JsonValueKind.Object:
+                foreach (var property in element.EnumerateObject())
+                {
+                    _ = property.Name;
+                    CheckText(property.Value);
+                }
+                break;
         }
     }
 

@@ -65,7 +65,7 @@ internal static class TokenizerFolder
             && found.ValueKind == JsonValueKind.Object ? found : default;
         if (vocabulary is null || merges is null || (text.ValueKind == JsonValueKind.Object && text.TryGetProperty("hf_tokenizer_name", out var name) && name.ValueKind == JsonValueKind.String))
             return null;
-        var context = text.ValueKind == JsonValueKind.Object && text.TryGetProperty("context_length", out var length) && length.TryGetInt32(out var value) ? value : (int?)null;
+        var context = text.ValueKind == JsonValueKind.Object && text.TryGetProperty("context_length", out var length) && length.ValueKind == JsonValueKind.Number && length.TryGetInt32(out var value) ? value : (int?)null;
         return ClipTokenizer.OpenClip(vocabulary, merges, files, context);
     }
 

@@ -5,6 +5,8 @@ namespace Panoptes.Text;
 /// <summary>Reads the parts of one tokenizer.json; every part names its kind in "type".</summary>
 internal sealed class TokenizerJsonParts(string file)
 {
+    private const int MostSpecial = 1000;
+
     /// <summary>Words between spaces, punctuation apart.</summary>
     public static PreTokenizer Bert { get; } = new PreTokenizerSequence(
     [
@@ -50,6 +52,8 @@ internal sealed class TokenizerJsonParts(string file)
                 }, file);
             case "WordPiece":
                 var longest = model.TryGetProperty("max_input_chars_per_word", out var most) ? most.GetInt32() : 100;
+                if (longest is < 1 or > 1000)
+                    throw new PanoptesException($"{file}: max_input_chars_per_word is {longest}; 1 to 1000 was expected.");
                 return new WordPieceModel(Vocabulary(model), Text(model, "unk_token") ?? "[UNK]", Text(model, "continuing_subword_prefix") ?? "##", longest, file);
             case "WordLevel":
                 return new WordLevelModel(Vocabulary(model), Text(model, "unk_token"), file);
@@ -247,6 +251,8 @@ internal sealed class TokenizerJsonParts(string file)
             else
                 throw new PanoptesException($"{file}: the template \"{name}\" names the special token \"{Text(token, "id")}\", which its list lacks.");
         }
+        if (items.Sum(i => (long)i.Ids.Length) is > MostSpecial and var count)
+            throw new PanoptesException($"{file}: the template \"{name}\" puts {count} special tokens around a text; at most {MostSpecial} were expected.");
         return items;
     }
 

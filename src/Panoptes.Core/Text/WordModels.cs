@@ -75,7 +75,7 @@ internal sealed class WordPieceModel : TokenModel
             var first = unitOf[start] - (start == 0 ? 0 : prefix.Length);
             if (start > 0)
                 prefix.CopyTo(units[first..]);   // what stood there has been cut already
-            var end = word.Length;
+            var end = Math.Min(word.Length, start + longestPiece);
             var id = -1;
             for (; end > start; end--)
             {

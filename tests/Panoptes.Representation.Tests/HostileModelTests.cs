@@ -1,0 +1,98 @@
+using System.Text;
+using CsCheck;
+using Panoptes.Checkpoints;
+using Panoptes.Core.Tests.Hostile;
+using Panoptes.Imaging;
+using Panoptes.Text;
+
+namespace Panoptes.Representation.Tests;
+
+/// <summary>Whole model folders with one damaged file: the model works or gives one sentence that names the file, in bounded time and memory.</summary>
+public sealed class HostileModelTests : IDisposable
+{
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-hostile-").FullName;
+    readonly Image picture = new(20, 16, 3);
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    [Theory]
+    [InlineData("CLIPModel", "config.json")]
+    [InlineData("SiglipModel", "config.json")]
+    [InlineData("Siglip2Model", "config.json")]
+    [InlineData("CLIP", "open_clip_config.json")]
+    [InlineData("CLIPModel", "preprocessor_config.json")]
+    [InlineData("Siglip2Model", "preprocessor_config.json")]
+    [InlineData("CLIPModel", "tokenizer_config.json")]
+    [InlineData("CLIPModel", "vocab.json")]
+    public void A_damaged_settings_file_gives_a_model_or_one_sentence(string architecture, string name)
+    {
+        TinyClip.Write(folder, architecture);
+        byte[][] seeds = [File.ReadAllBytes(Path.Combine(folder, name))];
+        Try(name, seeds[0]);
+        Mutation.OfJson(seeds).Sample(bytes => Try(name, bytes), iter: 150, threads: 1, print: Mutation.Print);
+    }
+
+    [Theory]
+    [InlineData("CLIPModel", "model.safetensors")]
+    [InlineData("CLIP", "open_clip_model.safetensors")]
+    public void Damaged_weights_give_a_model_or_one_sentence(string architecture, string name)
+    {
+        TinyClip.Write(folder, architecture);
+        byte[][] seeds = [File.ReadAllBytes(Path.Combine(folder, name))];
+        Mutation.OfBytes(seeds).Sample(bytes => Try(name, bytes), iter: 150, threads: 1);
+    }
+
+    [Fact]
+    public void Weights_of_OpenAI_that_lack_dimensions_are_refused()
+    {
+        TinyClip.Write(folder, "CLIP");
+        var path = Path.Combine(folder, "open_clip_model.safetensors");
+        using var scope = NewDisposeScope();
+        var tensors = SafeTensors.Load(path);
+        File.Delete(Path.Combine(folder, "open_clip_config.json"));
+        foreach (var key in (string[])["visual.conv1.weight", "positional_embedding", "visual.positional_embedding", "text_projection", "token_embedding.weight"])
+        {
+            SafeTensors.Save(Path.Combine(folder, "w.safetensors"), tensors.Select(t => KeyValuePair.Create(t.Key, t.Key == key ? ones(1).squeeze() : t.Value)));
+            Assert.Contains(key, Assert.Throws<PanoptesException>(() => Models.Load(Path.Combine(folder, "w.safetensors"))).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("\"num_hidden_layers\":2", "\"num_hidden_layers\":2000000000", "num_hidden_layers")]
+    [InlineData("\"num_attention_heads\":2", "\"num_attention_heads\":3", "attention heads")]
+    [InlineData("\"num_attention_heads\":2", "\"num_attention_heads\":0", "num_attention_heads")]
+    [InlineData("\"patch_size\":8", "\"patch_size\":0", "patch_size")]
+    [InlineData("\"hidden_size\":16", "\"hidden_size\":-16", "hidden_size")]
+    [InlineData("\"vocab_size\"", "\"hidden_act\":\"mish\",\"vocab_size\"", "hidden_act")]
+    [InlineData("\"patch_size\":8", "\"patch_size\":4", "does not fit the model")]
+    public void A_size_that_no_model_has_is_refused_by_name(string good, string bad, string named)
+    {
+        TinyClip.Write(folder, "CLIPModel");
+        var path = Path.Combine(folder, "config.json");
+        var compact = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(path))!.ToJsonString();
+        Assert.Contains(good, compact, StringComparison.Ordinal);
+        File.WriteAllText(path, compact.Replace(good, bad, StringComparison.Ordinal));
+        var message = Assert.Throws<PanoptesException>(() => Clip.Load(folder)).Message;
+        Assert.Contains(named, message, StringComparison.Ordinal);
+        Assert.Contains(folder, message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Loads and uses the folder's model.</summary>
+    void Try(string name, byte[] bytes) => Mutation.Check(Path.Combine(folder, name), bytes, () =>
+    {
+        var before = Tensor.TotalCount;
+        using (var clip = Clip.Load(folder))
+        {
+            // What may be said of an image or text that does not go with the model does not name a file.
+            try
+            {
+                clip.Classify(picture, ["a cat", "dog"]);
+            }
+            catch (PanoptesException e)
+            {
+                Assert.DoesNotContain('\n', e.Message);
+            }
+        }
+        Assert.Equal(before, Tensor.TotalCount);
+    }, alongside: Directory.GetFiles(folder).Sum(static f => new FileInfo(f).Length), constant: 32 << 20);
+}

@@ -1,0 +1,32 @@
+using Panoptes.Text;
+
+namespace Panoptes.Representation.Tests;
+
+/// <summary>Complete folders of tiny models with random weights and CLIP's own tokenizer cut short.</summary>
+static class TinyClip
+{
+    /// <summary>Writes model, image processor and tokenizer of the architecture into <paramref name="folder"/>.</summary>
+    public static void Write(string folder, string architecture = "CLIPModel")
+    {
+        Directory.CreateDirectory(folder);
+        var merges = Path.Combine(folder, "all-merges.txt");
+        File.WriteAllText(merges, "#version: 0.2\nc a\nca t</w>\nd o\n");
+        var ids = ClipVocabulary.Truncate(merges, 2, folder, 16);
+        File.Delete(merges);
+        var clipText = $$"""{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"max_position_embeddings":16,"vocab_size":{{ids}},"eos_token_id":{{ids - 1}}}""";
+        var siglipText = $$"""{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"vocab_size":{{ids}},"max_position_embeddings":16}""";
+        const string vision = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"num_patches":4}""";
+        var openClipText = $$"""{"context_length":16,"width":16,"heads":2,"layers":2,"vocab_size":{{ids}},"ls_init_value":null}""";
+        var (config, processor) = architecture switch
+        {
+            "CLIPModel" => ($$"""{"projection_dim":12,"text_config":{{clipText}},"vision_config":{{vision}}}""", """{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":16},"crop_size":16}"""),
+            "SiglipModel" => ($$"""{"text_config":{{siglipText}},"vision_config":{{vision}}}""", """{"image_processor_type":"SiglipImageProcessor","size":{"height":16,"width":16}}"""),
+            "Siglip2Model" => ($$"""{"model_type":"siglip2","architectures":["Siglip2Model"],"text_config":{{siglipText}},"vision_config":{{vision}}}""", """{"image_processor_type":"Siglip2ImageProcessor","patch_size":8,"max_num_patches":9}"""),
+            _ => ($$"""{"embed_dim":12,"vision_cfg":{"image_size":16,"layers":2,"width":16,"head_width":8,"patch_size":8},"text_cfg":{{openClipText}}}""", ""),
+        };
+        using var model = Models.All.First(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null));
+        using (var generator = new Generator(11)) model.Initialize(generator);
+        Models.Save(folder, model);
+        if (processor.Length > 0) File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), processor);
+    }
+}
