@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using System.CommandLine.Parsing;
 using System.Runtime.InteropServices;
 using Panoptes.Cli.Commands;
 
@@ -22,9 +23,10 @@ public static class App
         error ??= Console.Error;
         var root = BuildTree();
         var parsed = root.Parse(args);
-        if (parsed.Errors.Count > 0 && parsed.Action is ParseErrorAction)
+        var stray = Stray(parsed, args);
+        if ((parsed.Errors.Count > 0 && parsed.Action is ParseErrorAction) || (stray is not null && parsed.Action == parsed.CommandResult.Command.Action))
         {
-            await error.WriteLineAsync($"panoptes: {Complaint(parsed)}");
+            await error.WriteLineAsync($"panoptes: {stray ?? Complaint(parsed)}");
             await error.WriteLineAsync($"Try '{PathOf(parsed.CommandResult.Command)} --help'.");
             return WrongUsage;
         }
@@ -83,9 +85,17 @@ public static class App
     /// <summary>A word that no command or option takes explains more than the command that is then missing.</summary>
     static string Complaint(ParseResult parsed)
     {
-        if (parsed.UnmatchedTokens is not [var word, ..]) return parsed.Errors[0].Message;
+        if (parsed.UnmatchedTokens is not [var word, ..]) return string.Join(' ', parsed.Errors[0].Message.Split((char[])['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries));
         string[] commands = [.. parsed.CommandResult.Command.Subcommands.Select(static c => c.Name)];
         return commands.Length == 0 || word.StartsWith('-') ? $"'{word}' is not expected here." : $"'{word}' is no command; expected one of {string.Join(", ", commands)}.";
+    }
+
+    /// <summary>An option that the command does not have, where any text may stand: it is a slip of the hand, unless it comes after <c>--</c>.</summary>
+    static string? Stray(ParseResult parsed, string[] args)
+    {
+        var literal = Array.IndexOf(args, "--");
+        var words = parsed.CommandResult.Children.OfType<ArgumentResult>().SelectMany(static a => a.Tokens).Select(static t => t.Value);
+        return words.FirstOrDefault(w => w.StartsWith("--", StringComparison.Ordinal) && (literal < 0 || Array.IndexOf(args, w) < literal)) is { } word ? $"'{word}' is no option of this command." : null;
     }
 
     static async Task Report(Exception e, bool verbose, TextWriter error)

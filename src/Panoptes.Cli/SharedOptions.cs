@@ -31,13 +31,16 @@ static class SharedOptions
         Description = "The model: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", DefaultValueFactory = static _ => DefaultModel,
     };
 
+    /// <summary>Refuses 0 and less; what is no number at all is refused before this is asked.</summary>
+    public static void AtLeastOne(Option option) => option.Validators.Add(result =>
+    {
+        if (result.Tokens is [var token] && int.TryParse(token.Value, out var number) && number < 1) result.AddError($"{option.Name} is {number}; expected 1 or more.");
+    });
+
     static Option[] Check()
     {
         Precision.AcceptOnlyFromAmong("float32", "bfloat16", "auto");
-        Threads.Validators.Add(static result =>
-        {
-            if (result.GetValueOrDefault<int?>() is < 1 and var threads) result.AddError($"--threads is {threads}; expected 1 or more.");
-        });
+        AtLeastOne(Threads);
         return [Json, Device, Precision, Threads, Verbose];
     }
 

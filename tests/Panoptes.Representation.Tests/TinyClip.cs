@@ -1,4 +1,5 @@
 using Panoptes.Text;
+using static TorchSharp.torch;
 
 namespace Panoptes.Representation.Tests;
 

@@ -23,10 +23,7 @@ sealed class ClassifyCommand : ExampleCommand
     {
         Add(images);
         foreach (var option in (ReadOnlySpan<Option>)[labels, labelsFile, template, top, model]) Add(option);
-        top.Validators.Add(result =>
-        {
-            if (result.GetValueOrDefault<int>() is < 1 and var n) result.AddError($"--top is {n}; expected 1 or more.");
-        });
+        SharedOptions.AtLeastOne(top);
         SetAction(RunAsync);
     }
 

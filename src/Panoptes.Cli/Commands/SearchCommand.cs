@@ -29,10 +29,7 @@ sealed class SearchCommand : ExampleCommand
         Add(folder);
         Add(texts);
         foreach (var option in (ReadOnlySpan<Option>)[image, top, sheet, index, reindex, noUpdate, strict, model]) Add(option);
-        top.Validators.Add(result =>
-        {
-            if (result.GetValueOrDefault<int>() is < 1 and var n) result.AddError($"--top is {n}; expected 1 or more.");
-        });
+        SharedOptions.AtLeastOne(top);
         SetAction(RunAsync);
     }
 

@@ -89,7 +89,7 @@ public sealed class HubClient(HubOptions options) : IDisposable
         var address = new Uri($"{options.Endpoint.AbsoluteUri.TrimEnd('/')}/{id.Owner}/{id.Name}/resolve/{commit}/{path}");
         return await RetryAsync(address, async () =>
         {
-            // What the hub itself says counts, not what it redirects to: redirects within it are followed, others are only taken note of.
+            // What the hub itself says counts, not what it redirects to: redirects within it are followed until it tells the content's checksum.
             using var response = await SendAsync(HttpMethod.Head, address, null, followAll: false, cancellationToken);
             Check(response, id, name);
             var etag = Normalize(Header(response, "X-Linked-Etag") ?? Header(response, "ETag"));
@@ -215,7 +215,7 @@ public sealed class HubClient(HubOptions options) : IDisposable
             var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stall.Token);
             if ((int)response.StatusCode is not (301 or 302 or 303 or 307 or 308) || response.Headers.Location is not { } location) return response;
             var next = new Uri(address, location);
-            if (!followAll && !IsHub(next)) return response;
+            if (!followAll && (!IsHub(next) || Header(response, "X-Linked-Etag") is not null)) return response;
             response.Dispose();
             if (hop == MaxRedirects) throw new PanoptesException($"{address} redirects without end.");
             if (next.Scheme != "https" && (address.Scheme == "https" || next.Scheme != "http")) throw new PanoptesException($"{address} redirects to {next.Scheme}, which is refused.");

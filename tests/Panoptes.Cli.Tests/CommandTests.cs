@@ -1,0 +1,288 @@
+using System.Text;
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
+using Panoptes.Representation;
+using Panoptes.Representation.Tests;
+using Panoptes.Search;
+
+namespace Panoptes.Cli.Tests;
+
+/// <summary>Each command with a tiny model on real files: what it gives, and what bad input gets.</summary>
+public sealed class CommandTests : IDisposable
+{
+    readonly TemporaryFolder folder = new();
+
+    public CommandTests()
+    {
+        TinyClip.Write(Model);
+        Directory.CreateDirectory(folder["pictures/sub"]);
+        for (var i = 0; i < 4; i++) Picture(i).Save(folder[$"pictures/{(i == 3 ? "sub/" : "")}{i}.png"]);
+    }
+
+    string Model => folder["model"];
+
+    string Pictures => folder["pictures"];
+
+    public void Dispose() => folder.Dispose();
+
+    [Fact]
+    public async Task Classify_gives_every_label_its_probability()
+    {
+        var json = (await Command.Succeeds("classify", folder["pictures/0.png"], folder["pictures/1.png"], "--labels", "a cat,a dog,tree", "--top", "2", "-m", Model, "--json")).Json;
+        Assert.Equal(2, json.GetArrayLength());
+        Assert.Equal(folder["pictures/1.png"], json[1].GetProperty("image").GetString());
+        Assert.Equal(2, json[0].GetProperty("labels").GetArrayLength());
+        var top = json[0].GetProperty("labels")[0];
+        var table = await Command.Succeeds("classify", folder["pictures/0.png"], "--labels", "a cat,a dog,tree", "-m", Model);
+        Assert.Contains(top.GetProperty("label").GetString()!, table.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain('\u001b', table.Output);
+        File.WriteAllText(folder["labels.txt"], "a cat\n\na dog\n");
+        Assert.Equal(2, (await Command.Succeeds("classify", folder["pictures/0.png"], "--labels-file", folder["labels.txt"], "-m", Model, "--json")).Json[0].GetProperty("labels").GetArrayLength());
+    }
+
+    [Theory]
+    [InlineData("v.npy")]
+    [InlineData("v.safetensors")]
+    [InlineData("v.parquet")]
+    public async Task Embed_writes_vectors_of_length_one(string name)
+    {
+        File.WriteAllText(folder["pictures/broken.png"], "no image");
+        var result = await Command.Succeeds("embed", Pictures, "--out", folder[name], "-m", Model, "--json");
+        Assert.Equal((4, 12, 1), (result.Json.GetProperty("rows").GetInt32(), result.Json.GetProperty("dimension").GetInt32(), result.Json.GetProperty("bad").GetArrayLength()));
+        Assert.True(new FileInfo(folder[name]).Length > 4 * 12 * 4);
+        if (name == "v.safetensors")
+        {
+            using var scope = TorchSharp.torch.NewDisposeScope();
+            Assert.All(SafeTensors.Load(folder[name])["embeddings"].norm(1).data<float>().ToArray(), static n => Assert.Equal(1, n, 1e-4));
+        }
+        if (name == "v.npy") Assert.Equal(4, File.ReadAllLines(folder["v.names.txt"]).Length);
+        await Command.Fails(["embed", Pictures, "--out", folder["strict.npy"], "-m", Model, "--strict"], "broken.png");
+        Assert.False(File.Exists(folder["strict.npy"]));
+    }
+
+    [Fact]
+    public async Task Search_finds_images_by_text_and_by_image_and_keeps_its_index()
+    {
+        var first = (await Command.Succeeds("search", Pictures, "a cat", "--top", "3", "-m", Model, "--json")).Json;
+        Assert.Equal(4, first.GetProperty("images").GetInt32());
+        Assert.Equal(4, first.GetProperty("update").GetProperty("added").GetInt32());
+        Assert.Equal(3, first.GetProperty("answers")[0].GetProperty("hits").GetArrayLength());
+        var second = (await Command.Succeeds("search", Pictures, "--image", folder["pictures/2.png"], "--sheet", folder["sheet.png"], "-m", Model, "--json")).Json;
+        Assert.Equal(0, second.GetProperty("update").GetProperty("added").GetInt32());
+        Assert.Equal("2.png", second.GetProperty("answers")[0].GetProperty("hits")[0].GetProperty("path").GetString());
+        Assert.True(Image.Identify(folder["sheet.png"]).Width > 100);
+        File.Delete(folder["pictures/2.png"]);
+        var third = (await Command.Succeeds("search", Pictures, "a cat", "-m", Model, "--json")).Json;
+        Assert.Equal((3, 1), (third.GetProperty("images").GetInt32(), third.GetProperty("update").GetProperty("removed").GetInt32()));
+    }
+
+    [Fact]
+    public async Task Info_tells_what_a_model_is()
+    {
+        var json = (await Command.Succeeds("info", Model, "--json", "--keys")).Json;
+        Assert.Equal("CLIPModel", json.GetProperty("architecture").GetString());
+        Assert.Equal(json.GetProperty("tensors").GetInt32(), json.GetProperty("keys").GetArrayLength());
+        Assert.True(json.GetProperty("parameters").GetInt64() > 1000);
+        Assert.Contains("CLIPModel", (await Command.Succeeds("info", Model)).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Convert_writes_a_model_that_gives_the_same()
+    {
+        string[] question = ["classify", folder["pictures/0.png"], "--labels", "a cat,a dog", "--json", "-m"];
+        var expected = (await Command.Succeeds([.. question, Model])).Json[0].GetProperty("labels")[0].GetProperty("probability").GetDouble();
+        var json = (await Command.Succeeds("convert", Model, "--out", folder["openclip"], "--to", "open_clip", "--json")).Json;
+        Assert.True(json.GetProperty("bytes").GetInt64() > 0);
+        await Command.Succeeds("convert", folder["openclip"], "--out", folder["back"], "--to", "hf", "--shard-size", "8KB");
+        await Command.Succeeds("convert", Model, "--out", folder["half"], "--dtype", "bfloat16");
+        Assert.True(Directory.GetFiles(folder["back"], "model-*-of-*.safetensors").Length > 1);
+        foreach (var name in (string[])["openclip", "back", "half"])
+            Assert.Equal(expected, (await Command.Succeeds([.. question, folder[name]])).Json[0].GetProperty("labels")[0].GetProperty("probability").GetDouble(), name == "half" ? 0.02 : 1e-5);
+        await Command.Succeeds("convert", Model, "--out", folder["one.safetensors"]);
+        await Command.Fails(["convert", Model, "--out", folder["one.safetensors"]], "exists already", "--force");
+        await Command.Succeeds("convert", Model, "--out", folder["one.safetensors"], "--force");
+        await Command.Fails(["convert", Model, "--out", folder["half"]], "exists already", "--force");
+        await Command.Fails(["convert", Model, "--out", Model, "--force"], "is the model itself");
+        await Command.Fails(["convert", Model, "--out", folder["hf"], "--to", "hf"], "names already");
+        Nothing("hf");
+    }
+
+    [Theory]
+    [InlineData("classify", "pictures/0.png", "--labels", "a cat")]
+    [InlineData("embed", "pictures", "--out", "out.npy")]
+    [InlineData("search", "pictures", "a cat")]
+    [InlineData("info")]
+    [InlineData("convert", "--out", "out.safetensors")]
+    public async Task A_model_that_is_missing_cut_off_or_damaged_gives_one_sentence(params string[] command)
+    {
+        string[] args = [.. command.Select(a => a.Contains('/') || a.StartsWith("out", StringComparison.Ordinal) || a == "pictures" ? folder[a] : a)];
+        string[] With(string model) => command[0] is "info" or "convert" ? [args[0], model, .. args[1..]] : [.. args, "--model", model];
+        var weights = folder["model/model.safetensors"];
+        var (good, config) = (File.ReadAllBytes(weights), File.ReadAllText(folder["model/config.json"]));
+
+        await Command.Fails(With("./nowhere/at/all"), "./nowhere/at/all", "neither a folder, nor a file, nor a hub id");
+        Directory.CreateDirectory(folder["empty"]);
+        await Command.Fails(With(folder["empty"]), "empty");
+        File.WriteAllBytes(weights, good[..(good.Length / 2)]);
+        await Command.Fails(With(Model), "model.safetensors", "cut off");
+        File.WriteAllBytes(weights, good[..5]);
+        await Command.Fails(With(Model), "model.safetensors", "found 5 bytes");
+        File.WriteAllBytes(weights, []);
+        await Command.Fails(With(Model), "model.safetensors");
+        File.WriteAllBytes(weights, Encoding.UTF8.GetBytes("<html>404 not found</html>"));
+        await Command.Fails(With(Model), "model.safetensors");
+        File.WriteAllBytes(weights, good);
+        if (command[0] is "classify" or "embed" or "search")
+        {
+            File.WriteAllText(folder["model/config.json"], config.Replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", StringComparison.Ordinal));
+            var result = await Command.Run(With(Model));
+            Assert.Equal(App.Failed, result.Code);
+            Assert.Contains("does not fit the model", result.Error, StringComparison.Ordinal);
+            Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+            File.WriteAllText(folder["model/config.json"], config);
+            foreach (var (file, content) in ((string, string)[])[("config.json", "{"), ("config.json", "{}"), ("config.json", "[]"), ("vocab.json", "{\"a\": 0}"), ("merges.txt", "x"), ("preprocessor_config.json", "{\"image_processor_type\": \"Magic\"}")])
+            {
+                var path = folder[$"model/{file}"];
+                var before = File.ReadAllBytes(path);
+                File.WriteAllText(path, content);
+                await Command.Fails(With(Model), folder["model"]);
+                File.WriteAllBytes(path, before);
+            }
+        }
+        Nothing("out.npy");
+        Nothing("out.names.txt");
+        Nothing("out.safetensors");
+        Nothing("pictures/.panoptes");
+    }
+
+    [Fact]
+    public async Task A_hostile_pickle_is_refused_by_the_name_of_what_it_would_call()
+    {
+        File.WriteAllText(folder["evil.pt"], "cposix\nsystem\n(S'touch /tmp/owned'\ntR.");
+        await Command.Fails(["info", folder["evil.pt"]], "evil.pt", "refused", "posix.system");
+        await Command.Fails(["convert", folder["evil.pt"], "--out", folder["x.safetensors"]], "posix.system");
+        Nothing("x.safetensors");
+    }
+
+    [Fact]
+    public async Task Images_that_are_missing_or_damaged_are_named()
+    {
+        var good = folder["pictures/0.png"];
+        File.WriteAllBytes(folder["cut.png"], File.ReadAllBytes(good)[..200]);
+        File.WriteAllText(folder["text.png"], "no image");
+        File.WriteAllBytes(folder["empty.png"], []);
+        string[] tail = ["--labels", "a,b", "-m", Model];
+        await Command.Fails(["classify", good, folder["none.png"], .. tail], "none.png does not exist");
+        await Command.Fails(["classify", Pictures, .. tail], "is a folder; expected an image file");
+        foreach (var bad in (string[])["cut.png", "text.png", "empty.png"])
+        {
+            await Command.Fails(["classify", good, folder[bad], .. tail], bad);
+            await Command.Fails(["search", Pictures, "--image", folder[bad], "-m", Model], bad);
+            await Command.Fails(["embed", folder[bad], "--out", folder["v.npy"], "-m", Model], bad);
+        }
+        Nothing("v.npy");
+        await Command.Fails(["classify", good, "--labels-file", folder["none.txt"], "-m", Model], "none.txt");
+        await Command.Fails(["embed", folder["none"], "--out", folder["v.npy"], "-m", Model], "none does not exist");
+    }
+
+    [Fact]
+    public async Task Texts_that_are_too_long_are_told()
+    {
+        var text = string.Join(' ', Enumerable.Repeat("cat", 40));
+        await Command.Fails(["classify", folder["pictures/0.png"], "--labels", text, "-m", Model], "at most 16");
+        await Command.Fails(["embed", "--text", text, "--out", folder["t.npy"], "-m", Model], "at most 16");
+        Nothing("t.npy");
+    }
+
+    [Fact]
+    public async Task Folders_that_are_missing_or_hold_no_images_are_named()
+    {
+        await Command.Fails(["search", folder["none"], "x", "-m", Model], "none does not exist");
+        await Command.Fails(["search", folder["pictures/0.png"], "x", "-m", Model], "is a file; expected a folder of images");
+        Directory.CreateDirectory(folder["empty"]);
+        await Command.Fails(["search", folder["empty"], "x", "-m", Model], "holds no images");
+        await Command.Fails(["embed", folder["empty"], "--out", folder["v.npy"], "-m", Model], "holds no images");
+        Nothing("empty/.panoptes");
+        await Command.Fails(["search", Pictures, "x", "-m", Model, "--no-update"], "holds no index");
+    }
+
+    [Fact]
+    public async Task An_index_of_another_model_or_a_damaged_one_gives_one_sentence()
+    {
+        await Command.Succeeds("search", Pictures, "a cat", "-m", Model);
+        var index = Directory.GetFiles(folder["pictures/.panoptes"]).ToDictionary(static f => f, File.ReadAllBytes);
+        TinyClip.Write(folder["other"], "SiglipModel");
+        await Command.Fails(["search", Pictures, "a cat", "-m", folder["other"]], "--reindex", Model);
+        await Command.Fails(["search", Pictures, "a cat", "-m", folder["other"], "--no-update"], "--reindex");
+        Assert.All(index, f => Assert.Equal(f.Value, File.ReadAllBytes(f.Key)));
+        foreach (var (file, content) in index.Where(static f => f.Value.Length > 0))
+        {
+            File.WriteAllBytes(file, content[..(content.Length / 2)]);
+            await Command.Fails(["search", Pictures, "a cat", "-m", Model], ".panoptes");
+            File.WriteAllBytes(file, content);
+        }
+        await Command.Succeeds("search", Pictures, "a cat", "-m", folder["other"], "--reindex");
+    }
+
+    [Fact]
+    public async Task A_strict_search_refuses_what_it_cannot_read_and_a_lenient_one_counts_it()
+    {
+        File.WriteAllText(folder["pictures/broken.png"], "no image");
+        await Command.Fails(["search", Pictures, "a cat", "-m", Model, "--strict"], "broken.png");
+        var json = (await Command.Succeeds("search", Pictures, "a cat", "-m", Model, "--json")).Json;
+        Assert.Equal("broken.png", json.GetProperty("update").GetProperty("bad")[0].GetProperty("path").GetString());
+    }
+
+    [Fact]
+    public async Task Places_that_cannot_be_written_are_named()
+    {
+        File.WriteAllText(folder["file"], "in the way");
+        await Command.Fails(["embed", "--text", "a cat", "--out", folder["file/v.npy"], "-m", Model], "cannot be written");
+        await Command.Fails(["convert", Model, "--out", folder["file/m.safetensors"]], "cannot be written");
+        await Command.Fails(["convert", Model, "--out", folder["file/m"]], "cannot be written");
+        await Command.Fails(["search", Pictures, "x", "-m", Model, "--index", folder["file/index"]], folder["file/index"]);
+        await Command.Fails(["search", Pictures, "x", "-m", Model, "--sheet", folder["file/sheet.png"]], folder["file/sheet.png"]);
+        await Command.Fails(["embed", "--text", "a cat", "--out", folder["v.csv"], "-m", Model], "v.csv", ".parquet");
+    }
+
+    [Fact]
+    public async Task A_device_that_is_not_there_is_told()
+    {
+        if (!TorchSharp.torch.cuda_is_available()) await Command.Fails(["classify", folder["pictures/0.png"], "--labels", "a", "-m", Model, "--device", "cuda"], "cuda is not there");
+        Assert.Equal(App.WrongUsage, (await Command.Run("classify", folder["pictures/0.png"], "--labels", "a", "-m", Model, "--device", "gpu")).Code);
+    }
+
+    [Theory]
+    [InlineData("search")]
+    [InlineData("classify")]
+    [InlineData("embed")]
+    [InlineData("convert")]
+    public async Task An_interrupted_command_says_so_and_leaves_nothing_half_written(string command)
+    {
+        string[] args = command switch
+        {
+            "search" => [command, Pictures, "a cat", "-m", Model],
+            "classify" => [command, folder["pictures/0.png"], "--labels", "a", "-m", Model],
+            "embed" => [command, Pictures, "--out", folder["v.npy"], "-m", Model],
+            _ => [command, Model, "--out", folder["out"]],
+        };
+        using var cancel = new CancellationTokenSource();
+        cancel.Cancel();
+        using StringWriter output = new(), error = new();
+        Assert.Equal(App.Interrupted, await App.RunAsync(args, output, error, cancel.Token));
+        Assert.Equal(("", "panoptes: interrupted.\n"), (output.ToString(), error.ToString()));
+        Nothing("v.npy");
+        Nothing("out");
+        if (VectorIndex.Exists(folder["pictures/.panoptes"])) VectorIndex.Open(folder["pictures/.panoptes"]).Dispose();
+    }
+
+    /// <summary>Neither it nor a temporary file for it is there.</summary>
+    void Nothing(string name) => Assert.DoesNotContain(Directory.EnumerateFileSystemEntries(Path.GetDirectoryName(folder[name])!), e => e.StartsWith(folder[name], StringComparison.Ordinal));
+
+    static Image Picture(int seed)
+    {
+        var pixels = new byte[40 * 30 * 3];
+        new Random(seed).NextBytes(pixels);
+        return new(40, 30, 3, pixels);
+    }
+}
