@@ -31,7 +31,7 @@ public sealed class ProcessTests : IDisposable
         await Task.Delay(200);
         Assert.False(process.HasExited, "it was done before it could be interrupted");
         using (var kill = Process.Start("kill", [$"-{signal}", process.Id.ToString(CultureInfo.InvariantCulture)])) await kill.WaitForExitAsync();
-        await process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(20));
+        await process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(60));
         Assert.Equal((code, "panoptes: interrupted.\n"), (process.ExitCode, await error));
         Assert.DoesNotContain(Directory.GetFiles(folder.Path, "*", SearchOption.AllDirectories), static f => f.EndsWith(".tmp", StringComparison.Ordinal));
         if (!VectorIndex.Exists(folder["pictures/.panoptes"])) return;

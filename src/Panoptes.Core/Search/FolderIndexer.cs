@@ -114,15 +114,20 @@ public static class FolderIndexer
         var queue = Channel.CreateBounded<Task<Prepared>>(embedder.BatchSize * 2);
         var producer = Task.Run(async () =>
         {
-            try
+            foreach (var file in work)
             {
-                foreach (var file in work) await queue.Writer.WriteAsync(Task.Run(() => Prepare(images, file, embedder, known), CancellationToken.None), stop.Token);
-                queue.Writer.Complete();
+                var prepared = Task.Run(() => Prepare(images, file, embedder, known), stop.Token);
+                try
+                {
+                    await queue.Writer.WriteAsync(prepared, stop.Token);
+                }
+                catch (OperationCanceledException)
+                {
+                    await Drop(prepared);
+                    break;
+                }
             }
-            catch (OperationCanceledException)
-            {
-                queue.Writer.Complete();
-            }
+            queue.Writer.Complete();
         }, CancellationToken.None);
         var batch = new List<Prepared>(embedder.BatchSize);
         var lastCommit = System.Diagnostics.Stopwatch.GetTimestamp();
@@ -134,7 +139,6 @@ public static class FolderIndexer
                 while (queue.Reader.TryRead(out var next))
                 {
                     var prepared = await next;
-                    cancel.ThrowIfCancellationRequested();
                     if (prepared.Input is not null) batch.Add(prepared);
                     else
                     {
@@ -142,6 +146,7 @@ public static class FolderIndexer
                         Note(writer, prepared, old, counts);
                         progress?.Report(new(++done, work.Length));
                     }
+                    cancel.ThrowIfCancellationRequested();
                     if (batch.Count == embedder.BatchSize) FlushBatch();
                     if (System.Diagnostics.Stopwatch.GetElapsedTime(lastCommit) <= CommitInterval) continue;
                     writer.Commit();
@@ -154,8 +159,18 @@ public static class FolderIndexer
         {
             await stop.CancelAsync();
             await producer;
-            while (queue.Reader.TryRead(out var rest)) (await rest).Input?.Dispose();
+            while (queue.Reader.TryRead(out var rest)) await Drop(rest);
             foreach (var prepared in batch) prepared.Input?.Dispose();
+        }
+
+        // Files that no worker has begun with are not read any more.
+        static async Task Drop(Task<Prepared> prepared)
+        {
+            try
+            {
+                (await prepared).Input?.Dispose();
+            }
+            catch (OperationCanceledException) { }
         }
 
         void FlushBatch()
