@@ -6,8 +6,8 @@ namespace Panoptes.Data;
 
 /// <summary>
 /// Applies an <see cref="Augmentation"/> to one image at a time, everything in the core's own cache: the crop, turn, move, flip and
-/// resize are one bilinear resampling with premultiplied alpha (of a half-sized copy where the image shrinks by more than 1.5), then
-/// the background, then <see cref="ColorOps"/> over planes. Thread-safe; a result follows from the image and the random stream alone.
+/// resize are one bilinear resampling with premultiplied alpha (of a copy averaged over square blocks of pixels where the image
+/// shrinks by more than 1.5), then the background, then <see cref="ColorOps"/> over planes. Thread-safe; a result follows from the image and the random stream alone.
 /// </summary>
 public sealed class Augmenter
 {
@@ -48,8 +48,9 @@ public sealed class Augmenter
         var size = options.Size;
         var work = workspace ??= new();
         var map = Draw(width, height, ref random);
-        var source = work.Load(pixels, width, height, channels, halve: map.Shrink > 1.5f && width >= 2 && height >= 2);
-        if (source.Halved) map = map.Halved();
+        var factor = Math.Clamp((int)MathF.Ceiling(map.Shrink / 1.5f), 1, Math.Min(width, height));
+        var source = work.Load(pixels, width, height, channels, factor);
+        map = map.Reduced(factor);
 
         var plane = size * size;
         var canvas = work.Canvas(plane);
@@ -171,7 +172,8 @@ public sealed class Augmenter
         /// <summary>How many source pixels one step in the result takes, the smaller of the two directions.</summary>
         internal float Shrink => MathF.Min(MathF.Sqrt((A * A) + (D * D)), MathF.Sqrt((B * B) + (E * E)));
 
-        internal Map Halved() => new(A / 2, B / 2, (C / 2) - 0.25f, D / 2, E / 2, (F / 2) - 0.25f);
+        /// <summary>The same in an image of which each pixel is <paramref name="factor"/> squared of the source.</summary>
+        internal Map Reduced(int factor) => new(A / factor, B / factor, ((C + 0.5f) / factor) - 0.5f, D / factor, E / factor, ((F + 0.5f) / factor) - 0.5f);
 
         /// <summary>Whether every result pixel falls into the source.</summary>
         internal bool Covers(int size, int width, int height)
@@ -188,11 +190,11 @@ public sealed class Augmenter
     }
 
     /// <summary>The source with a border of one pixel, premultiplied, in [0, 1].</summary>
-    readonly ref struct Source(ReadOnlySpan<Vector128<float>> pixels, int width, int height, bool opaque, bool halved)
+    readonly ref struct Source(ReadOnlySpan<Vector128<float>> pixels, int width, int height, bool opaque)
     {
         internal readonly ReadOnlySpan<Vector128<float>> Pixels = pixels;
         internal readonly int Width = width, Height = height;
-        internal readonly bool Opaque = opaque, Halved = halved;
+        internal readonly bool Opaque = opaque;
     }
 
     static void Resample(Source source, Map map, Span<Vector128<float>> canvas, int size, ReadOnlySpan<Vector128<float>> behind, Span<float> result)
@@ -248,13 +250,14 @@ public sealed class Augmenter
             return array.AsSpan(0, length);
         }
 
-        internal Source Load(ReadOnlySpan<byte> pixels, int width, int height, int channels, bool halve)
+        internal Source Load(ReadOnlySpan<byte> pixels, int width, int height, int channels, int factor)
         {
+            if (factor > 2) return LoadReduced(pixels, width, height, channels, factor);
             var stride = width + 2;
             var target = Grow(ref full, stride * (height + 2));
             var opaque = channels == 3 ? LoadRgb(pixels, width, height, target) : LoadRgba(pixels, width, height, target);
             Border(target, width, height, opaque);
-            if (!halve) return new(target, width, height, opaque, false);
+            if (factor == 1) return new(target, width, height, opaque);
 
             var (w, h) = (width / 2, height / 2);
             var small = Grow(ref half, (w + 2) * (h + 2));
@@ -267,7 +270,66 @@ public sealed class Augmenter
                 for (var x = 0; x < w; x++) row[x] = (upper[2 * x] + upper[(2 * x) + 1] + lower[2 * x] + lower[(2 * x) + 1]) * quarter;
             }
             Border(small, w, h, opaque);
-            return new(small, w, h, opaque, true);
+            return new(small, w, h, opaque);
+        }
+
+        /// <summary>Averages blocks straight from the bytes: a photograph of many megapixels never becomes floats as a whole.</summary>
+        Source LoadReduced(ReadOnlySpan<byte> pixels, int width, int height, int channels, int factor)
+        {
+            var (w, h) = ((width + factor - 1) / factor, (height + factor - 1) / factor);                      // the last ones may be smaller
+            var small = Grow(ref half, (w + 2) * (h + 2));
+            var opaque = true;
+            var (inner, last) = (1f / factor, 1f / (width - ((w - 1) * factor)));
+            for (var y = 0; y < h; y++)
+            {
+                var row = small.Slice(((y + 1) * (w + 2)) + 1, w);
+                row.Clear();
+                var rows = Math.Min(factor, height - (y * factor));
+                for (var j = 0; j < rows; j++)
+                {
+                    var from = pixels.Slice(((y * factor) + j) * width * channels, width * channels);
+                    if (channels == 3) AddRgb(from, factor, row);
+                    else opaque &= AddRgba(from, factor, row);
+                }
+                var scale = Vector128.Create(inner / (255 * rows));
+                foreach (ref var pixel in row[..^1]) pixel *= scale;
+                row[^1] *= Vector128.Create(last / (255 * rows));
+            }
+            Border(small, w, h, opaque);
+            return new(small, w, h, opaque);
+        }
+
+        static void AddRgb(ReadOnlySpan<byte> from, int factor, Span<Vector128<float>> row)
+        {
+            for (var x = 0; x < row.Length; x++)
+            {
+                var (red, green, blue) = (0, 0, 0);
+                var block = from[(x * factor * 3)..Math.Min((x + 1) * factor * 3, from.Length)];
+                for (var i = 0; i + 2 < block.Length; i += 3)
+                {
+                    red += block[i];
+                    green += block[i + 1];
+                    blue += block[i + 2];
+                }
+                row[x] += Vector128.Create(red, green, blue, 85f * block.Length);                           // 255 a pixel
+            }
+        }
+
+        static bool AddRgba(ReadOnlySpan<byte> from, int factor, Span<Vector128<float>> row)
+        {
+            var (all, inverse) = (255, Vector128.Create(1f / 255));
+            for (var x = 0; x < row.Length; x++)
+            {
+                var block = from[(x * factor * 4)..Math.Min((x + 1) * factor * 4, from.Length)];
+                var sum = Vector128<float>.Zero;
+                for (var i = 0; i + 3 < block.Length; i += 4)
+                {
+                    all &= block[i + 3];
+                    sum += Vector128.Create(block[i], block[i + 1], block[i + 2], 255f) * Vector128.Create((float)block[i + 3]);
+                }
+                row[x] += sum * inverse;
+            }
+            return all == 255;
         }
 
         static bool LoadRgba(ReadOnlySpan<byte> pixels, int width, int height, Span<Vector128<float>> target)

@@ -31,24 +31,20 @@ public sealed record ImageSample(string Name, ReadOnlyMemory<byte> Encoded, stri
 /// Images in files, any of which can be read at any time: a folder (<see cref="ImageFolder"/>) or a table (<see cref="ImageTable"/>).
 /// Holds paths, captions and labels only; files are opened when a sample is asked for.
 /// </summary>
-/// <remarks>Immutable but for its <see cref="Problems"/>, and safe for any number of threads.</remarks>
-public sealed class ImageCollection
+/// <remarks>Immutable but for its <see cref="ImageData.Problems"/>, and safe for any number of threads.</remarks>
+public sealed class ImageCollection : ImageData
 {
     readonly Row[] rows;
 
-    internal ImageCollection(string source, Row[] rows, IReadOnlyList<string> classes, DataProblems problems)
+    internal ImageCollection(string source, Row[] rows, IReadOnlyList<string> classes, DataProblems problems) : base(source, problems)
     {
-        (Source, this.rows, Classes, Problems) = (source, rows, classes, problems);
+        (this.rows, Classes) = (rows, classes);
         HasText = rows.Any(static r => r.Text is not null || r.TextFile is not null);
-        if (rows.Length > 0) return;
-        throw new PanoptesException($"{source} has no image that can be used.", problems.Lines());
+        if (rows.Length == 0) throw new PanoptesException($"{source} has no image that can be used.", problems.Lines());
     }
 
     /// <summary>One image: where it is, and its caption or the file that holds it.</summary>
     internal readonly record struct Row(string Path, string? Text, string? TextFile, int Label);
-
-    /// <summary>The folder or the table.</summary>
-    public string Source { get; }
 
     /// <summary>Images.</summary>
     public int Count => rows.Length;
@@ -56,17 +52,34 @@ public sealed class ImageCollection
     /// <summary>The classes that labels count, where they have names.</summary>
     public IReadOnlyList<string> Classes { get; }
 
-    /// <summary>Whether the images have captions (or their class's name for one).</summary>
-    public bool HasText { get; }
-
-    /// <summary>What was found to be of no use so far.</summary>
-    public DataProblems Problems { get; }
-
     /// <summary>The file of an image.</summary>
     public string PathOf(int index) => rows[index].Path;
 
     /// <summary>The class of an image, or -1.</summary>
     public int LabelOf(int index) => rows[index].Label;
+
+    /// <inheritdoc/>
+    public override int CountSamples(CancellationToken cancel = default) => Count;
+
+    /// <inheritdoc/>
+    public override IEnumerable<ImageSample> Read(CancellationToken cancel = default)
+    {
+        for (var i = 0; i < Count; i++)
+        {
+            cancel.ThrowIfCancellationRequested();
+            ImageSample sample;
+            try
+            {
+                sample = Read(i);
+            }
+            catch (BadSampleException e)
+            {
+                Problems.Add(e.Problem);
+                continue;
+            }
+            yield return sample;
+        }
+    }
 
     /// <summary>Reads an image's file and caption.</summary>
     /// <exception cref="PanoptesException">The file is not there or is too large, or its caption is missing or empty.</exception>

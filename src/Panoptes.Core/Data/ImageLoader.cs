@@ -29,8 +29,12 @@ public sealed record ImageLoaderOptions
 /// <summary>Batches of images from files.</summary>
 public static class ImageLoader
 {
+    /// <summary>A loader of whatever <see cref="ImageData.Open"/> gives.</summary>
+    /// <exception cref="PanoptesException">An option is out of range, or there are too few images.</exception>
+    public static PrefetchLoader<ImageTextBatch> Create(ImageData data, ImageLoaderOptions options) => data is WebDataset shards ? Create(shards, options) : Create((ImageCollection)data, options);
+
     /// <summary>An endless, resumable stream of augmented batches; the same whatever the number of workers.</summary>
-    /// <param name="images">The images. What cannot be used is counted in its <see cref="ImageCollection.Problems"/>.</param>
+    /// <param name="images">The images. What cannot be used is counted in its <see cref="ImageData.Problems"/>.</param>
     /// <param name="options">Batch size, augmentation, order.</param>
     /// <param name="subset">Which of the images; all by default.</param>
     /// <exception cref="PanoptesException">An option is out of range, or there are too few images.</exception>
@@ -51,7 +55,7 @@ public static class ImageLoader
     /// Processes share every batch, so that all have the same number of them whatever the shards hold; each goes through all headers, but
     /// reads its own samples only. Workers of one process take batches from one stream, so that there is nothing to share out.
     /// </remarks>
-    /// <param name="shards">The shards. What cannot be used is counted in its <see cref="WebDataset.Problems"/>.</param>
+    /// <param name="shards">The shards. What cannot be used is counted in its <see cref="ImageData.Problems"/>.</param>
     /// <param name="options">Batch size, augmentation, order.</param>
     /// <exception cref="PanoptesException">An option is out of range.</exception>
     public static PrefetchLoader<ImageTextBatch> Create(WebDataset shards, ImageLoaderOptions options)

@@ -14,13 +14,13 @@ namespace Panoptes.Data;
 /// <remarks>
 /// Shards are gone through by their headers; an image's bytes are read by the worker that decodes it. A shard that is damaged or cut off
 /// gives what comes before the damage. If the first sample has a caption, samples without are problems. Immutable but for its
-/// <see cref="Problems"/>, and safe for any number of threads.
+/// <see cref="ImageData.Problems"/>, and safe for any number of threads.
 /// </remarks>
-public sealed class WebDataset
+public sealed class WebDataset : ImageData
 {
-    WebDataset(string source, IReadOnlyList<string> shards, DataProblems problems)
+    WebDataset(string source, IReadOnlyList<string> shards, DataProblems problems) : base(source, problems)
     {
-        (Source, Shards, Problems) = (source, shards, problems);
+        Shards = shards;
         // The first sample that can be read tells whether there are captions.
         foreach (var sample in List())
         {
@@ -30,17 +30,8 @@ public sealed class WebDataset
         throw new PanoptesException($"{source} has no image that can be used.", problems.Lines());
     }
 
-    /// <summary>The folder or pattern.</summary>
-    public string Source { get; }
-
     /// <summary>The tar files, in order.</summary>
     public IReadOnlyList<string> Shards { get; }
-
-    /// <summary>Whether the samples have captions.</summary>
-    public bool HasText { get; }
-
-    /// <summary>What was found to be of no use so far.</summary>
-    public DataProblems Problems { get; }
 
     /// <summary>Opens shards.</summary>
     /// <param name="source">A folder of .tar files, one .tar file, or a pattern: <c>shard-{000000..000009}.tar</c>, <c>{train,extra}/{0..4}.tar</c>.</param>
@@ -69,8 +60,8 @@ public sealed class WebDataset
         return new(source, shards, problems);
     }
 
-    /// <summary>Every sample, shard by shard, in order. What cannot be used is counted in <see cref="Problems"/>.</summary>
-    public IEnumerable<ImageSample> Read(CancellationToken cancel = default)
+    /// <inheritdoc/>
+    public override IEnumerable<ImageSample> Read(CancellationToken cancel = default)
     {
         foreach (var sample in List())
         {
@@ -89,8 +80,8 @@ public sealed class WebDataset
         }
     }
 
-    /// <summary>How many samples there are, by the headers alone.</summary>
-    public int Count(CancellationToken cancel = default)
+    /// <inheritdoc/>
+    public override int CountSamples(CancellationToken cancel = default)
     {
         var count = 0;
         foreach (var _ in List())

@@ -82,7 +82,9 @@ public static class WebDatasetWriter
 
         void Add(string kind, byte[] content) => tar.WriteEntry(new UstarTarEntry(TarEntryType.RegularFile, $"{key}.{kind}")
         {
-            ModificationTime = DateTimeOffset.UnixEpoch, Mode = (UnixFileMode)0x124, DataStream = new MemoryStream(content),                   // 0444
+            ModificationTime = DateTimeOffset.UnixEpoch,
+            Mode = UnixFileMode.UserRead | UnixFileMode.GroupRead | UnixFileMode.OtherRead,
+            DataStream = new MemoryStream(content),
         });
     }
 }

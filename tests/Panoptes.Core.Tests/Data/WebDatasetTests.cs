@@ -81,7 +81,7 @@ public sealed class WebDatasetTests : IDisposable
         Assert.Equal(["shard-000000.tar", "shard-000001.tar", "shard-000002.tar"], shards.Select(Path.GetFileName));
         Assert.Equal(shards, Directory.GetFiles(folder["a"]).Order());
         var data = WebDataset.Open(folder["a/shard-{000000..000002}.tar"]);
-        Assert.Equal(25, data.Count());
+        Assert.Equal(25, data.CountSamples());
         Assert.Equal(samples.Where(static s => s.Text != "").Select(static s => (s.Text, s.Label, Convert.ToHexString(s.Encoded.Span))), data.Read().Select(static s => (s.Text, s.Label, Convert.ToHexString(s.Encoded.Span))));
         Assert.Equal(4, data.Problems.CountOf(DataProblemKind.NoCaption));
 
@@ -122,7 +122,7 @@ public sealed class WebDatasetTests : IDisposable
         Assert.Equal([("a", "json a", 4), ("dir.x/b", "b", 5), ("j", "json j", -1)], data.Read().Select(s => (s.Name[(folder["t.tar"].Length + 1)..], s.Text, s.Label)));
         Assert.Equal(["c: no image", "d: an empty image", "e: a file twice", "f: NoCaption", "g: damaged", "h: 'cat'", "i: no object"],
             data.Problems.First.Select(p => $"{p.Where[(folder["t.tar"].Length + 1)..]}: {(p.Kind == DataProblemKind.NoCaption ? "NoCaption" : new[] { "no image", "an empty image", "a file twice", "damaged", "'cat'", "no object" }.Single(p.Message.Contains))}"));
-        Assert.Contains("has no image", Assert.Throws<PanoptesException>(() => WebDataset.Open(folder["t.tar"], new(strict: true)).Count()).Message, StringComparison.Ordinal);
+        Assert.Contains("has no image", Assert.Throws<PanoptesException>(() => WebDataset.Open(folder["t.tar"], new(strict: true)).CountSamples()).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -209,7 +209,7 @@ public sealed class WebDatasetTests : IDisposable
         for (var i = 0; i < 40; i++) File.CreateSymbolicLink(folder[$"all/{i:d2}.tar"], first);
         var data = WebDataset.Open(folder["all"]);
         var before = GC.GetAllocatedBytesForCurrentThread();
-        Assert.Equal(4000, data.Count());
+        Assert.Equal(4000, data.CountSamples());
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 4000 * 1500);
         using var loader = ImageLoader.Create(data, Options(8) with { Loader = new() { Workers = 1, Prefetch = 1 } });
         loader.Next().Dispose();
