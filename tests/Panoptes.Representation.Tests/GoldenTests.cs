@@ -6,7 +6,8 @@ public sealed class GoldenTests
 {
     // Tokenizers and preprocessing are tested where they live.
     public static TheoryData<string> Cases =>
-        [.. Goldens.Names("representation", static n => !n.StartsWith("preprocess_", StringComparison.Ordinal) && !n.Contains("tokenizer", StringComparison.Ordinal))];
+        [.. Goldens.Names("representation", static n => !n.StartsWith("preprocess_", StringComparison.Ordinal) && !n.Contains("tokenizer", StringComparison.Ordinal)),
+            .. Goldens.Names("training", static n => n.StartsWith("clip_train", StringComparison.Ordinal))];
 
     public static TheoryData<string> Layouts =>
         [.. Goldens.Names("layouts", static n => n.StartsWith("clip-", StringComparison.Ordinal) || n.StartsWith("siglip", StringComparison.Ordinal) || n.StartsWith("openclip-", StringComparison.Ordinal))];

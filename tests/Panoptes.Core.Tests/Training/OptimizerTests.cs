@@ -223,13 +223,14 @@ public sealed class OptimizerTests
     }
 
     [Theory]
-    [InlineData("vision_model.encoder.layers.0.mlp.fc1.weight", 2, true)]
-    [InlineData("text_model.embeddings.token_embedding.weight", 2, false)]
-    [InlineData("positional_embedding", 2, false)]
-    [InlineData("vision_model.embeddings.patch_embedding.weight", 4, false)]
-    [InlineData("logit_scale", 0, false)]
-    public void Muon_takes_hidden_matrices_only(string key, int dimensions, bool taken) =>
-        Assert.Equal(taken, Muon.IsHiddenMatrix(key, Enumerable.Repeat(4L, dimensions).ToArray()));
+    [InlineData("vision_model.encoder.layers.0.mlp.fc1.weight", new long[] { 16, 8 }, true)]
+    [InlineData("text_model.embeddings.token_embedding.weight", new long[] { 16, 8 }, false)]
+    [InlineData("positional_embedding", new long[] { 16, 8 }, false)]
+    [InlineData("visual.layer1.0.conv2.weight", new long[] { 16, 8, 3, 3 }, true)]
+    [InlineData("visual.conv1.weight", new long[] { 16, 3, 3, 3 }, false)]
+    [InlineData("visual.ln_post.weight", new long[] { 16 }, false)]
+    [InlineData("logit_scale", new long[0], false)]
+    public void Muon_takes_hidden_matrices_only(string key, long[] shape, bool taken) => Assert.Equal(taken, Muon.IsHiddenMatrix(key, shape));
 
     [Fact]
     public void Beside_Muons_matrices_the_rest_takes_AdamWs_steps()

@@ -1,5 +1,8 @@
 using System.Text.Json;
 using Panoptes.Nn;
+using Panoptes.Representation;
+using Panoptes.Representation.Objectives;
+using Panoptes.Representation.Training;
 using Panoptes.Training;
 
 namespace Panoptes.Parity.Adapters;
@@ -76,5 +79,64 @@ sealed class ScheduleAdapter : IAdapter
             for (var step = 0; step < rates.Length; step++) rates[step] = schedule.At(step);
             yield return (name, tensor(rates));
         }
+    }
+}
+
+/// <summary>Whole short runs of CLIP on given batches: losses, norms of gradients, rates, and the weights and their averages at the end.</summary>
+sealed class ClipTrainingAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c is { Architecture: "CLIPModel", Call: "train" };
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var a = c.Arguments;
+        if (a.GetProperty("optimizer").GetString() != "adamw" || a.GetProperty("schedule").GetString() != "open_clip_cosine")
+            throw new PanoptesException($"The run goes by {a.GetProperty("optimizer")} and {a.GetProperty("schedule")}; expected adamw and open_clip_cosine.");
+        using var model = Models.Load<ClipModel>(c.Folder);
+        model.Train();
+        var frozen = a.GetProperty("frozen").EnumerateArray().Select(static f => f.GetString()!).ToArray();
+        foreach (var (key, parameter) in model.NamedParameters())
+            if (frozen.Any(f => key.StartsWith(f, StringComparison.Ordinal))) parameter.RequiresGrad = false;
+
+        var scales = Number("layer_decay") is { } layerDecay ? ParameterGroup.LayerDecay([ByDepth(model)], layerDecay) : null;
+        using var optimizer = new AdamW(ParameterGroup.Of(model, Number("weight_decay") ?? 0, scales), a.GetProperty("betas")[0].GetDouble(), a.GetProperty("betas")[1].GetDouble(), Number("eps")!.Value);
+        using var ema = Number("ema_decay") is { } decay ? new Ema(model, decay) : null;
+        var steps = a.GetProperty("steps").GetInt32();
+        var schedule = new CosineSchedule(Number("lr")!.Value, steps) { WarmupSteps = a.GetProperty("warmup_steps").GetInt64() };
+        var gradients = new PairGradients { Objectives = [new("contrastive", new ContrastiveLoss())], MicroBatch = (int?)Number("micro_batch") };
+        var (losses, norms, rates) = (new float[steps], new float[steps], new double[steps]);
+        for (var step = 0; step < steps; step++)
+        {
+            using (NewDisposeScope())
+                losses[step] = (float)gradients.Backward(model, c.Input("pixel_values")[step], c.Input("input_ids")[step])["loss"];
+            norms[step] = (float)optimizer.ClipGradients(Number("clip_grad_norm"));
+            optimizer.Step(rates[step] = schedule.At(step));
+            optimizer.ZeroGradients();
+            if (Number("logit_scale_max") is { } max)
+            {
+                using var noGrad = no_grad();
+                model.LogitScale.Value.clamp_(0, max);
+            }
+            ema?.Update();
+        }
+
+        yield return ("losses", tensor(losses));
+        yield return ("gradient_norms", tensor(norms));
+        yield return ("learning_rates", tensor(rates));
+        foreach (var (key, parameter) in model.NamedParameters()) yield return ($"final.{key}", parameter.Value);
+        foreach (var (key, average) in ema?.State ?? new Dictionary<string, Tensor>()) yield return ($"ema.{key}", average);
+
+        double? Number(string name) => a.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.Number ? value.GetDouble() : null;
+    }
+
+    // The case counts both towers' depth by their keys: the embeddings, every layer, and all the rest.
+    static Parameter[][] ByDepth(ClipModel model)
+    {
+        const string layers = ".layers.";
+        var depths = model.NamedParameters().Select(static p => (p.Parameter, Depth:
+            p.Key.Contains("embeddings", StringComparison.Ordinal) || p.Key.Contains("pre_layrnorm", StringComparison.Ordinal) ? 0
+            : p.Key.IndexOf(layers, StringComparison.Ordinal) is var at and >= 0 ? int.Parse(p.Key[(at + layers.Length)..].Split('.')[0]) + 1
+            : int.MaxValue)).ToArray();
+        return [.. depths.GroupBy(static d => d.Depth).OrderBy(static g => g.Key).Select(static g => g.Select(static d => d.Parameter).ToArray())];
     }
 }
