@@ -10,6 +10,7 @@ sealed record Case(string Unit, double Per, Func<IRun> Build)
         ["clip_b32_text_f32"] = new("texts/s", 32, static () => ClipCases.Texts(ScalarType.Float32)),
         ["clip_s8_train_f32"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32)),
         ["clip_s8_train_bf16"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.BFloat16)),
+        ["clip_s8_train_f32_checkpointed"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32, checkpointed: true)),
     };
 
     /// <summary>The most memory that this process ever had resident.</summary>

@@ -14,7 +14,7 @@ static class ClipCases
     public static IRun Texts(ScalarType dtype) => new Embedding(dtype, static m => ids => m.Text.Encode(ids, ones_like(ids)), TextIds(32, 77));
 
     /// <summary>One AdamW step over ViT-S/8 at 64 pixels (384 wide, 12 deep) with a text tower 256 wide and 6 deep, batch 64.</summary>
-    public static IRun Training(ScalarType dtype) => new TrainingRun(dtype);
+    public static IRun Training(ScalarType dtype, bool checkpointed = false) => new TrainingRun(dtype, checkpointed);
 
     static Tensor TextIds(int count, int length)
     {
@@ -59,12 +59,14 @@ static class ClipCases
         readonly ScalarType dtype;
         readonly List<Tensor> values, means, squares, steps;
 
-        public TrainingRun(ScalarType dtype)
+        public TrainingRun(ScalarType dtype, bool checkpointed)
         {
             this.dtype = dtype;
             using var generator = new Generator(0);
             model.Initialize(generator);
             model.Train();
+            model.CheckpointActivations(checkpointed);
+            if (checkpointed) NativeMemoryPolicy.ReturnFreedMemory();
             values = [.. model.Parameters().Select(static p => p.Value)];
             means = [.. values.Select(static p => zeros_like(p, requires_grad: false))];
             squares = [.. values.Select(static p => zeros_like(p, requires_grad: false))];
@@ -81,6 +83,7 @@ static class ClipCases
             foreach (var s in steps) s.add_(1);
             TorchOps.AdamW(values, [.. values.Select(v => v.grad!)], means, squares, steps, 1e-4, 0.9, 0.999, 0.01, 1e-8);
             foreach (var v in values) v.grad = null;
+            NativeMemoryPolicy.GiveBackExcess();
         }
 
         public void Dispose() => model.Dispose();

@@ -81,11 +81,15 @@ public sealed class OpenClipTransformer(int layers, int width, int heads, double
         for (var i = 0; i < (count ?? Resblocks.Count); i++)
         {
             var before = x;
-            x = Resblocks[i].Forward(x, both, causal && both is null);
+            x = Next(Resblocks[i], x, both, causal && both is null);
             if (i > 0) before.Dispose();
         }
         return (count ?? Resblocks.Count) > 0 ? x.MoveToOuterDisposeScope() : x;
     }
+
+    Tensor Next(OpenClipBlock block, Tensor x, Tensor? mask, bool causal) => ActivationsCheckpointed
+        ? ActivationCheckpoint.Run(block, (x, mask) => block.Forward(x, mask, causal), x, mask)
+        : block.Forward(x, mask, causal);
 
     /// <summary>The output at token <paramref name="index"/> [b] of each row only: [b, width].</summary>
     public Tensor ForwardAt(Tensor x, Tensor index, Tensor? mask = null, bool causal = false)

@@ -28,6 +28,42 @@ public static partial class NativeMemoryPolicy
     /// <returns>Whether the C library takes such a setting (glibc on Linux does).</returns>
     public static bool KeepFreedMemory() => Applied.Value;
 
+    /// <summary>
+    /// The opposite, for whoever must train in little memory (with checkpointed activations, say): every large tensor goes back to the kernel as it
+    /// is freed, so that the process holds no more than it uses, for about a quarter more time.
+    /// </summary>
+    public static void ReturnFreedMemory()
+    {
+        try
+        {
+            if (OperatingSystem.IsLinux()) MallocOption(MmapThreshold, 4 << 20);
+        }
+        catch (EntryPointNotFoundException)                                          // another C library
+        {
+        }
+    }
+
+    // How far above a step's need the resident memory may grow before it is given back, and that need.
+    const double Tolerated = 1.1;
+    static long need;
+    static bool measuring = true;
+
+    /// <summary>
+    /// To be called after every step of a program that keeps freed memory. Step by step the free memory gets more ragged and the process grows,
+    /// without an end in sight; where it has grown by a tenth, this gives the free pages back to the kernel once, which costs the next step a
+    /// sixth of its time.
+    /// </summary>
+    public static void GiveBackExcess()
+    {
+        if (!Applied.IsValueCreated || !Applied.Value) return;
+        var resident = Environment.WorkingSet;
+        if (measuring) (need, measuring) = (Math.Max(need, resident), false);
+        else if (resident > need * Tolerated) measuring = Trim(0) >= 0;
+    }
+
     [LibraryImport("libc", EntryPoint = "mallopt")]
     private static partial int MallocOption(int option, int value);
+
+    [LibraryImport("libc", EntryPoint = "malloc_trim")]
+    private static partial int Trim(nuint pad);
 }

@@ -165,7 +165,7 @@ public sealed class Encoder(int layers, int width, int heads, int hidden, Activa
         for (var i = 0; i < Layers.Count; i++)
         {
             var before = x;
-            x = Layers[i].Forward(x, full, causal && full is null);
+            x = Next(Layers[i], x, full, causal && full is null);
             if (hiddenStates is not null) hiddenStates.Add(x.MoveToOuterDisposeScope());
             else if (i > 0) before.Dispose();                          // the gradient keeps its own reference; the first is the caller's
         }
@@ -181,11 +181,15 @@ public sealed class Encoder(int layers, int width, int heads, int hidden, Activa
         for (var i = 0; i < Layers.Count - 1; i++)
         {
             var before = x;
-            x = Layers[i].Forward(x, full, causal && full is null);
+            x = Next(Layers[i], x, full, causal && full is null);
             if (i > 0) before.Dispose();
         }
         return (Layers.Count == 0 ? TokenAt(x, index).squeeze(1) : Layers[^1].ForwardAt(x, index, mask, causal)).MoveToOuterDisposeScope();
     }
+
+    Tensor Next(EncoderLayer layer, Tensor x, Tensor? mask, bool causal) => ActivationsCheckpointed
+        ? ActivationCheckpoint.Run(layer, (x, mask) => layer.Forward(x, mask, causal), x, mask)
+        : layer.Forward(x, mask, causal);
 
     /// <summary>One mask for both conditions where there are two; the fused kernel knows causality by itself, but not with a mask.</summary>
     internal static Tensor? Combine(Tensor? mask, bool causal, Tensor x) => mask is not null && causal
