@@ -32,14 +32,16 @@ public static partial class NativeMemoryPolicy
     /// The opposite, for whoever must train in little memory (with checkpointed activations, say): every large tensor goes back to the kernel as it
     /// is freed, so that the process holds no more than it uses, for about a quarter more time.
     /// </summary>
-    public static void ReturnFreedMemory()
+    /// <returns>Whether the C library takes such a setting.</returns>
+    public static bool ReturnFreedMemory()
     {
         try
         {
-            if (OperatingSystem.IsLinux()) MallocOption(MmapThreshold, 4 << 20);
+            return OperatingSystem.IsLinux() && MallocOption(MmapThreshold, 4 << 20) == 1;
         }
         catch (EntryPointNotFoundException)                                          // another C library
         {
+            return false;
         }
     }
 
