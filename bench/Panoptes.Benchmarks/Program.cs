@@ -8,7 +8,7 @@ using Panoptes.Benchmarks;
 //     Panoptes.Benchmarks CASE... [--threads 2] [--seconds 10]        (--list prints the cases)
 //
 // Every case builds a full-size public architecture with random weights, warms up once, then repeats for the given time and reports the
-// median. peak_rss_mib is the process's own peak; bfloat16_products tells what a product of bfloat16 numbers is computed in (see Autocast.Pays).
+// median. peak_rss_mib is the process's own peak; bfloat16_products tells what a product of bfloat16 numbers is computed in here.
 
 var (names, threads, seconds, list) = (new List<string>(), 2, 10.0, false);
 for (var i = 0; i < args.Length; i++)
@@ -53,7 +53,7 @@ foreach (var name in names)
         unit = benchmark.Unit,
         threads,
         runs = times.Count,
-        bfloat16_products = Panoptes.Native.Autocast.Pays(torch.ScalarType.BFloat16) ? "bfloat16" : "float32",
+        bfloat16_products = Panoptes.Native.TorchOps.HasFastBFloat16 ? "bfloat16" : "float32",
         peak_rss_mib = Case.PeakMemoryMiB(),
     }));
 }

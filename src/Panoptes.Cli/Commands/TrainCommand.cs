@@ -42,7 +42,8 @@ sealed class TrainCommand : ExampleCommand
             Directory.Delete(folder, recursive: true);
         }
         if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
-        Native.NativeMemoryPolicy.KeepFreedMemory();
+        if (loaded.Training.CheckpointActivations) Native.NativeMemoryPolicy.ReturnFreedMemory();
+        else Native.NativeMemoryPolicy.KeepFreedMemory();
         using var ready = RecipeRun.Create(loaded, folder);
         terminal.Note($"Training {ready.Model.GetType().Name} with {ready.Model.ParameterCount / 1e6:0.0} million parameters in {folder}.");
         var result = Follow(terminal, progress => ready.Trainer.Run(progress, cancel));

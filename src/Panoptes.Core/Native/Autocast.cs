@@ -9,7 +9,7 @@ namespace Panoptes.Native;
 /// <remarks>
 /// It is not part of the stable interface: the functions are reached by their C++ names, which Linux and macOS share. Where they are
 /// missing, <see cref="IsAvailable"/> is false and a scope changes nothing, so that everything runs in its own type. So it does where the
-/// processor multiplies float32 faster than bfloat16 (<see cref="Pays"/>): a scope allows the smaller type, it does not insist on it.
+/// processor multiplies float32 faster than bfloat16 (<see cref="TorchOps.HasFastBFloat16"/>): a scope allows the smaller type, it does not insist on it.
 /// </remarks>
 public sealed unsafe class Autocast : IDisposable
 {
@@ -45,9 +45,6 @@ public sealed unsafe class Autocast : IDisposable
     /// <summary>Whether the loaded libtorch lets it be switched.</summary>
     public static bool IsAvailable => Enable is not null;
 
-    /// <summary>Whether products in <paramref name="dtype"/> are faster than in float32 on this processor; otherwise a scope leaves them in float32.</summary>
-    public static bool Pays(ScalarType dtype) => dtype != ScalarType.Float32 && !(dtype == ScalarType.BFloat16 && Processor.PrefersFloat32Products);
-
     /// <summary>The type in force on this thread, or null.</summary>
     public static ScalarType? Dtype => current?.dtype;
 
@@ -57,7 +54,7 @@ public sealed unsafe class Autocast : IDisposable
     {
         if (dtype is not (ScalarType.BFloat16 or ScalarType.Float16 or ScalarType.Float32))
             throw new ArgumentException($"Autocast is to bfloat16, float16 or float32, not to {dtype}.", nameof(dtype));
-        return new(IsAvailable && Pays(dtype) ? dtype : null);
+        return new(IsAvailable && dtype != ScalarType.Float32 && (dtype != ScalarType.BFloat16 || TorchOps.HasFastBFloat16) ? dtype : null);
     }
 
     static void Apply(ScalarType? dtype)

@@ -8,7 +8,7 @@ static class Processor
 {
     static readonly bool Intel = X86Base.IsSupported && IsIntel();
     static readonly bool IntelWithAvx512 = Intel && Avx512F.IsSupported;
-    static readonly bool SlowBFloat16 = X86Base.IsSupported && !HasAmx() && (Intel || !HasAvx512BFloat16());
+    static readonly bool SlowBFloat16 = !X86Base.IsSupported || (!HasAmx() && (Intel || !HasAvx512BFloat16()));
 
     [ThreadStatic] static Other? pretended;
 

@@ -126,6 +126,7 @@ public sealed class Trainer
             optimizer.ZeroGradients();
             task.AfterStep();
             ema?.Update();
+            Native.NativeMemoryPolicy.GiveBackExcess();
             step++;
             stepsHere++;
             training.Stop();

@@ -61,6 +61,7 @@ public sealed class RecipeRun : IDisposable
                 var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear, constant or one_cycle."),
             };
             var t = recipe.Training;
+            model.CheckpointActivations(t.CheckpointActivations);
             var task = new ContrastiveTask(model, processor, tokenizer, loader)
             {
                 BatchSize = recipe.Data.BatchSize, Seed = recipe.Seed, PatchDropout = t.PatchDropout, UnmaskedFrom = s.Steps - t.UnmaskedSteps, Validation = validation,

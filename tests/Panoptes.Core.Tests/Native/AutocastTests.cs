@@ -61,18 +61,10 @@ public class AutocastTests
     {
         using var processor = Processor.Pretend(mklUsesAvx512: true, prefersFloat32Products: true);
         using var scope = NewDisposeScope();
-        Assert.False(Autocast.Pays(ScalarType.BFloat16));
+        Assert.False(TorchOps.HasFastBFloat16);
         using var autocast = Autocast.To(ScalarType.BFloat16);
         Assert.Null(Autocast.Dtype);
         Assert.Equal(ScalarType.Float32, TorchOps.Linear(randn(300, 128), randn(128, 128), null).dtype);
-    }
-
-    [Fact]
-    public void Whether_a_type_pays_is_the_processors_and_never_in_doubt_for_float32()
-    {
-        using var processor = Processor.Pretend(mklUsesAvx512: true, prefersFloat32Products: false);
-        Assert.True(Autocast.Pays(ScalarType.BFloat16));
-        Assert.False(Autocast.Pays(ScalarType.Float32));
     }
 
     [Fact]
