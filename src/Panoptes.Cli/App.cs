@@ -70,6 +70,7 @@ public static class App
         root.Add(new SearchCommand());
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
+        root.Add(new EvaluateCommand());
         root.Add(new InfoCommand());
         root.Add(new PullCommand());
         root.Add(new ConvertCommand());

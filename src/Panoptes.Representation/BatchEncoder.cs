@@ -14,14 +14,25 @@ sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer
         InBatches(images.Count, (start, count) =>
         {
             using var prepared = Prepare([.. images.Skip(start).Take(count)]);
-            return Encode(prepared);
+            return Normalized(Encode(prepared));
         });
 
     /// <summary>Embeds <paramref name="total"/> images that are made when they are needed: [total, embedding].</summary>
     /// <param name="load">Makes the image of an index; called from several threads at once.</param>
     /// <param name="progress">Is told how many are done.</param>
     /// <param name="cancellation">Stops between batches.</param>
-    public Tensor Images(int total, Func<int, Image> load, IProgress<int>? progress = null, CancellationToken cancellation = default)
+    public Tensor Images(int total, Func<int, Image> load, IProgress<int>? progress = null, CancellationToken cancellation = default) =>
+        Prefetched(total, load, images => Normalized(Encode(images)), progress, cancellation);
+
+    /// <summary>
+    /// The image tower's pooled features before the projection, as they are: [total, width]. What CLIP's linear probes are trained on
+    /// (Radford et al. 2021, appendix A).
+    /// </summary>
+    /// <inheritdoc cref="Images(int, Func{int, Image}, IProgress{int}?, CancellationToken)"/>
+    public Tensor Features(int total, Func<int, Image> load, IProgress<int>? progress = null, CancellationToken cancellation = default) =>
+        Prefetched(total, load, images => Plain(Forward(images).Pooled), progress, cancellation);
+
+    Tensor Prefetched(int total, Func<int, Image> load, Func<PreparedImages, Tensor> encode, IProgress<int>? progress, CancellationToken cancellation)
     {
         Task<PreparedImages>? next = null;
         try
@@ -32,7 +43,7 @@ sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer
                 cancellation.ThrowIfCancellationRequested();
                 using var current = next.GetAwaiter().GetResult();
                 next = start + count < total ? Read(start + count) : null;
-                var embedded = Encode(current);
+                var embedded = encode(current);
                 progress?.Report(start + count);
                 return embedded;
             });
@@ -67,7 +78,7 @@ sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer
         {
             cancellation.ThrowIfCancellationRequested();
             var ids = ClipParts.Tokenize(tokenizer, model, [.. texts.Skip(start).Take(count)], truncateTexts);
-            var embedded = model.Texts.Encode(device is null ? ids : ids.to(device));
+            var embedded = Normalized(model.Texts.Encode(OnDevice(ids)));
             progress?.Report(start + count);
             return embedded;
         });
@@ -92,9 +103,17 @@ sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer
     PreparedImages Prepare(Image[] images) =>
         processor is NaFlexImageProcessor naFlex && model is Siglip2Model ? new(null, naFlex.ProcessPatches(images)) : new(processor.Process(images), null);
 
-    Tensor Encode(PreparedImages images) => images.Patches is { } patches
-        ? ((Siglip2Model)model).Vision.Forward(device is null ? patches : new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes)).Embedding
-        : model.Images.Encode(device is null ? images.Pixels! : images.Pixels!.to(device));
+    Tensor Encode(PreparedImages images) => images.Patches is null ? model.Images.Encode(OnDevice(images.Pixels!)) : Forward(images).Embedding;
+
+    TowerOutput Forward(PreparedImages images) => images.Patches is { } patches
+        ? ((Siglip2Model)model).Vision.Forward(device is null ? patches : new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes))
+        : model.Images.Forward(OnDevice(images.Pixels!));
+
+    Tensor OnDevice(Tensor tensor) => device is null ? tensor : tensor.to(device);
+
+    static Tensor Plain(Tensor features) => features.cpu().to(ScalarType.Float32);
+
+    static Tensor Normalized(Tensor features) => DualEncoder.Normalize(Plain(features));
 
     Tensor InBatches(int total, Func<int, int, Tensor> encode)
     {
@@ -104,8 +123,7 @@ sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer
         for (var start = 0; start < total; start += batchSize)
         {
             using var inner = NewDisposeScope();
-            var features = encode(start, Math.Min(batchSize, total - start)).cpu().to(ScalarType.Float32);
-            parts.Add(DualEncoder.Normalize(features).MoveToOuterDisposeScope());
+            parts.Add(encode(start, Math.Min(batchSize, total - start)).MoveToOuterDisposeScope());
         }
         return (parts.Count == 1 ? parts[0] : cat(parts)).MoveToOuterDisposeScope();
     }

@@ -155,6 +155,9 @@ public sealed class EmojiSet
         }
     }
 
+    /// <summary>Whether a folder is that of an emoji set.</summary>
+    public static bool IsIn(string folder) => File.Exists(Path.Combine(folder, "styles.json"));
+
     /// <summary>The images of one split, in order.</summary>
     public int[] Select(EmojiSplit split) => Select(i =>
         (Concepts[i.Concept].HeldOut, Styles[i.Style].HeldOut) == (split is EmojiSplit.HeldOutConcepts or EmojiSplit.HeldOutBoth, split is EmojiSplit.HeldOutStyle or EmojiSplit.HeldOutBoth));

@@ -40,6 +40,7 @@ public sealed class ImageCollection : ImageData
     {
         (this.rows, Classes) = (rows, classes);
         HasText = rows.Any(static r => r.Text is not null || r.TextFile is not null);
+        HasCaptions = rows.Any(r => r.TextFile is not null || (r.Text is not null && (r.Label < 0 || r.Label >= classes.Count || r.Text != classes[r.Label].Replace('_', ' '))));
         if (rows.Length == 0) throw new PanoptesException($"{source} has no image that can be used.", problems.Lines());
     }
 
@@ -51,6 +52,9 @@ public sealed class ImageCollection : ImageData
 
     /// <summary>The classes that labels count, where they have names.</summary>
     public IReadOnlyList<string> Classes { get; }
+
+    /// <summary>Whether the images have captions that are more than their class's name.</summary>
+    public bool HasCaptions { get; }
 
     /// <summary>The file of an image.</summary>
     public string PathOf(int index) => rows[index].Path;

@@ -89,10 +89,10 @@ public sealed class RankingTests
         using var images = ones(4, 3);
         using var texts = ones(2, 3);
         int[] groups = [0, 1, 0, 1];
-        var before = Tensor.TotalCount;
+        var before = DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
         Ranking.OfVectors(images, texts, groups, [0, 1]);
         Retrieval.Score(images, texts, groups, [0, 1]);
         Classification.OfVectors(images, texts, groups, ["a", "b"]);
-        Assert.Equal(before, Tensor.TotalCount);
+        Assert.Equal(before, DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount);
     }
 }

@@ -31,3 +31,19 @@ public sealed class RetrievalMetrics : IAdapter
         yield return ("ranks_text_to_image", tensor(Ranking.OfScores(similarity.t(), textGroups, imageGroups).Ranks.Select(static r => (long)r).ToArray()));
     }
 }
+
+/// <summary>Logistic regression, compared by what its optimum decides: the weights, and the probabilities of other samples.</summary>
+public sealed class LinearProbes : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "LogisticRegression" && c.Call == "fit";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        int[] labels = [.. c.Input("y").data<long>().Select(static l => (int)l)], testLabels = [.. c.Input("y_test").data<long>().Select(static l => (int)l)];
+        var classes = (int)c.Output("weight").shape[0];
+        var probe = LinearProbe.Fit(c.Input("x"), labels, classes, c.Arguments.GetProperty("C").GetDouble());
+        yield return ("weight", probe.Weight());
+        yield return ("probabilities", probe.Logits(c.Input("x_test")).softmax(1));
+        yield return ("accuracy", tensor(probe.Accuracy(c.Input("x_test"), testLabels)));
+    }
+}

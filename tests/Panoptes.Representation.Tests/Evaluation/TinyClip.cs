@@ -1,6 +1,8 @@
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Text;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace Panoptes.Representation.Tests.Evaluation;
 

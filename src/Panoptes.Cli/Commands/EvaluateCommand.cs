@@ -1,0 +1,203 @@
+using System.CommandLine;
+using System.Text.Json;
+using Panoptes.Checkpoints;
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Representation;
+using Panoptes.Representation.Evaluation;
+using Spectre.Console;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>Measures a model on the bundled emoji, on Fashion-MNIST, or on the user's own images.</summary>
+sealed class EvaluateCommand : ExampleCommand
+{
+    static readonly Dictionary<string, EvaluationTask> Tasks = new(StringComparer.Ordinal)
+    {
+        ["zero-shot"] = EvaluationTask.ZeroShot, ["retrieval"] = EvaluationTask.Retrieval, ["knn"] = EvaluationTask.Knn, ["linear-probe"] = EvaluationTask.LinearProbe,
+    };
+
+    static readonly string[] TestFolders = ["test", "val", "validation"];
+
+    readonly Option<string> data = new("--data", "-d")
+    {
+        Description = "emoji (the bundled set), fashion-mnist, the folder of another such set, a folder with one subfolder a class (or text files beside the images, or folders train and test), or a table (.csv, .tsv, .parquet) with captions or labels.",
+        HelpName = "DATA", DefaultValueFactory = static _ => "emoji",
+    };
+    readonly Option<string[]> tasks = new("--task") { Description = "Measure this only: zero-shot, retrieval, knn, linear-probe; may be repeated. By default all that the data allow.", HelpName = "TASK" };
+    readonly Option<string[]> template = new("--template") { Description = "A sentence around a class's name, {} being the name; may be repeated. By default a set that suits the data.", HelpName = "TEXT" };
+    readonly Option<int> neighbors = new("--neighbors") { Description = "How many neighbors vote in k-NN.", HelpName = "K", DefaultValueFactory = static _ => new NearestNeighborOptions().K };
+    readonly Option<string?> report = new("--report") { Description = "Write all numbers to a JSON file.", HelpName = "FILE" };
+    readonly Option<string?> confusion = new("--confusion") { Description = "Draw which classes are taken for which (.png, .jpg or .webp).", HelpName = "FILE" };
+    readonly Option<bool> strict = new("--strict") { Description = "An image that cannot be read is an error; by default it is counted and left out." };
+    readonly Option<string> model = SharedOptions.Model();
+
+    public EvaluateCommand() : base("evaluate", "Measure a model: zero-shot accuracy, retrieval, k-NN and linear probe, beside chance and simple baselines.", """
+        panoptes evaluate
+        panoptes evaluate --model zoo/clip-emoji --data emoji --report emoji.json
+        panoptes evaluate --model openai/clip-vit-base-patch32 --data fashion-mnist --task zero-shot --task linear-probe --precision auto
+        panoptes evaluate --data ~/Pictures/by-class --template "a photo of a {}." --confusion confusion.png
+        """)
+    {
+        foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, neighbors, report, confusion, strict, model]) Add(option);
+        data.CompletionSources.Add("emoji", "fashion-mnist");
+        tasks.AcceptOnlyFromAmong([.. Tasks.Keys]);
+        neighbors.Validators.Add(static result =>
+        {
+            if (result.GetValueOrDefault<int>() is < 1 and var n) result.AddError($"--neighbors is {n}; expected 1 or more.");
+        });
+        SetAction(RunAsync);
+    }
+
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        var terminal = new Terminal(parsed);
+        var what = parsed.GetRequiredValue(data);
+        var templates = parsed.GetValue(template) is { Length: > 0 } given ? given : null;
+        foreach (var bad in templates ?? [])
+            if (!bad.Contains("{}", StringComparison.Ordinal)) throw new UsageException($"The template '{bad}' has no {{}} where the class's name would go.");
+        if (parsed.GetValue(confusion) is { } picture && Path.GetExtension(picture).ToLowerInvariant() is not (".png" or ".jpg" or ".jpeg" or ".webp"))
+            throw new UsageException($"--confusion is '{picture}'; expected a name that ends in .png, .jpg or .webp.");
+        EvaluationTask[] chosen = [.. (parsed.GetValue(tasks) ?? []).Select(static t => Tasks[t]).Distinct()];
+        if (what == "emoji" || EmojiSet.IsIn(what))
+        {
+            if (chosen.Length > 0) throw new UsageException("--task does not go with the emoji, on which everything is measured.");
+            return await RunEmoji(parsed, terminal, what == "emoji" ? null : what, templates, cancel);
+        }
+        var (test, train) = Open(parsed, what);
+        var options = new ImageEvaluationOptions
+        {
+            Tasks = chosen.Length > 0 ? chosen : null, Templates = templates ?? PromptTemplates.General, Neighbors = new() { K = parsed.GetValue(neighbors) },
+        };
+        using var clip = Load(parsed);
+        var result = await terminal.WithProgress("Evaluating", progress => ImageEvaluation.Run(clip, test, train, options, new Steps(progress), cancel));
+        Finish(parsed, terminal, result, result.ZeroShot ?? result.LinearProbe?.Report ?? result.Knn?.Report, cancel);
+        if (!terminal.IsJson) Show(terminal, result);
+        foreach (var line in test.Problems.Lines().Concat(train?.Problems.Lines() ?? [])) terminal.Note(line);
+        return App.Success;
+    }
+
+    Clip Load(ParseResult parsed) => ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+
+    async Task<int> RunEmoji(ParseResult parsed, Terminal terminal, string? folder, string[]? templates, CancellationToken cancel)
+    {
+        var set = EmojiSet.Open(folder);
+        using var clip = Load(parsed);
+        var options = new EmojiEvaluationOptions();
+        if (templates is not null) options = options with { Templates = templates };
+        var result = await terminal.WithProgress("Evaluating", progress => EmojiEvaluation.Run(clip, set, options, new Steps(progress), cancel));
+        Finish(parsed, terminal, result, result.Groups, cancel);
+        if (!terminal.IsJson) Show(terminal, result);
+        return App.Success;
+    }
+
+    /// <summary>The images to test on and, where there are some, those to train on.</summary>
+    (ImageSource Test, ImageSource? Train) Open(ParseResult parsed, string what)
+    {
+        if (what == "fashion-mnist" || FashionMnist.IsIn(what))
+        {
+            var fashion = FashionMnist.Open(what == "fashion-mnist" ? null : what);
+            return (ImageSource.Of(fashion.Test, FashionMnist.Classes, "Fashion-MNIST's test images"), ImageSource.Of(fashion.Train, FashionMnist.Classes, "Fashion-MNIST's training images"));
+        }
+        if (ImageTable.Extensions.Contains(Path.GetExtension(what).ToLowerInvariant()) && !Directory.Exists(what)) return (ImageSource.Of(ImageTable.Open(what, null, Problems())), null);
+        if (!Directory.Exists(what)) throw new PanoptesException($"{what} does not exist; expected emoji, fashion-mnist, a folder of images or a table of images.");
+        var train = Path.Combine(what, "train");
+        if (Directory.Exists(train) && TestFolders.Select(t => Path.Combine(what, t)).FirstOrDefault(Directory.Exists) is { } test)
+            return (ImageSource.Of(ImageFolder.Open(test, Problems())), ImageSource.Of(ImageFolder.Open(train, Problems())));
+        return (ImageSource.Of(ImageFolder.Open(what, Problems())), null);
+
+        DataProblems Problems() => new(parsed.GetValue(strict));
+    }
+
+    /// <summary>Writes the files that were asked for, then the JSON.</summary>
+    void Finish(ParseResult parsed, Terminal terminal, object result, ClassificationReport? classes, CancellationToken cancel)
+    {
+        cancel.ThrowIfCancellationRequested();
+        var named = new { model = parsed.GetRequiredValue(model), precision = parsed.GetValue(SharedOptions.Precision), report = result };
+        if (parsed.GetValue(confusion) is { } picture)
+        {
+            if (classes is null) throw new PanoptesException("There is no confusion to draw: only retrieval was measured.");
+            classes.ConfusionPicture(size: Math.Clamp(200 + (classes.Classes * 24), 600, 2400)).Save(picture);
+        }
+        if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, named, Terminal.JsonOptions));
+        if (terminal.IsJson) terminal.WriteJson(named);
+    }
+
+    static void Show(Terminal terminal, EmojiReport result)
+    {
+        var table = Terminal.Table("Zero-shot", "Images", "Names", "Top-1", "Chance", "Colors", "Top-5", "Chance", "Colors");
+        foreach (var t in result.Tasks)
+            table.AddRow(t.Description, $"{t.Images}", $"{t.Candidates}", Bold(t.Top1.Model), Percent(t.Top1.Chance), Percent(t.Top1.ColorHistogram), Bold(t.Top5.Model), Percent(t.Top5.Chance), Percent(t.Top5.ColorHistogram));
+        terminal.Write(table);
+        var retrieval = RetrievalTable("Retrieval in the held-out style");
+        AddRetrieval(retrieval, "", result.Retrieval.Model);
+        AddRetrieval(retrieval, " by chance", result.Retrieval.Chance);
+        AddRetrieval(retrieval, " by colors", result.Retrieval.ColorHistogram);
+        terminal.Write(retrieval);
+        terminal.WriteLine($"The right one of {result.Groups.Classes} groups in the held-out style: {Percent(result.Groups.Top1)}. Most often confused: {string.Join("; ", result.Groups.Confusions.Take(3).Select(static c => $"{c.Label} taken for {c.Predicted} ({c.Count})"))}.");
+        if (result.SharedNames.Count > 0) terminal.WriteLine($"Names of several concepts, each counted as one class: {string.Join(", ", result.SharedNames)}.");
+    }
+
+    static void Show(Terminal terminal, ImageReport result)
+    {
+        var trained = result.TrainImages is { } n ? $", {n} to train on" : "";
+        terminal.WriteLine($"{result.Data}: {result.Images} images{trained}{(result.Skipped > 0 ? $", {result.Skipped} left out" : "")}.");
+        var methods = Terminal.Table("Method", "Top-1", "Top-5", "Mean recall", "Mean F1");
+        Add($"zero-shot, {result.Templates?.Count} template{(result.Templates?.Count == 1 ? "" : "s")}", result.ZeroShot);
+        Add($"k-NN, {result.Knn?.K} neighbors", result.Knn?.Report);
+        Add($"linear probe, C = {result.LinearProbe?.C:G3}{(result.LinearProbe is { HasConverged: false } ? " (not converged)" : "")}", result.LinearProbe?.Report);
+        if (result.Baselines is { } baselines)
+        {
+            methods.AddRow("nearest color histogram", Percent(baselines.HistogramTop1), "", "", "");
+            if (baselines.PixelTop1 is { } pixels) methods.AddRow("5 nearest by pixels", Percent(pixels), "", "", "");
+        }
+        var classes = result.ZeroShot ?? result.LinearProbe?.Report ?? result.Knn?.Report;
+        if (classes is not null)
+        {
+            methods.AddRow("chance", Percent(classes.Chance), Percent(Math.Min(5 * classes.Chance, 1)), "", "");
+            terminal.Write(methods);
+            terminal.Write(PerClass(classes));
+            if (classes.Confusions.Count > 0)
+                terminal.WriteLine($"Most often confused: {string.Join("; ", classes.Confusions.Take(5).Select(static c => $"{c.Label} taken for {c.Predicted} ({c.Count})"))}.");
+        }
+        if (result.Retrieval is null) return;
+        var retrieval = RetrievalTable("Retrieval");
+        AddRetrieval(retrieval, "", result.Retrieval);
+        AddRetrieval(retrieval, " by chance", result.RetrievalChance!);
+        terminal.Write(retrieval);
+
+        void Add(string method, ClassificationReport? r)
+        {
+            if (r is not null) methods.AddRow(method, Bold(r.Top1), Percent(r.Top5), Percent(r.MeanRecall), Percent(r.MeanF1));
+        }
+    }
+
+    /// <summary>The worst classes first, as they are what a person can do something about.</summary>
+    static Table PerClass(ClassificationReport classes)
+    {
+        const int Most = 30;
+        var table = Terminal.Table("Class", "Images", "Recall", "Precision", "F1");
+        foreach (var c in classes.PerClass.Where(static c => c.Support > 0).OrderBy(static c => c.F1).Take(Most))
+            table.AddRow(Markup.Escape(c.Label), $"{c.Support}", Percent(c.Recall), Percent(c.Precision), Percent(c.F1));
+        if (classes.PerClass.Count(static c => c.Support > 0) is > Most and var all) table.Caption = new($"the {Most} worst of {all}; --report has all");
+        return table;
+    }
+
+    static Table RetrievalTable(string title) => Terminal.Table(title, "Queries", "R@1", "R@5", "R@10", "Median rank");
+
+    static void AddRetrieval(Table table, string by, RetrievalReport r)
+    {
+        foreach (var (way, s) in new[] { ("image to text", r.ImageToText), ("text to image", r.TextToImage) })
+            table.AddRow(way + by, $"{s.Queries}", by.Length == 0 ? Bold(s.R1) : Percent(s.R1), Percent(s.R5), Percent(s.R10), $"{s.MedianRank}");
+    }
+
+    static string Percent(double share) => $"{share * 100:F1} %";
+
+    static string Bold(double share) => $"[bold]{Percent(share)}[/]";
+
+    sealed class Steps(IProgress<Step> progress) : IProgress<EvaluationProgress>
+    {
+        public void Report(EvaluationProgress value) => progress.Report(new(value.Done, value.Total));
+    }
+}
