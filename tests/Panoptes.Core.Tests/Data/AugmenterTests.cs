@@ -184,8 +184,20 @@ public sealed class AugmenterTests
             var ((width, height, channels, size), (p, q, r, s, u, v), (w, x, y, z), seed) = t;
             var options = new Augmentation
             {
-                Size = size, CropScale = new(0.01f + (0.5f * p), 1), FlipProbability = q, Rotation = 180 * r, Translation = s, Scale = new(0.1f, 0.2f + (5 * u)), Brightness = v, Contrast = w, Saturation = x, Hue = y / 2,
-                GrayProbability = z, BlurProbability = p, BlurKernel = 3 + (2 * (size / 5)), EraseProbability = q,
+                Size = size,
+                CropScale = new(0.01f + (0.5f * p), 1),
+                FlipProbability = q,
+                Rotation = 180 * r,
+                Translation = s,
+                Scale = new(0.1f, 0.2f + (5 * u)),
+                Brightness = v,
+                Contrast = w,
+                Saturation = x,
+                Hue = y / 2,
+                GrayProbability = z,
+                BlurProbability = p,
+                BlurKernel = 3 + (2 * (size / 5)),
+                EraseProbability = q,
                 Background = new() { White = r, Plain = s, Gradient = u, Textured = v, Photographic = w + 0.01f, Photographs = z < 0.3f ? [new(7, 5, Pictures.Noise(7, 5, 3))] : [] },
             };
             options.Validate();

@@ -13,11 +13,11 @@ public sealed class DamagedDataTests : IDisposable
 
     public void Dispose() => folder.Dispose();
 
-    static readonly Gen<Damage> Damages = Gen.Select(
+    internal static readonly Gen<Damage> Damages = Gen.Select(
         Gen.Select(Gen.Double[0, 1], Gen.Byte).Array[0, 8], Gen.Frequency((3, Gen.Const(1.0)), (1, Gen.Double[0, 1])), Gen.Int[0, 3], (edits, cut, part) => new Damage(edits, cut, part));
 
     /// <summary>Bytes changed, half of the time only near the beginning or the end, where headers and footers are, and the rest cut off.</summary>
-    sealed record Damage((double At, byte Value)[] Edits, double Cut, int Part)
+    internal sealed record Damage((double At, byte Value)[] Edits, double Cut, int Part)
     {
         internal byte[] Apply(byte[] original)
         {
@@ -35,7 +35,7 @@ public sealed class DamagedDataTests : IDisposable
     }
 
     /// <summary>Reads; anything but data or a PanoptesException is a fault, and so is more memory than <paramref name="allowed"/> or more than a few seconds.</summary>
-    static void Read(long allowed, Action read, bool threads = false)
+    internal static void Read(long allowed, Action read, bool threads = false)
     {
         var before = Allocated();
         var watch = Stopwatch.StartNew();
@@ -136,19 +136,6 @@ public sealed class DamagedDataTests : IDisposable
         }, iter: 250, threads: 1);
     }
 
-    [Fact]
-    public async Task Tables_in_parquet()
-    {
-        var count = 200;
-        await ImageCollectionTests.WriteParquet(folder["o.parquet"], typeof(long), [.. Enumerable.Range(0, count).Select(static i => $"img/{i}.png")], [.. Enumerable.Range(0, count).Select(static i => $"cat {i}")], [.. Enumerable.Range(0, count)]);
-        var original = File.ReadAllBytes(folder["o.parquet"]);
-        Damages.Sample(damage =>
-        {
-            var path = folder.Write("t.parquet", damage.Apply(original));
-            Read(512 << 20, () => Assert.InRange(ImageTable.Open(path).Count, 0, original.Length), threads: true);      // other tests run meanwhile
-        }, iter: 200, threads: 1);
-    }
-
     static void Resign(Span<byte> header)
     {
         header.Slice(148, 8).Fill((byte)' ');
@@ -157,3 +144,28 @@ public sealed class DamagedDataTests : IDisposable
         Encoding.ASCII.GetBytes(Convert.ToString(sum, 8).PadLeft(6, '0') + "\0 ").CopyTo(header[148..]);
     }
 }
+
+/// <summary>Run when no other test does, since the reader works on several threads, so that all of the process's memory counts.</summary>
+[Collection("Alone")]
+public sealed class DamagedParquetTests : IDisposable
+{
+    readonly TemporaryFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    [Fact]
+    public async Task Tables_in_parquet()
+    {
+        var count = 200;
+        await ImageCollectionTests.WriteParquet(folder["o.parquet"], typeof(long), [.. Enumerable.Range(0, count).Select(static i => $"img/{i}.png")], [.. Enumerable.Range(0, count).Select(static i => $"cat {i}")], [.. Enumerable.Range(0, count)]);
+        var original = File.ReadAllBytes(folder["o.parquet"]);
+        DamagedDataTests.Damages.Sample(damage =>
+        {
+            var path = folder.Write("t.parquet", damage.Apply(original));
+            DamagedDataTests.Read(64 << 20, () => Assert.InRange(ImageTable.Open(path).Count, 0, original.Length), threads: true);
+        }, iter: 200, threads: 1);
+    }
+}
+
+[CollectionDefinition("Alone", DisableParallelization = true)]
+public sealed class AloneCollection;

@@ -12,7 +12,7 @@ public sealed class EmojiSetTests : IDisposable
 
     readonly TemporaryFolder folder = new();
 
-    static EmojiSet Set => Bundled.Value;
+    internal static EmojiSet Set => Bundled.Value;
 
     public void Dispose() => folder.Dispose();
 
