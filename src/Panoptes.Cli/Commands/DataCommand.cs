@@ -140,7 +140,11 @@ sealed class DataCommand : ExampleCommand
             {
                 terminal.WriteJson(new
                 {
-                    emoji.Size, images = emoji.Images.Count, concepts = emoji.Concepts.Count, held_out_concepts = emoji.Concepts.Count(static c => c.HeldOut), emoji.Styles,
+                    emoji.Size,
+                    images = emoji.Images.Count,
+                    concepts = emoji.Concepts.Count,
+                    held_out_concepts = emoji.Concepts.Count(static c => c.HeldOut),
+                    emoji.Styles,
                 });
                 return App.Success;
             }
@@ -198,7 +202,11 @@ sealed class DataCommand : ExampleCommand
             {
                 terminal.WriteJson(new
                 {
-                    set = Describe(data, count), bytes, smallest = new { smallest.Width, smallest.Height }, largest = new { largest.Width, largest.Height }, problems = Problems(data.Problems),
+                    set = Describe(data, count),
+                    bytes,
+                    smallest = new { smallest.Width, smallest.Height },
+                    largest = new { largest.Width, largest.Height },
+                    problems = Problems(data.Problems),
                 });
             }
             else
