@@ -67,6 +67,7 @@ public static class App
     internal static RootCommand BuildTree()
     {
         var root = new RootCommand("Vision foundation models at the command line: search images by text, classify, embed, train and evaluate.");
+        root.Add(new DemoCommand());
         root.Add(new SearchCommand());
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());

@@ -60,7 +60,7 @@ sealed class SearchCommand : ExampleCommand
             new IndexSteps(progress), cancel));
         using var vectors = VectorIndex.Open(indexFolder);
         var answers = await terminal.WithProgress("Searching", _ => Search(clip, vectors, wanted, query, like, parsed.GetValue(top), cancel));
-        if (sheetFile is not null) Draw(sheetFile, root, answers, query);
+        if (sheetFile is not null) Draw(sheetFile, "panoptes search", root, answers, query);
         Print(terminal, root, vectors, report, answers, sheetFile);
         return App.Success;
     }
@@ -104,10 +104,10 @@ sealed class SearchCommand : ExampleCommand
         return both;
     }
 
-    static void Draw(string file, string root, IReadOnlyList<Answer> answers, Image? query)
+    internal static void Draw(string file, string title, string root, IReadOnlyList<Answer> answers, Image? query)
     {
         var rows = answers.Select(a => new SheetRow(a.Title, [.. a.Hits.Select(h => Cell(root, h)).OfType<SheetCell>()]) { Query = a.Image is null ? null : query }).ToArray();
-        new ContactSheet { Title = "panoptes search", Rows = rows, Columns = Math.Clamp(answers.Count == 0 ? 1 : answers.Max(static a => a.Hits.Count), 1, 10) }.Save(file);
+        new ContactSheet { Title = title, Rows = rows, Columns = Math.Clamp(answers.Count == 0 ? 1 : answers.Max(static a => a.Hits.Count), 1, 10) }.Save(file);
     }
 
     /// <summary>Null when the file has gone or been spoiled since it was indexed.</summary>

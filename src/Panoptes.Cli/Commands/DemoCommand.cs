@@ -1,0 +1,100 @@
+using System.CommandLine;
+using Panoptes.Data;
+using Panoptes.Imaging;
+using Panoptes.Representation.Evaluation;
+using Panoptes.Search;
+using Spectre.Console;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>The main job on what is bundled: index the emoji, search them by text and by image, and test the model on a style it never saw.</summary>
+sealed class DemoCommand : ExampleCommand
+{
+    static readonly string[] Texts = ["a red apple", "a cat with hearts", "something to make music with", "a birthday party", "rainy weather", "a person doing sports"];
+
+    const string Picture = "pizza";
+
+    readonly Option<string> output = new("--out", "-o") { Description = "Where images, index and contact sheet go.", HelpName = "DIR", DefaultValueFactory = static _ => Path.Combine("runs", "demo") };
+    readonly Option<int> top = new("--top", "-n") { Description = "How many images to show a query.", HelpName = "N", DefaultValueFactory = static _ => 10 };
+    readonly Option<string> model = SharedOptions.Model();
+
+    public DemoCommand() : base("demo", "Index the bundled emoji, search them by text and by image, and test the bundled model on a drawing style that it never saw.", """
+        panoptes demo
+        panoptes demo --out ~/panoptes-demo --top 8
+        """)
+    {
+        foreach (var option in (ReadOnlySpan<Option>)[output, top, model]) Add(option);
+        top.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<int>() is < 1 and var n) result.AddError($"--top is {n}; expected 1 or more.");
+        });
+        SetAction(RunAsync);
+    }
+
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        var terminal = new Terminal(parsed);
+        var folder = parsed.GetValue(output)!;
+        var name = parsed.GetRequiredValue(model);
+        var path = ModelLoader.Resolve(name);
+        var set = EmojiSet.Open();
+        var unseen = set.Styles.First(static s => s.HeldOut);
+        var images = Path.Combine(folder, "images");
+        await terminal.WithProgress($"Writing {set.Images.Count} images", progress => Write(set, images, progress, cancel));
+        var query = File(set, set.Images[set.Select(i => i.Style == unseen.Index && set.Concepts[i.Concept].Name == Picture).First()]);
+
+        using var clip = ModelLoader.Load(parsed, path, batchSize: 128);
+        var indexFolder = Path.Combine(folder, "index");
+        var report = await terminal.WithProgressAsync($"Indexing {set.Images.Count} images", progress => FolderIndexer.UpdateAsync(
+            images, ModelLoader.Embedder(clip, ModelIdentity.Of(name, path), ModelLoader.Device(parsed)), indexFolder, anew: false, strict: true, new IndexSteps(progress), cancel));
+        using var index = VectorIndex.Open(indexFolder);
+        var like = Image.Load(Path.Combine(images, query));
+        var count = parsed.GetValue(top);
+        SearchCommand.Answer[] answers = [.. SearchCommand.Search(clip, index, Texts, null, null, count, cancel), .. SearchCommand.Search(clip, index, [], like, query, count, cancel)];
+        var sheet = Path.Combine(folder, "found.png");
+        SearchCommand.Draw(sheet, "panoptes demo", images, answers, like);
+        var accuracy = await terminal.WithProgress($"Testing on {unseen.Title}", _ => EmojiEvaluation.ZeroShot(clip.Model, clip.Processor, clip.Tokenizer, set, new() { BatchSize = 128 }, cancel: cancel));
+
+        if (terminal.IsJson)
+        {
+            terminal.WriteJson(new { images, model = name, seconds = Math.Round(report.Duration.TotalSeconds, 3), answers = answers.Select(static a => new { a.Text, a.Image, a.Hits }), sheet, style = unseen.Name, zero_shot = accuracy });
+            return App.Success;
+        }
+        var found = Terminal.Table("Query", "Best", "Score", "Then");
+        foreach (var answer in answers)
+            found.AddRow(Markup.Escape(answer.Title), Markup.Escape(answer.Hits[0].Path), $"{answer.Hits[0].Score:0.000}",
+                Markup.Escape(string.Join(", ", answer.Hits.Skip(1).Select(static h => Path.GetFileNameWithoutExtension(h.Path)).Distinct().Take(4))));
+        terminal.Write(found);
+        var tested = Terminal.Table($"Zero-shot on {unseen.Title}, a style never seen", "Top-1", "Top-5");
+        tested.AddRow($"{accuracy.Images} drawings, {accuracy.Candidates} names", $"{accuracy.Top1:P1}", $"{accuracy.Top5:P1}");
+        tested.AddRow("by chance", $"{1.0 / accuracy.Candidates:P2}", $"{5.0 / accuracy.Candidates:P2}");
+        terminal.Write(tested);
+        terminal.Note(SearchCommand.Summary(report));
+        terminal.Note($"Drawn into {sheet}.");
+        return App.Success;
+    }
+
+    /// <summary>The set's files as they are stored, one folder a style; those that are there already stay.</summary>
+    static int Write(EmojiSet set, string folder, IProgress<Step> progress, CancellationToken cancel)
+    {
+        foreach (var style in set.Styles) Directory.CreateDirectory(Path.Combine(folder, style.Name));
+        foreach (var image in set.Images)
+        {
+            cancel.ThrowIfCancellationRequested();
+            var file = new FileInfo(Path.Combine(folder, File(set, image)));
+            var bytes = set.Encoded(image.Index);
+            // A file that a kill cut off has another length.
+            if (!file.Exists || file.Length != bytes.Length) System.IO.File.WriteAllBytes(file.FullName, bytes.Span);
+            if (image.Index % 256 == 0) progress.Report(new(image.Index, set.Images.Count));
+        }
+        return set.Images.Count;
+    }
+
+    /// <summary>Where an image is written: its style, then its name as far as file systems take it, and its code, since names are not unique.</summary>
+    static string File(EmojiSet set, EmojiImage image)
+    {
+        var concept = set.Concepts[image.Concept];
+        var name = string.Concat(concept.Name.Select(static c => char.IsLetterOrDigit(c) || c is ' ' or '-' or '&' or '\'' ? c : '_'));
+        return Path.Combine(set.Styles[image.Style].Name, $"{name} {concept.Code}.webp");
+    }
+}

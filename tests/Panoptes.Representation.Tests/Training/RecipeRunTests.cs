@@ -1,0 +1,93 @@
+using System.Text.Json;
+using Panoptes.Representation.Training;
+using Panoptes.Training;
+
+namespace Panoptes.Representation.Tests.Training;
+
+public sealed class RecipeRunTests : IDisposable
+{
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-train-").FullName;
+
+    static string Root => Path.GetFullPath(Path.Combine(Parity.Goldens.Root, "..", ".."));
+
+    /// <summary>A CLIP that trains within a second.</summary>
+    static Recipe Tiny(string extra = "") => Recipe.Parse($$"""
+        name: tiny
+        seed: 5
+        model:
+          architecture: CLIPModel
+          config:
+            projection_dim: 16
+            vision_config: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, image_size: 32, patch_size: 8}
+            text_config: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 614, max_position_embeddings: 48, bos_token_id: 612, eos_token_id: 613}
+          tokenizer: {merges: {{Path.Combine(Root, "data", "tokenizers", "clip", "merges.txt")}}, count: 100}
+        data: {set: emoji, batch_size: 16}
+        schedule: {learning_rate: 0.003, steps: 8, warmup_steps: 2}
+        training: {precision: float32, patch_dropout: 0.5, unmasked_steps: 2, micro_batch_size: 6, ema_decay: 0.9, log_every: 1, validate_every: 0 {{extra}}}
+        """, "tiny.yaml");
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    [Fact]
+    public void A_run_resumes_to_the_same_numbers_and_its_model_loads()
+    {
+        var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
+        Train(Tiny(), unbroken);
+        using (var cancel = new CancellationTokenSource())
+            Assert.Throws<OperationCanceledException>(() => Train(Tiny(), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
+        Train(Tiny(), broken);
+
+        var (expected, found) = (Losses(unbroken), Losses(broken));
+        Assert.Equal(8, expected.Length);
+        Assert.Equal(expected, found);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(unbroken, "last", "model.safetensors")), File.ReadAllBytes(Path.Combine(broken, "last", "model.safetensors")));
+        using var clip = Clip.Load(Path.Combine(broken, "last"));
+        Assert.Equal(16, clip.Embed(new(72, 72, 4)).Length);
+    }
+
+    [Fact]
+    public void A_run_goes_on_only_with_its_own_recipe()
+    {
+        using (var first = RecipeRun.Create(Tiny(), folder)) Assert.True(first.Model.ParameterCount > 0);
+        Assert.Contains("another recipe", Assert.Throws<PanoptesException>(() => RecipeRun.Create(Tiny(", clip_grad_norm: 2"), folder)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("vocab_size: 614", "vocab_size: 700", "set it to 614")]
+    [InlineData("set: emoji", "set: nothing", "nothing")]
+    [InlineData("architecture: CLIPModel", "architecture: CLIPTextModel", "CLIPTextModel")]
+    [InlineData("patch_dropout: 0.5", "patch_dropout: 1.5", "1.5")]
+    [InlineData("batch_size: 16", "batch_size: 100000", "100000")]
+    [InlineData("precision: float32", "precision: float8", "float8")]
+    public void What_does_not_fit_is_told(string part, string instead, string expected)
+    {
+        var recipe = Recipe.Parse(Tiny().Text.Replace(part, instead, StringComparison.Ordinal), "tiny.yaml");
+        var before = Tensor.TotalCount;
+        Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, folder)).Message, StringComparison.Ordinal);
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Fact]
+    public void A_run_keeps_no_tensor()
+    {
+        Train(Tiny(), Path.Combine(folder, "warm"));
+        var before = Tensor.TotalCount;
+        Train(Tiny(), Path.Combine(folder, "counted"));
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    static void Train(Recipe recipe, string run, Action<TrainingProgress>? see = null, CancellationToken cancel = default)
+    {
+        using var ready = RecipeRun.Create(recipe, run);
+        // Validation on the emoji is measured elsewhere: here it would take most of the time.
+        ready.Trainer.Run(new Watch(see), cancel);
+    }
+
+    static double[] Losses(string run) =>
+        [.. File.ReadLines(Path.Combine(run, "metrics.jsonl")).Select(static l => JsonSerializer.Deserialize<Dictionary<string, double>>(l)!).Where(static l => l.ContainsKey("loss")).Select(static l => l["loss"])];
+
+    sealed class Watch(Action<TrainingProgress>? see) : IProgress<TrainingProgress>
+    {
+        public void Report(TrainingProgress value) => see?.Invoke(value);
+    }
+}

@@ -1,0 +1,68 @@
+using CsCheck;
+using Panoptes.Representation.Training;
+
+namespace Panoptes.Representation.Tests.Training;
+
+public sealed class RecipeTests
+{
+    const string Minimal = """
+        name: small
+        model: {from: some/model}
+        data: {set: emoji, batch_size: 8, augmentation: {crop_scale: [0.5, 1], background: {white: 1, plain: 0.5}}}
+        objectives: [{name: sigmoid, weight: 0.5}]
+        schedule: {learning_rate: 1e-3, steps: 20}
+        """;
+
+    [Fact]
+    public void A_recipe_says_what_is_given_and_has_defaults_for_the_rest()
+    {
+        var recipe = Recipe.Parse(Minimal, "small.yaml");
+        Assert.Equal(("small", "some/model", 8), (recipe.Name, recipe.Model.From, recipe.Data.BatchSize));
+        Assert.Equal((0.5f, 1f), (recipe.Data.Augmentation.CropScale.Min, recipe.Data.Augmentation.CropScale.Max));
+        Assert.Equal((1f, 0.5f), (recipe.Data.Augmentation.Background.White, recipe.Data.Augmentation.Background.Plain));
+        Assert.Equal(12, recipe.Data.Augmentation.Rotation);                           // as for drawings
+        Assert.Equal(("sigmoid", 0.5), (recipe.Objectives.Single().Name, recipe.Objectives.Single().Weight));
+        Assert.Equal((0.001, 20, "cosine"), (recipe.Schedule.LearningRate, recipe.Schedule.Steps, recipe.Schedule.Name));
+        Assert.Equal("adamw", recipe.Optimizer.Name);
+    }
+
+    [Fact]
+    public void The_recipes_of_the_repository_can_be_read()
+    {
+        var folder = Path.Combine(Path.GetDirectoryName(Parity.Goldens.Root)!, "..", "recipes");
+        var files = Directory.GetFiles(folder, "*.yaml");
+        Assert.NotEmpty(files);
+        foreach (var file in files) Assert.Equal(Path.GetFileNameWithoutExtension(file), Recipe.Load(file).Name);
+    }
+
+    [Theory]
+    [InlineData("name: small", "nom: small", "line 1")]
+    [InlineData("batch_size: 8", "batch_size: eight", "line 3")]
+    [InlineData("batch_size: 8", "batch_size: 8, batch_size: 9", "line 3")]
+    [InlineData("crop_scale: [0.5, 1]", "crop_scale: [0.5]", "[min, max]")]
+    [InlineData("learning_rate: 1e-3, ", "", "LearningRate")]
+    [InlineData("name: small", "name: ../small", "../small")]
+    [InlineData("[{name: sigmoid", "[{name: &a [*a]", "line 4")]
+    public void What_is_wrong_is_told_with_the_file(string part, string instead, string expected)
+    {
+        var e = Assert.Throws<PanoptesException>(() => Recipe.Parse(Minimal.Replace(part, instead, StringComparison.Ordinal), "small.yaml"));
+        Assert.StartsWith("small.yaml", e.Message, StringComparison.Ordinal);
+        Assert.Contains(expected, e.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', e.Message);
+    }
+
+    [Fact]
+    public void Mutated_recipes_are_read_or_refused_with_one_sentence() =>
+        Gen.Select(Gen.Int[0, Minimal.Length - 1], Gen.Int[0, 12], Gen.OneOf(Gen.String, Gen.OneOfConst("[", "{", "&a", "*a", "!!int ", "\t", "- ", ": ", "\0", "..."))).Sample((at, length, noise) =>
+        {
+            var text = Minimal[..at] + noise + Minimal[Math.Min(Minimal.Length, at + length)..];
+            try
+            {
+                Assert.NotNull(Recipe.Parse(text, "small.yaml"));
+            }
+            catch (PanoptesException e)
+            {
+                Assert.DoesNotContain('\n', e.Message);
+            }
+        }, iter: 500, threads: 1);
+}
