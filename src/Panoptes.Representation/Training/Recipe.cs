@@ -153,6 +153,9 @@ public sealed record RecipeData
     /// <summary>What the emoji are called.</summary>
     public EmojiCaptions Captions { get; init; } = new();
 
+    /// <summary>Whether the model is measured on what is held out: zero-shot in the style that is never trained on.</summary>
+    public bool Validate { get; init; } = true;
+
     /// <summary>Threads that prepare batches.</summary>
     public int Workers { get; init; } = 1;
 }

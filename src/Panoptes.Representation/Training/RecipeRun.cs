@@ -140,6 +140,7 @@ public sealed class RecipeRun : IDisposable
         {
             BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = d.Augmentation with { Size = model.Images.ImageSize }, Captions = d.Captions, Loader = new() { Workers = d.Workers },
         });
+        if (!d.Validate) return (loader, null);
         return (loader, (m, processor, tokenizer, cancel) =>
         {
             var found = EmojiEvaluation.ZeroShot(m, processor, tokenizer, set, new() { Templates = d.Captions.Templates, BatchSize = 128 }, cancel: cancel);

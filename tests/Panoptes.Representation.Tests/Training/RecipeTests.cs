@@ -40,7 +40,7 @@ public sealed class RecipeTests
     [InlineData("batch_size: 8", "batch_size: eight", "line 3")]
     [InlineData("batch_size: 8", "batch_size: 8, batch_size: 9", "line 3")]
     [InlineData("crop_scale: [0.5, 1]", "crop_scale: [0.5]", "[min, max]")]
-    [InlineData("learning_rate: 1e-3, ", "", "LearningRate")]
+    [InlineData("learning_rate: 1e-3, ", "", "learning_rate")]
     [InlineData("name: small", "name: ../small", "../small")]
     [InlineData("[{name: sigmoid", "[{name: &a [*a]", "line 4")]
     public void What_is_wrong_is_told_with_the_file(string part, string instead, string expected)
@@ -53,7 +53,7 @@ public sealed class RecipeTests
 
     [Fact]
     public void Mutated_recipes_are_read_or_refused_with_one_sentence() =>
-        Gen.Select(Gen.Int[0, Minimal.Length - 1], Gen.Int[0, 12], Gen.OneOf(Gen.String, Gen.OneOfConst("[", "{", "&a", "*a", "!!int ", "\t", "- ", ": ", "\0", "..."))).Sample((at, length, noise) =>
+        Gen.Select(Gen.Int[0, Minimal.Length - 1], Gen.Int[0, 12], Gen.OneOf(Gen.String, Gen.Int[0, 9].Select(static i => new[] { "[", "{", "&a", "*a", "!!int ", "\t", "- ", ": ", "\0", "..." }[i]))).Sample((at, length, noise) =>
         {
             var text = Minimal[..at] + noise + Minimal[Math.Min(Minimal.Length, at + length)..];
             try
