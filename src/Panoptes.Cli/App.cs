@@ -76,6 +76,7 @@ public static class App
         root.Add(new PullCommand());
         root.Add(new ConvertCommand());
         root.Add(new TrainCommand());
+        root.Add(new ClaimsCommand());
         root.Add(new DataCommand());
         root.Add(new CompletionCommand());
         foreach (var option in SharedOptions.All) root.Add(option);

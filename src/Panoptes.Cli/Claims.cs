@@ -1,0 +1,154 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using Panoptes.Checkpoints;
+
+namespace Panoptes.Cli;
+
+/// <summary>What a paper says, what measures it here, and what came out.</summary>
+sealed record Claim
+{
+    /// <summary>The file's name without .json.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Authors, year, number.</summary>
+    public required string Paper { get; init; }
+
+    /// <summary>The paper's claim, in one sentence.</summary>
+    public required string Statement { get; init; }
+
+    /// <summary>The arguments of <c>panoptes</c> that measure it; <c>--json</c> is added.</summary>
+    public required IReadOnlyList<string> Command { get; init; }
+
+    /// <summary>Which numbers of the command's output count, and what each must reach for the claim to hold.</summary>
+    public required IReadOnlyList<ClaimMeasure> Measures { get; init; }
+
+    /// <summary>What the last run was made with; null before the first.</summary>
+    public ClaimRun? LastRun { get; init; }
+
+    /// <summary>What limits it, or explains it.</summary>
+    public string? Note { get; init; }
+
+    /// <summary>From the measures: held, partly or not held; not measured before the first run.</summary>
+    public string Verdict => LastRun is null || Measures.Any(static m => m.Value is null) ? "not measured"
+        : Measures.All(static m => m.Holds) ? "held" : Measures.Any(static m => m.Holds) ? "partly" : "not held";
+
+    static readonly JsonSerializerOptions Json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true, IndentSize = 1, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        DefaultIgnoreCondition = System.Text.Json.Serialization.JsonIgnoreCondition.WhenWritingNull,
+    };
+
+    /// <summary>The ledger: every claim of a folder, by name.</summary>
+    /// <exception cref="PanoptesException">There is no such folder, or a file of it is no claim.</exception>
+    public static IReadOnlyList<Claim> LoadAll(string folder)
+    {
+        if (!Directory.Exists(folder)) throw new PanoptesException($"There is no ledger of claims in {folder}: name its folder with --ledger.");
+        return [.. Directory.GetFiles(folder, "*.json").Order(StringComparer.Ordinal).Select(Load)];
+    }
+
+    static Claim Load(string path)
+    {
+        try
+        {
+            var claim = JsonSerializer.Deserialize<Claim>(ModelFolder.ReadText(path), Json) ?? throw new JsonException("it is null");
+            if (claim.Name != Path.GetFileNameWithoutExtension(path)) throw new PanoptesException($"{path} names itself {claim.Name}; expected the file's own name.");
+            return claim;
+        }
+        catch (JsonException e)
+        {
+            throw new PanoptesException($"{path} is no claim: {e.Message.TrimEnd('.')}.", e);
+        }
+    }
+
+    /// <summary>Writes the claim into the ledger's folder.</summary>
+    public void Save(string folder) => AtomicFile.WriteText(Path.Combine(folder, Name + ".json"), JsonSerializer.Serialize(this, Json) + "\n");
+
+    /// <summary>Runs the command and takes its numbers.</summary>
+    /// <exception cref="PanoptesException">The command failed, or a number is missing from its output.</exception>
+    public async Task<Claim> MeasureAsync(TextWriter error, CancellationToken cancel)
+    {
+        var clock = Stopwatch.StartNew();
+        using var output = new StringWriter(CultureInfo.InvariantCulture);
+        var code = await App.RunAsync([.. Command, "--json"], output, error, cancel);
+        cancel.ThrowIfCancellationRequested();
+        if (code != App.Success) throw new PanoptesException($"The claim {Name} was not measured: `panoptes {string.Join(' ', Command)}` ended with {code}.");
+        using var result = JsonDocument.Parse(output.ToString());
+        return this with
+        {
+            Measures = [.. Measures.Select(m => m with { Value = Math.Round(m.Read(result.RootElement, Name), 6) })],
+            LastRun = new()
+            {
+                Date = DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), Minutes = Math.Round(clock.Elapsed.TotalMinutes, 2), Commit = Commit(),
+                Machine = $"{Environment.ProcessorCount} cores, {System.Runtime.InteropServices.RuntimeInformation.OSArchitecture}".ToLowerInvariant(),
+            },
+        };
+    }
+
+    /// <summary>The commit of the checkout that the command runs in, or "unknown" outside one.</summary>
+    static string Commit()
+    {
+        try
+        {
+            using var git = Process.Start(new ProcessStartInfo("git", ["rev-parse", "--short=12", "HEAD"]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+            var text = git.StandardOutput.ReadToEnd().Trim();
+            git.WaitForExit();
+            return git.ExitCode == 0 ? text : "unknown";
+        }
+        catch (System.ComponentModel.Win32Exception)                                     // no git
+        {
+            return "unknown";
+        }
+    }
+}
+
+/// <summary>One number of a claim.</summary>
+sealed record ClaimMeasure
+{
+    /// <summary>What it is, in words.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Where it stands in the command's JSON: names and indices with dots between.</summary>
+    public required string Path { get; init; }
+
+    /// <summary>The claim holds from here on; null: no such bound.</summary>
+    public double? AtLeast { get; init; }
+
+    /// <summary>The claim holds up to here; null: no such bound.</summary>
+    public double? AtMost { get; init; }
+
+    /// <summary>As last measured.</summary>
+    public double? Value { get; init; }
+
+    internal bool Holds => Value >= (AtLeast ?? double.NegativeInfinity) && Value <= (AtMost ?? double.PositiveInfinity);
+
+    internal double Read(JsonElement root, string claim)
+    {
+        var at = root;
+        foreach (var part in Path.Split('.'))
+        {
+            var found = at.ValueKind switch
+            {
+                JsonValueKind.Object => at.TryGetProperty(part, out var child) ? child : default,
+                JsonValueKind.Array when int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < at.GetArrayLength() => at[index],
+                _ => default,
+            };
+            if (found.ValueKind == JsonValueKind.Undefined) throw new PanoptesException($"The claim {claim} expects the number {Path}, but the command's output has no {part} there.");
+            at = found;
+        }
+        return at.ValueKind == JsonValueKind.Number ? at.GetDouble() : throw new PanoptesException($"The claim {claim} expects a number at {Path}, but the command's output has {at.GetRawText()}.");
+    }
+}
+
+/// <summary>When and with what a claim was measured.</summary>
+sealed record ClaimRun
+{
+    public required string Date { get; init; }
+
+    public required string Commit { get; init; }
+
+    public required string Machine { get; init; }
+
+    public required double Minutes { get; init; }
+}
