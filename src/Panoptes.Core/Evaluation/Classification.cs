@@ -59,7 +59,7 @@ public sealed record ClassificationReport
 
     /// <summary>[true class, predicted class].</summary>
     [JsonIgnore]
-    public required long[,] ConfusionMatrix { get; init; }
+    public long[,] ConfusionMatrix { get; init; } = new long[0, 0];
 
     /// <summary>Predictions against truth as a picture.</summary>
     public Image ConfusionPicture(string? title = null, int size = 800) => Plot.ConfusionMatrix(ConfusionMatrix, [.. PerClass.Select(static c => c.Label)], title, size);
