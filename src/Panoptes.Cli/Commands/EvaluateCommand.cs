@@ -15,7 +15,10 @@ sealed class EvaluateCommand : ExampleCommand
 {
     static readonly Dictionary<string, EvaluationTask> Tasks = new(StringComparer.Ordinal)
     {
-        ["zero-shot"] = EvaluationTask.ZeroShot, ["retrieval"] = EvaluationTask.Retrieval, ["knn"] = EvaluationTask.Knn, ["linear-probe"] = EvaluationTask.LinearProbe,
+        ["zero-shot"] = EvaluationTask.ZeroShot,
+        ["retrieval"] = EvaluationTask.Retrieval,
+        ["knn"] = EvaluationTask.Knn,
+        ["linear-probe"] = EvaluationTask.LinearProbe,
     };
 
     static readonly string[] TestFolders = ["test", "val", "validation"];
@@ -23,7 +26,8 @@ sealed class EvaluateCommand : ExampleCommand
     readonly Option<string> data = new("--data", "-d")
     {
         Description = "emoji (the bundled set), fashion-mnist, the folder of another such set, a folder with one subfolder a class (or text files beside the images, or folders train and test), or a table (.csv, .tsv, .parquet) with captions or labels.",
-        HelpName = "DATA", DefaultValueFactory = static _ => "emoji",
+        HelpName = "DATA",
+        DefaultValueFactory = static _ => "emoji",
     };
     readonly Option<string[]> tasks = new("--task") { Description = "Measure this only: zero-shot, retrieval, knn, linear-probe; may be repeated. By default all that the data allow.", HelpName = "TASK" };
     readonly Option<string[]> template = new("--template") { Description = "A sentence around a class's name, {} being the name; may be repeated. By default a set that suits the data.", HelpName = "TEXT" };
@@ -68,7 +72,9 @@ sealed class EvaluateCommand : ExampleCommand
         var (test, train) = Open(parsed, what);
         var options = new ImageEvaluationOptions
         {
-            Tasks = chosen.Length > 0 ? chosen : null, Templates = templates ?? PromptTemplates.General, Neighbors = new() { K = parsed.GetValue(neighbors) },
+            Tasks = chosen.Length > 0 ? chosen : null,
+            Templates = templates ?? PromptTemplates.General,
+            Neighbors = new() { K = parsed.GetValue(neighbors) },
         };
         using var clip = Load(parsed);
         var result = await terminal.WithProgress("Evaluating", progress => ImageEvaluation.Run(clip, test, train, options, new Steps(progress), cancel));
@@ -192,7 +198,8 @@ sealed class EvaluateCommand : ExampleCommand
             table.AddRow(way + by, $"{s.Queries}", by.Length == 0 ? Bold(s.R1) : Percent(s.R1), Percent(s.R5), Percent(s.R10), $"{s.MedianRank}");
     }
 
-    static string Percent(double share) => $"{share * 100:F1} %";
+    /// <summary>Chance among many is far below one percent.</summary>
+    static string Percent(double share) => share is > 0 and < 0.01 ? $"{share * 100:F2} %" : $"{share * 100:F1} %";
 
     static string Bold(double share) => $"[bold]{Percent(share)}[/]";
 

@@ -17,7 +17,11 @@ public sealed record LinearProbeSweep(LinearProbe Probe, IReadOnlyList<LinearPro
 /// </remarks>
 public sealed class LinearProbe
 {
-    const int MaxIterations = 100, MaxInnerIterations = 250;
+    /// <summary>How often a fit may go over all samples. A trial of a C so large that this does not do is judged where it stands, as CLIP's are.</summary>
+    const int MaxPasses = 5000, TrialPasses = 250;
+
+    /// <summary>Of the passes, those that one Newton step may take.</summary>
+    const int StepPasses = 100;
 
     /// <summary>How many probes a sweep fits.</summary>
     public const int SweepFits = 7 + (4 * 2) + 1;
@@ -46,7 +50,7 @@ public sealed class LinearProbe
     /// <summary>Newton steps that were taken.</summary>
     public int Iterations { get; }
 
-    /// <summary>Whether the gradient became small; otherwise the limit of iterations was reached.</summary>
+    /// <summary>Whether the gradient became small; otherwise the limit of the work was reached.</summary>
     public bool HasConverged { get; }
 
     /// <summary>[classes, features] float64, owned by the caller.</summary>
@@ -89,7 +93,7 @@ public sealed class LinearProbe
     public static LinearProbe Fit(Tensor features, IReadOnlyList<int> labels, int classes, double c, LinearProbe? start = null, CancellationToken cancel = default)
     {
         using var problem = new Problem(features, labels, classes);
-        return problem.Fit(c, start, Tolerance, cancel);
+        return problem.Fit(c, start, Tolerance, MaxPasses, cancel);
     }
 
     /// <summary>
@@ -115,7 +119,7 @@ public sealed class LinearProbe
             }
         }
         using var both = new Problem(cat([trainFeatures, validationFeatures]), [.. trainLabels, .. validationLabels], classes);
-        var probe = both.Fit(Value(best), trials[best].Probe, Tolerance, cancel);
+        var probe = both.Fit(Value(best), trials[best].Probe, Tolerance, MaxPasses, cancel);
         progress?.Report(new(SweepFits, SweepFits));
         return new(probe, [.. trials.Select(static t => new LinearProbeTrial(Value(t.Key), t.Value.Accuracy))]);
 
@@ -123,7 +127,7 @@ public sealed class LinearProbe
         {
             // From the nearest weaker fit, or else the nearest there is.
             var start = trials.Where(t => t.Key < eighths).Select(static t => t.Value.Probe).LastOrDefault() ?? trials.Select(static t => t.Value.Probe).FirstOrDefault();
-            var fitted = problem.Fit(Value(eighths), start, TrialTolerance, cancel);
+            var fitted = problem.Fit(Value(eighths), start, TrialTolerance, TrialPasses, cancel);
             trials[eighths] = (fitted, fitted.Accuracy(validationFeatures, validationLabels));
             if (trials.Count == 1) best = eighths;
             var (was, now) = (trials[best].Accuracy, trials[eighths].Accuracy);
@@ -143,6 +147,7 @@ public sealed class LinearProbe
     {
         readonly Tensor x, y, sample, penalized;
         readonly int classes, features;
+        int passes;
 
         public Problem(Tensor features, IReadOnlyList<int> labels, int classes)
         {
@@ -163,11 +168,12 @@ public sealed class LinearProbe
             foreach (var kept in (ReadOnlySpan<Tensor>)[x, y, sample, penalized]) kept.DetachFromDisposeScope();
         }
 
-        public LinearProbe Fit(double c, LinearProbe? start, double tolerance, CancellationToken cancel)
+        public LinearProbe Fit(double c, LinearProbe? start, double tolerance, int maxPasses, CancellationToken cancel)
         {
             if (!(c > 0) || !double.IsFinite(c)) throw new PanoptesException($"C is {c}; expected a positive number.");
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
+            passes = 0;
             var w = start?.Augmented() ?? zeros(classes, features + 1, ScalarType.Float64);
             var at = Evaluate(w, c);
             var (iteration, hasConverged) = (0, false);
@@ -175,7 +181,7 @@ public sealed class LinearProbe
             {
                 using var inner = NewDisposeScope();
                 hasConverged = Length(at.Gradient) <= tolerance * Math.Max(Length(w), 1e-3 * c);
-                if (hasConverged || iteration == MaxIterations) break;
+                if (hasConverged || passes >= maxPasses) break;
                 var direction = NewtonStep(w, at, c, cancel);
                 if (!TryStep(w, direction, at, c, out var moved, out var next)) break;      // the numbers' precision is at its end
                 foreach (var old in (ReadOnlySpan<Tensor>)[w, at.Gradient, at.Probabilities]) old.Dispose();
@@ -214,7 +220,7 @@ public sealed class LinearProbe
             var goal = Length(residual) * Math.Min(0.1, Math.Sqrt(Length(at.Gradient) / (c * x.shape[0])));
             var z = cholesky_solve(residual.t(), scale).t();
             var (along, product) = (z.clone(), Dot(residual, z));
-            for (var i = 0; i < MaxInnerIterations && Length(residual) > goal; i++)
+            for (var i = 0; i < StepPasses && Length(residual) > goal; i++)
             {
                 cancel.ThrowIfCancellationRequested();
                 using var inner = NewDisposeScope();
@@ -233,6 +239,7 @@ public sealed class LinearProbe
         /// <summary>The Hessian times <paramref name="v"/>, [classes, features + 1].</summary>
         Tensor Curvature(Tensor v, Tensor p, double c)
         {
+            passes++;
             using var scope = NewDisposeScope();
             var a = p * x.matmul(v.t());                                                        // [samples, classes]
             return ((a - (p * a.sum(1, keepdim: true))).t().matmul(x) * c + (v * penalized)).MoveToOuterDisposeScope();
@@ -253,6 +260,7 @@ public sealed class LinearProbe
 
         Point Evaluate(Tensor w, double c)
         {
+            passes++;
             using var scope = NewDisposeScope();
             var logProbabilities = nn.functional.log_softmax(x.matmul(w.t()), 1);
             var shrunk = w * penalized;
