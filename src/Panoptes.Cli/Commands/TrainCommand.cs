@@ -47,6 +47,7 @@ sealed class TrainCommand : ExampleCommand
         using var ready = RecipeRun.Create(loaded, folder);
         terminal.Note($"Training {ready.Model.GetType().Name} with {ready.Model.ParameterCount / 1e6:0.0} million parameters in {folder}.");
         var result = Follow(terminal, progress => ready.Trainer.Run(progress, cancel));
+        foreach (var line in ready.Problems?.Lines() ?? []) terminal.Note(line);
         if (terminal.IsJson) terminal.WriteJson(new { run = folder, result.Steps, result.StoppedEarly, result.Best, result.BestStep, result.Validation });
         else
         {

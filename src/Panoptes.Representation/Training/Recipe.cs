@@ -141,8 +141,17 @@ public sealed record RecipeTokenizer
 /// <summary>Where the pairs come from.</summary>
 public sealed record RecipeData
 {
-    /// <summary><c>emoji</c>: the bundled set.</summary>
+    /// <summary><c>emoji</c> (the bundled set), or images with captions of one's own: a folder, a table, WebDataset shards; relative to the recipe.</summary>
     public required string Set { get; init; }
+
+    /// <summary>For data of one's own: images with captions that are not trained on, to measure recall on; null: nothing is measured.</summary>
+    public string? ValidationSet { get; init; }
+
+    /// <summary>For a table: its columns and where its paths start.</summary>
+    public ImageTableOptions? Table { get; init; }
+
+    /// <summary>For data of one's own: whether a bad sample ends the run, instead of being counted, reported and replaced.</summary>
+    public bool Strict { get; init; }
 
     /// <summary>Pairs of one step.</summary>
     public int BatchSize { get; init; } = 256;

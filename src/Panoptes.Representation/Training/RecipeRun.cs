@@ -2,7 +2,6 @@ using Panoptes.Checkpoints;
 using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Nn;
-using Panoptes.Representation.Evaluation;
 using Panoptes.Representation.Objectives;
 using Panoptes.Text;
 using Panoptes.Training;
@@ -22,62 +21,69 @@ public sealed class RecipeRun : IDisposable
 
     public Module Model => task.Model;
 
+    /// <summary>What could not be used of the user's own data so far; null for bundled data.</summary>
+    public DataProblems? Problems { get; private init; }
+
     /// <param name="recipe">What to train.</param>
     /// <param name="run">The run's folder. It keeps the recipe, and goes on only with the same one.</param>
     /// <exception cref="PanoptesException">Something in the recipe does not fit, or the folder is another recipe's.</exception>
     public static RecipeRun Create(Recipe recipe, string run)
     {
+        var (s, t) = (recipe.Schedule, recipe.Training);
+        var (schedule, objectives, precision) = (ScheduleOf(s), recipe.Objectives.Select(Objective).ToArray(), PrecisionOf(t.Precision));
         Keep(recipe, run);
         var (model, processor, tokenizer) = Build(recipe, run);
         try
         {
             if (recipe.Model.UnlockedImageGroups is { } images) model.Images.Lock(images);
             if (recipe.Model.UnlockedTextGroups is { } texts) model.Texts.Lock(texts);
-            if (recipe.Training.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {recipe.Training.PatchDropout}; expected from 0 to below 1.");
-            if (recipe.Training.PatchDropout > 0 && model.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
-
-            var o = recipe.Optimizer;
-            var scales = o.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups, model.Texts.LayerGroups], decay) : null;
-            var groups = ParameterGroup.Of(model, o.WeightDecay, scales);
-            Optimizer optimizer = o.Name switch
-            {
-                "adamw" => new AdamW(groups, o.Beta1, o.Beta2, o.Eps),
-                "muon" => new Muon(groups, momentum: o.Momentum, beta1: o.Beta1, beta2: o.Beta2, eps: o.Eps),
-                "lamb" => new Lamb(groups, o.Beta1, o.Beta2, o.Eps),
-                "lion" => new Lion(groups, o.Beta1, o.Beta2),
-                "adafactor" => new Adafactor(groups),
-                "lars" => new Lars(groups, o.Momentum),
-                "sgd" => new Sgd(groups, o.Momentum, nesterov: true),
-                var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw, muon, lamb, lion, adafactor, lars or sgd."),
-            };
-            var (loader, validation) = Data(recipe, model);
-            var s = recipe.Schedule;
-            Schedule schedule = s.Name switch
-            {
-                "cosine" => new CosineSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps, FinalRate = s.FinalRate },
-                "linear" => new LinearSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
-                "constant" => new ConstantSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
-                "one_cycle" => new OneCycleSchedule(s.LearningRate, s.Steps),
-                var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear, constant or one_cycle."),
-            };
-            var t = recipe.Training;
+            if (t.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {t.PatchDropout}; expected from 0 to below 1.");
+            if (t.PatchDropout > 0 && model.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
             model.CheckpointActivations(t.CheckpointActivations);
-            var task = new ContrastiveTask(model, processor, tokenizer, loader)
+            var optimizer = OptimizerOf(recipe.Optimizer, model);
+            var data = PairData.Open(recipe, model.Images.ImageSize, processor);
+            var task = new ContrastiveTask(model, processor, tokenizer, data.Loader)
             {
-                BatchSize = recipe.Data.BatchSize, Seed = recipe.Seed, PatchDropout = t.PatchDropout, UnmaskedFrom = s.Steps - t.UnmaskedSteps, Validation = validation,
-                Gradients = new() { Objectives = [.. recipe.Objectives.Select(Objective)], MicroBatch = t.MicroBatchSize, Precision = PrecisionOf(t.Precision) },
+                BatchSize = recipe.Data.BatchSize, Seed = recipe.Seed, PatchDropout = t.PatchDropout, UnmaskedFrom = s.Steps - t.UnmaskedSteps, Validation = data.Validation,
+                Gradients = new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision },
             };
             return new(task, optimizer, new Trainer(task, optimizer, new()
             {
                 Schedule = schedule, ClipGradNorm = t.ClipGradNorm, EmaDecay = t.EmaDecay, LogEvery = t.LogEvery, ValidateEvery = t.ValidateEvery,
-                CheckpointEvery = t.CheckpointEvery, Monitor = validation is null ? null : "top1", Patience = t.Patience,
-            }, run));
+                CheckpointEvery = t.CheckpointEvery, Monitor = data.Monitor, Patience = t.Patience,
+            }, run)) { Problems = data.Problems };
         }
         catch
         {
             model.Dispose();
             throw;
         }
+    }
+
+    static Schedule ScheduleOf(RecipeSchedule s) => s.Name switch
+    {
+        "cosine" => new CosineSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps, FinalRate = s.FinalRate },
+        "linear" => new LinearSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
+        "constant" => new ConstantSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
+        "one_cycle" => new OneCycleSchedule(s.LearningRate, s.Steps),
+        var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear, constant or one_cycle."),
+    };
+
+    static Optimizer OptimizerOf(RecipeOptimizer o, DualEncoder model)
+    {
+        var scales = o.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups, model.Texts.LayerGroups], decay) : null;
+        var groups = ParameterGroup.Of(model, o.WeightDecay, scales);
+        return o.Name switch
+        {
+            "adamw" => new AdamW(groups, o.Beta1, o.Beta2, o.Eps),
+            "muon" => new Muon(groups, momentum: o.Momentum, beta1: o.Beta1, beta2: o.Beta2, eps: o.Eps),
+            "lamb" => new Lamb(groups, o.Beta1, o.Beta2, o.Eps),
+            "lion" => new Lion(groups, o.Beta1, o.Beta2),
+            "adafactor" => new Adafactor(groups),
+            "lars" => new Lars(groups, o.Momentum),
+            "sgd" => new Sgd(groups, o.Momentum, nesterov: true),
+            var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw, muon, lamb, lion, adafactor, lars or sgd."),
+        };
     }
 
     /// <summary>A run belongs to its recipe: going on with another one would mix two trainings.</summary>
@@ -129,26 +135,6 @@ public sealed class RecipeRun : IDisposable
             model.Dispose();
             throw;
         }
-    }
-
-    static (PrefetchLoader<ImageTextBatch> Loader, PairValidation? Validation) Data(Recipe recipe, DualEncoder model)
-    {
-        var d = recipe.Data;
-        if (d.Set != "emoji") throw new PanoptesException($"The data set {d.Set} is unknown; expected emoji.");
-        var set = EmojiSet.Open();
-        var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new()
-        {
-            BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = d.Augmentation with { Size = model.Images.ImageSize }, Captions = d.Captions, Loader = new() { Workers = d.Workers },
-        });
-        if (!d.Validate) return (loader, null);
-        return (loader, (m, processor, tokenizer, cancel) =>
-        {
-            var found = EmojiEvaluation.ZeroShot(m, processor, tokenizer, set, new() { Templates = d.Captions.Templates, BatchSize = 128 }, cancel: cancel);
-            return new Dictionary<string, double>
-            {
-                ["top1"] = found.Top1, ["top5"] = found.Top5, ["top1_train_concepts"] = found.TrainConceptsTop1, ["top1_held_out_concepts"] = found.HeldOutConceptsTop1,
-            };
-        });
     }
 
     static WeightedObjective Objective(RecipeObjective o) => new(o.Name, o.Name switch

@@ -46,6 +46,33 @@ public sealed class RecipeRunTests : IDisposable
     }
 
     [Fact]
+    public void Images_with_captions_of_ones_own_are_trained_on_measured_and_their_faults_told()
+    {
+        var pictures = Path.Combine(folder, "pictures");
+        Directory.CreateDirectory(pictures);
+        for (var i = 0; i < 20; i++)
+        {
+            var image = new Imaging.Image(40, 30 + i, 3);
+            image.Pixels.AsSpan().Fill((byte)(i * 12));
+            image.Save(Path.Combine(pictures, $"{i:00}.png"));
+            File.WriteAllText(Path.Combine(pictures, $"{i:00}.txt"), $"gray number {i}");
+        }
+        File.WriteAllText(Path.Combine(pictures, "07.png"), "no image");
+        var recipe = Recipe.Parse(Tiny().Text.Replace("set: emoji, batch_size: 16, validate: false", $"set: {pictures}, batch_size: 6, validation_set: {Path.Combine(folder, "held-out")}", StringComparison.Ordinal), "tiny.yaml");
+        Assert.Contains("held-out", Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, Path.Combine(folder, "run"))).Message, StringComparison.Ordinal);
+
+        Directory.CreateDirectory(Path.Combine(folder, "held-out"));
+        foreach (var name in (string[])["03", "11"])
+            foreach (var kind in (string[])[".png", ".txt"]) File.Copy(Path.Combine(pictures, name + kind), Path.Combine(folder, "held-out", name + kind));
+        using var ready = RecipeRun.Create(recipe, Path.Combine(folder, "run"));
+        var result = ready.Trainer.Run();
+        Assert.Equal(8, result.Steps);
+        Assert.InRange(result.Validation["image_to_text_r1"], 0, 1);
+        Assert.Equal(1, result.Validation["text_to_image_r5"]);                          // of two
+        Assert.Contains(ready.Problems!.Lines(), static l => l.Contains("07.png", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void A_run_goes_on_only_with_its_own_recipe()
     {
         using (var first = RecipeRun.Create(Tiny(), folder)) Assert.True(first.Model.ParameterCount > 0);

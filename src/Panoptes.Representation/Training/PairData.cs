@@ -1,0 +1,78 @@
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Representation.Evaluation;
+
+namespace Panoptes.Representation.Training;
+
+/// <summary>The pairs that a recipe names: a stream to train on, and what measures the model meanwhile.</summary>
+/// <param name="Loader">Owned by whoever takes it.</param>
+/// <param name="Validation">Null: nothing is held out.</param>
+/// <param name="Monitor">The measure that the best model goes by.</param>
+/// <param name="Problems">What could not be used of the user's own data.</param>
+public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidation? Validation, string? Monitor, DataProblems? Problems)
+{
+    const int Batch = 128, MostValidated = 5000;
+
+    /// <param name="recipe">Names the data.</param>
+    /// <param name="imageSize">Side of the images that the model takes.</param>
+    /// <param name="processor">Of the model: images are normalized as it does.</param>
+    /// <exception cref="PanoptesException">There is no such data, or an option does not fit it.</exception>
+    public static PairData Open(Recipe recipe, int imageSize, ImageProcessor processor)
+    {
+        var d = recipe.Data;
+        var augmentation = d.Augmentation with { Size = imageSize, Mean = processor.Mean, Std = processor.Std };
+        return d.Set == "emoji" ? Emoji(recipe, augmentation) : Own(recipe, augmentation);
+    }
+
+    static PairData Emoji(Recipe recipe, Augmentation augmentation)
+    {
+        var d = recipe.Data;
+        if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
+        var set = EmojiSet.Open();
+        var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new()
+        {
+            BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Captions = d.Captions, Loader = new() { Workers = d.Workers },
+        });
+        if (!d.Validate) return new(loader, null, null, null);
+        return new(loader, (model, processor, tokenizer, cancel) =>
+        {
+            var found = EmojiEvaluation.ZeroShot(model, processor, tokenizer, set, new() { Templates = d.Captions.Templates, BatchSize = Batch }, cancel: cancel);
+            return new Dictionary<string, double>
+            {
+                ["top1"] = found.Top1, ["top5"] = found.Top5, ["top1_train_concepts"] = found.TrainConceptsTop1, ["top1_held_out_concepts"] = found.HeldOutConceptsTop1,
+            };
+        }, "top1", null);
+    }
+
+    static PairData Own(Recipe recipe, Augmentation augmentation)
+    {
+        var d = recipe.Data;
+        var problems = new DataProblems(d.Strict);
+        var data = ImageData.Open(recipe.Resolve(d.Set), d.Table, problems);
+        if (!data.HasText) throw new PanoptesException($"{data.Source} has no captions: a text file beside each image, or a column of texts, was expected.");
+        var loader = ImageLoader.Create(data, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Loader = new() { Workers = d.Workers } });
+        return d.ValidationSet is null || !d.Validate ? new(loader, null, null, problems) : new(loader, Retrieving(recipe, problems), "image_to_text_r1", problems);
+    }
+
+    /// <summary>Recall between the images and the different texts of the validation set, its first thousands.</summary>
+    static PairValidation Retrieving(Recipe recipe, DataProblems problems)
+    {
+        var samples = ImageData.Open(recipe.Resolve(recipe.Data.ValidationSet!), recipe.Data.Table, problems).Read().Where(static s => s.Text.Length > 0).Take(MostValidated).ToArray();
+        if (samples.Length == 0) throw new PanoptesException($"{recipe.Data.ValidationSet} has no image with a text to validate with.");
+        string[] texts = [.. samples.Select(static s => s.Text).Distinct(StringComparer.Ordinal)];
+        var groups = texts.Select(static (t, i) => (t, i)).ToDictionary(static p => p.t, static p => p.i, StringComparer.Ordinal);
+        return (model, processor, tokenizer, cancel) =>
+        {
+            using var scope = NewDisposeScope();
+            using var noGrad = no_grad();
+            var encoder = new BatchEncoder(model, processor, tokenizer, Batch, truncateTexts: true);
+            var images = encoder.Images(samples.Length, i => samples[i].Decode(), cancellation: cancel);
+            var found = Retrieval.Score(images, encoder.Texts(texts, cancellation: cancel), [.. samples.Select(s => groups[s.Text])], [.. Enumerable.Range(0, texts.Length)], cancel);
+            return new Dictionary<string, double>
+            {
+                ["image_to_text_r1"] = found.ImageToText.R1, ["image_to_text_r5"] = found.ImageToText.R5, ["text_to_image_r1"] = found.TextToImage.R1, ["text_to_image_r5"] = found.TextToImage.R5,
+            };
+        };
+    }
+}
