@@ -39,10 +39,10 @@ sealed class JsonFields(JsonObject fields, string source)
     public double Number(string name, double otherwise) => Value<double?>(name, "a number") ?? otherwise;
 
     /// <summary>A positive whole number, or null where the field is absent or null.</summary>
-    public int? Count(string name)
+    public int? Count(string name, int most = 65535)
     {
         var value = Value<double?>(name, "a positive whole number");
-        if (value is { } v && (v < 1 || v > 65535 || v != Math.Floor(v))) throw Wrong(name, "a whole number from 1 to 65535");
+        if (value is { } v && (v < 1 || v > most || v != Math.Floor(v))) throw Wrong(name, $"a whole number from 1 to {most}");
         return (int?)value;
     }
 

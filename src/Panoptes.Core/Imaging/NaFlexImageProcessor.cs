@@ -42,11 +42,14 @@ public sealed record NaFlexImageProcessor : ImageProcessor
 
     IReadOnlyDictionary<string, JsonNode?> Rest { get; init; } = new Dictionary<string, JsonNode?>();
 
+    /// <summary>Public models have at most 1,024; what attention costs grows with the square.</summary>
+    const int MostPatches = 4096;
+
     internal static NaFlexImageProcessor Read(JsonFields fields, string type) => new()
     {
         ProcessorType = type,
         PatchSize = fields.Count("patch_size") ?? 16,
-        MaxNumPatches = fields.Count("max_num_patches") ?? 256,
+        MaxNumPatches = fields.Count("max_num_patches", MostPatches) ?? 256,
         Filter = HuggingFaceImageProcessor.ReadFilter(fields, ResizeFilter.Bilinear),
         ResizeRounding = type.EndsWith("Pil", StringComparison.Ordinal) ? ResizeRounding.Pillow : ResizeRounding.Torchvision,
         DoResize = fields.Flag("do_resize", true),
