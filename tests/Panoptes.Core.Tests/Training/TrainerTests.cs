@@ -147,9 +147,9 @@ public sealed class TrainerTests
         using var folder = new TemporaryFolder();
         using (var warm = new LineTask()) Train(warm, Usual with { Schedule = new ConstantSchedule(0.01, 3) }, folder.Path);
         using var other = new TemporaryFolder();
-        var before = Tensor.TotalCount;
+        var before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
         using (var task = new LineTask()) Train(task, Usual, other.Path);
-        Assert.Equal(before, Tensor.TotalCount);
+        Assert.Equal(before, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
     }
 
     static void Same(TrainingResult expected, TrainingResult result, LineTask whole, LineTask resumed, string unbroken, string broken)
