@@ -1,3 +1,6 @@
+// The commands set libtorch's threads for the whole process, and time is measured.
+[assembly: CollectionBehavior(DisableTestParallelization = true)]
+
 namespace Panoptes.Cli.Tests;
 
 /// <summary>A folder that is gone when the test is.</summary>

@@ -145,8 +145,7 @@ public sealed class DamagedDataTests : IDisposable
     }
 }
 
-/// <summary>Run when no other test does, since the reader works on several threads, so that all of the process's memory counts.</summary>
-[Collection("Alone")]
+/// <summary>The reader works on several threads, so that all of the process's memory counts.</summary>
 public sealed class DamagedParquetTests : IDisposable
 {
     readonly TemporaryFolder folder = new();
@@ -166,6 +165,3 @@ public sealed class DamagedParquetTests : IDisposable
         }, iter: 200, threads: 1);
     }
 }
-
-[CollectionDefinition("Alone", DisableParallelization = true)]
-public sealed class AloneCollection;
