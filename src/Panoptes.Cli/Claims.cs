@@ -36,7 +36,10 @@ sealed record Claim
 
     static readonly JsonSerializerOptions Json = new()
     {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, WriteIndented = true, IndentSize = 1, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        WriteIndented = true,
+        IndentSize = 1,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
         DefaultIgnoreCondition = System.Text.Json.Serialization.JsonIgnoreCondition.WhenWritingNull,
     };
 
@@ -80,7 +83,9 @@ sealed record Claim
             Measures = [.. Measures.Select(m => m with { Value = Math.Round(m.Read(result.RootElement, Name), 6) })],
             LastRun = new()
             {
-                Date = DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), Minutes = Math.Round(clock.Elapsed.TotalMinutes, 2), Commit = Commit(),
+                Date = DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture),
+                Minutes = Math.Round(clock.Elapsed.TotalMinutes, 2),
+                Commit = Commit(),
                 Machine = $"{Environment.ProcessorCount} cores, {System.Runtime.InteropServices.RuntimeInformation.OSArchitecture}".ToLowerInvariant(),
             },
         };

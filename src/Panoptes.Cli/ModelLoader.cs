@@ -26,7 +26,10 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged.</exception>
     public static Clip Load(ParseResult parsed, string path, int batchSize = 64) => Clip.Load(path, new()
     {
-        Dtype = Precision(parsed), Device = Device(parsed), Threads = parsed.GetValue(SharedOptions.Threads), BatchSize = batchSize,
+        Dtype = Precision(parsed),
+        Device = Device(parsed),
+        Threads = parsed.GetValue(SharedOptions.Threads),
+        BatchSize = batchSize,
     });
 
     /// <summary>The type that --precision means on this machine.</summary>

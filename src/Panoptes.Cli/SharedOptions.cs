@@ -11,13 +11,18 @@ static class SharedOptions
 
     public static Option<string> Device { get; } = Completed(new Option<string>("--device")
     {
-        Description = "Where the model runs: cpu, cuda, cuda:1, mps.", HelpName = "DEVICE", DefaultValueFactory = static _ => "cpu", Recursive = true,
+        Description = "Where the model runs: cpu, cuda, cuda:1, mps.",
+        HelpName = "DEVICE",
+        DefaultValueFactory = static _ => "cpu",
+        Recursive = true,
     }, "cpu", "cuda", "mps");
 
     public static Option<string> Precision { get; } = Completed(new Option<string>("--precision")
     {
-        Description = "What the model computes in: float32, bfloat16, or auto (bfloat16 where the processor has it).", HelpName = "TYPE",
-        DefaultValueFactory = static _ => "float32", Recursive = true,
+        Description = "What the model computes in: float32, bfloat16, or auto (bfloat16 where the processor has it).",
+        HelpName = "TYPE",
+        DefaultValueFactory = static _ => "float32",
+        Recursive = true,
     }, "float32", "bfloat16", "auto");
 
     public static Option<int?> Threads { get; } = new("--threads") { Description = "Threads of computation; all cores by default.", HelpName = "N", Recursive = true };
@@ -28,7 +33,9 @@ static class SharedOptions
 
     public static Option<string> Model() => new("--model", "-m")
     {
-        Description = "The model: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", DefaultValueFactory = static _ => DefaultModel,
+        Description = "The model: a folder, a file or a hub id (OWNER/NAME[@REVISION]).",
+        HelpName = "MODEL",
+        DefaultValueFactory = static _ => DefaultModel,
     };
 
     /// <summary>Refuses 0 and less; what is no number at all is refused before this is asked.</summary>

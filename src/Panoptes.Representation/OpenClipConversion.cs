@@ -49,14 +49,26 @@ public static class OpenClipConversion
             ProjectionDim = c.EmbedDim,
             VisionConfig = new()
             {
-                HiddenSize = v.Width, IntermediateSize = (int)(v.Width * v.MlpRatio), NumHiddenLayers = v.Layers[0], NumAttentionHeads = v.Width / v.HeadWidth,
-                ImageSize = v.ImageSize[0], PatchSize = v.PatchSize ?? 16, ProjectionDim = c.EmbedDim, LayerNormEps = v.NormKwargs?.Eps ?? 1e-5,
+                HiddenSize = v.Width,
+                IntermediateSize = (int)(v.Width * v.MlpRatio),
+                NumHiddenLayers = v.Layers[0],
+                NumAttentionHeads = v.Width / v.HeadWidth,
+                ImageSize = v.ImageSize[0],
+                PatchSize = v.PatchSize ?? 16,
+                ProjectionDim = c.EmbedDim,
+                LayerNormEps = v.NormKwargs?.Eps ?? 1e-5,
                 HiddenAct = OpenClipVisual.Act(c, v.ActKwargs),
             },
             TextConfig = new()
             {
-                HiddenSize = t.Width, IntermediateSize = (int)(t.Width * t.MlpRatio), NumHiddenLayers = t.Layers, NumAttentionHeads = t.Heads,
-                VocabSize = t.VocabSize, MaxPositionEmbeddings = t.ContextLength, ProjectionDim = c.EmbedDim, LayerNormEps = t.NormKwargs?.Eps ?? 1e-5,
+                HiddenSize = t.Width,
+                IntermediateSize = (int)(t.Width * t.MlpRatio),
+                NumHiddenLayers = t.Layers,
+                NumAttentionHeads = t.Heads,
+                VocabSize = t.VocabSize,
+                MaxPositionEmbeddings = t.ContextLength,
+                ProjectionDim = c.EmbedDim,
+                LayerNormEps = t.NormKwargs?.Eps ?? 1e-5,
                 HiddenAct = OpenClipVisual.Act(c, t.ActKwargs),
                 // The largest id and the first end token are the same token in CLIP's own vocabulary; elsewhere 2 asks for the largest.
                 EosTokenId = t.PoolType == "eos" ? t.EosId : t.VocabSize == EndOfText + 1 ? EndOfText : 2,
@@ -99,14 +111,27 @@ public static class OpenClipConversion
             QuickGelu = v.HiddenAct == Activation.QuickGelu,
             VisionCfg = new()
             {
-                Layers = [v.NumHiddenLayers], Width = v.HiddenSize, HeadWidth = v.HiddenSize / v.NumAttentionHeads, PatchSize = v.PatchSize, ImageSize = [v.ImageSize],
-                MlpRatio = Ratio(v.IntermediateSize, v.HiddenSize), NormKwargs = new() { Eps = v.LayerNormEps }, ActKwargs = options,
+                Layers = [v.NumHiddenLayers],
+                Width = v.HiddenSize,
+                HeadWidth = v.HiddenSize / v.NumAttentionHeads,
+                PatchSize = v.PatchSize,
+                ImageSize = [v.ImageSize],
+                MlpRatio = Ratio(v.IntermediateSize, v.HiddenSize),
+                NormKwargs = new() { Eps = v.LayerNormEps },
+                ActKwargs = options,
             },
             TextCfg = new()
             {
-                ContextLength = t.MaxPositionEmbeddings, VocabSize = t.VocabSize, Width = t.HiddenSize, Heads = t.NumAttentionHeads, Layers = t.NumHiddenLayers,
-                MlpRatio = Ratio(t.IntermediateSize, t.HiddenSize), NormKwargs = new() { Eps = t.LayerNormEps }, ActKwargs = options,
-                PoolType = t.EosTokenId == 2 || t.EosTokenId == t.VocabSize - 1 ? "argmax" : "eos", EosId = t.EosTokenId,
+                ContextLength = t.MaxPositionEmbeddings,
+                VocabSize = t.VocabSize,
+                Width = t.HiddenSize,
+                Heads = t.NumAttentionHeads,
+                Layers = t.NumHiddenLayers,
+                MlpRatio = Ratio(t.IntermediateSize, t.HiddenSize),
+                NormKwargs = new() { Eps = t.LayerNormEps },
+                ActKwargs = options,
+                PoolType = t.EosTokenId == 2 || t.EosTokenId == t.VocabSize - 1 ? "argmax" : "eos",
+                EosId = t.EosTokenId,
             },
         });
         var (visual, text) = ((OpenClipVision)model.Visual, (OpenClipText)model.Texts);

@@ -129,9 +129,12 @@ sealed class SearchCommand : ExampleCommand
         {
             terminal.WriteJson(new
             {
-                folder = root, images = index.Count, model = index.Model.Name,
+                folder = root,
+                images = index.Count,
+                model = index.Model.Name,
                 update = report is null ? null : new { report.Added, report.Changed, report.Removed, report.Reused, seconds = Math.Round(report.Duration.TotalSeconds, 3), bad = report.Bad },
-                answers = answers.Select(static a => new { a.Text, a.Image, a.Hits }), sheet,
+                answers = answers.Select(static a => new { a.Text, a.Image, a.Hits }),
+                sheet,
             });
             return;
         }

@@ -238,6 +238,7 @@ public sealed class EmojiSet
         {
             throw new PanoptesException($"{manifestFile} is not the emoji set's list of styles: {e.Message}", e);
         }
+        if (manifest.Styles is null || manifest.Styles.Any(static s => s?.Name is null)) throw new PanoptesException($"{manifestFile} lists a style that has no name.");
         if (manifest.Size is < 1 or > 1024 || manifest.Styles.Count is 0 or > 1000)
             throw new PanoptesException($"{manifestFile} says {manifest.Size} pixels and {manifest.Styles.Count} styles, but 1 to 1024 pixels and 1 to 1000 styles were expected.");
 
@@ -264,6 +265,8 @@ public sealed class EmojiSet
                 encoded.Add(blob);
             }
         }
+        if ((long)encoded.Count * manifest.Size * manifest.Size * 4 > Array.MaxLength)
+            throw new PanoptesException($"{manifestFile} says {manifest.Size} pixels, at which the {encoded.Count} images are more than can be held in memory.");
         return new(root, manifest, concepts, images, [.. encoded]);
     }
 

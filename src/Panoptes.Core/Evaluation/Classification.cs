@@ -112,7 +112,13 @@ public static class Classification
             var (recall, precision) = (Share(right, support[c]), Share(right, predicted[c]));
             classes[c] = new()
             {
-                Label = names[c], Support = support[c], Predicted = predicted[c], Recall = recall, Precision = precision, F1 = Share(2 * right, support[c] + predicted[c]), Top5 = Share(top5[c], support[c]),
+                Label = names[c],
+                Support = support[c],
+                Predicted = predicted[c],
+                Recall = recall,
+                Precision = precision,
+                F1 = Share(2 * right, support[c] + predicted[c]),
+                Top5 = Share(top5[c], support[c]),
             };
             for (var p = 0; p < classes.Length; p++)
                 if (p != c && counts[c, p] > 0) mistakes.Add(new(names[c], names[p], (int)counts[c, p]));
@@ -120,9 +126,16 @@ public static class Classification
         ClassScore[] present = [.. classes.Where(static c => c.Support > 0)];
         return new()
         {
-            Images = labels.Count, Classes = names.Count, Top1 = ranking.TopK(1), Top5 = ranking.TopK(5), Chance = 1.0 / names.Count,
-            MeanRecall = present.Average(static c => c.Recall), MeanF1 = present.Average(static c => c.F1), PerClass = classes,
-            Confusions = [.. mistakes.OrderByDescending(static m => m.Count).Take(20)], ConfusionMatrix = counts,
+            Images = labels.Count,
+            Classes = names.Count,
+            Top1 = ranking.TopK(1),
+            Top5 = ranking.TopK(5),
+            Chance = 1.0 / names.Count,
+            MeanRecall = present.Average(static c => c.Recall),
+            MeanF1 = present.Average(static c => c.F1),
+            PerClass = classes,
+            Confusions = [.. mistakes.OrderByDescending(static m => m.Count).Take(20)],
+            ConfusionMatrix = counts,
         };
 
         static double Share(double part, double whole) => whole == 0 ? 0 : part / whole;

@@ -23,13 +23,22 @@ public sealed record RetrievalScores
 
     public static RetrievalScores Of(Ranking ranking) => new()
     {
-        Queries = ranking.Answerable, Gallery = ranking.Gallery, R1 = ranking.TopK(1), R5 = ranking.TopK(5), R10 = ranking.TopK(10), MedianRank = ranking.MedianRank(),
+        Queries = ranking.Answerable,
+        Gallery = ranking.Gallery,
+        R1 = ranking.TopK(1),
+        R5 = ranking.TopK(5),
+        R10 = ranking.TopK(10),
+        MedianRank = ranking.MedianRank(),
     };
 
     /// <summary>What a random order would give on average.</summary>
     public static RetrievalScores Chance(Ranking ranking) => new()
     {
-        Queries = ranking.Answerable, Gallery = ranking.Gallery, R1 = ranking.ChanceOfTopK(1), R5 = ranking.ChanceOfTopK(5), R10 = ranking.ChanceOfTopK(10),
+        Queries = ranking.Answerable,
+        Gallery = ranking.Gallery,
+        R1 = ranking.ChanceOfTopK(1),
+        R5 = ranking.ChanceOfTopK(5),
+        R10 = ranking.ChanceOfTopK(10),
         MedianRank = MedianOfChance(ranking),
     };
 

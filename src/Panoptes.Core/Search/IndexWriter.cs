@@ -73,7 +73,12 @@ public sealed class IndexWriter : IDisposable
             }
             return new(folder, guard, new()
             {
-                ModelName = model.Name, ModelFingerprint = model.Fingerprint, Dimension = dimension, Generation = NextGeneration(folder), Rows = 0, JournalLength = 0,
+                ModelName = model.Name,
+                ModelFingerprint = model.Fingerprint,
+                Dimension = dimension,
+                Generation = NextGeneration(folder),
+                Rows = 0,
+                JournalLength = 0,
             }, read: false);
         }
         catch

@@ -27,8 +27,19 @@ internal static class OnigurumaSyntax
 
     private static readonly Dictionary<string, string> Names = new(StringComparer.OrdinalIgnoreCase)
     {
-        ["Letter"] = "L", ["Number"] = "N", ["Punctuation"] = "P", ["Symbol"] = "S", ["Separator"] = "Z", ["Mark"] = "M", ["Other"] = "C",
-        ["Alpha"] = "L", ["Digit"] = "Nd", ["Lower"] = "Ll", ["Upper"] = "Lu", ["Punct"] = "P", ["Cntrl"] = "Cc",
+        ["Letter"] = "L",
+        ["Number"] = "N",
+        ["Punctuation"] = "P",
+        ["Symbol"] = "S",
+        ["Separator"] = "Z",
+        ["Mark"] = "M",
+        ["Other"] = "C",
+        ["Alpha"] = "L",
+        ["Digit"] = "Nd",
+        ["Lower"] = "Ll",
+        ["Upper"] = "Lu",
+        ["Punct"] = "P",
+        ["Cntrl"] = "Cc",
     };
 
     // For each general category, in the order of the enumeration, a character outside the ranges that patterns spell out.

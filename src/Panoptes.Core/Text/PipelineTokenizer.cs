@@ -99,7 +99,12 @@ public class PipelineTokenizer : Tokenizer
         var overflow = first.Overflowing.Select(o => Finish(second is null ? [o] : [o, second], addSpecialTokens)).ToList();
         return new()
         {
-            Ids = result.Ids, TypeIds = result.TypeIds, SpecialTokens = result.SpecialTokens, Offsets = result.Offsets, Attention = result.Attention, Overflowing = overflow,
+            Ids = result.Ids,
+            TypeIds = result.TypeIds,
+            SpecialTokens = result.SpecialTokens,
+            Offsets = result.Offsets,
+            Attention = result.Attention,
+            Overflowing = overflow,
         };
     }
 

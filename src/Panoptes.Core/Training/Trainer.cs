@@ -197,8 +197,17 @@ public sealed class Trainer
             Report("saving");
             TrainingCheckpoint.Save(trainer.Checkpoints, new TrainingState
             {
-                Step = step, ValidatedStep = validatedStep, Data = task.Data, Best = best, BestStep = bestStep, WithoutBest = withoutBest, Finished = finished, Validation = validation,
-                Pending = sums, PendingSteps = summed, Seconds = Seconds,
+                Step = step,
+                ValidatedStep = validatedStep,
+                Data = task.Data,
+                Best = best,
+                BestStep = bestStep,
+                WithoutBest = withoutBest,
+                Finished = finished,
+                Validation = validation,
+                Pending = sums,
+                PendingSteps = summed,
+                Seconds = Seconds,
             }, task.Model, optimizer, ema);
             savedStep = step;
             sinceCheckpoint.Restart();

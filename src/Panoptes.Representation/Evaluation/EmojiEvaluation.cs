@@ -125,8 +125,12 @@ public static class EmojiEvaluation
             var heldOut = images.Select(i => set.Concepts[set.Images[i].Concept].HeldOut).ToArray();
             return new EmojiZeroShot
             {
-                Images = images.Length, Candidates = names.Names.Count, Top1 = ranking.TopK(1), Top5 = ranking.TopK(5),
-                TrainConceptsTop1 = First(false), HeldOutConceptsTop1 = First(true),
+                Images = images.Length,
+                Candidates = names.Names.Count,
+                Top1 = ranking.TopK(1),
+                Top5 = ranking.TopK(5),
+                TrainConceptsTop1 = First(false),
+                HeldOutConceptsTop1 = First(true),
             };
 
             double First(bool which)
@@ -191,8 +195,12 @@ public static class EmojiEvaluation
             var (model, histogram) = (Rank(scores, rows, candidates), Rank(baseline, rows, candidates));
             return new()
             {
-                Name = name, Description = description, Images = rows.Length, Candidates = candidates.Length,
-                Top1 = new(model.TopK(1), model.ChanceOfTopK(1), histogram.TopK(1)), Top5 = new(model.TopK(5), model.ChanceOfTopK(5), histogram.TopK(5)),
+                Name = name,
+                Description = description,
+                Images = rows.Length,
+                Candidates = candidates.Length,
+                Top1 = new(model.TopK(1), model.ChanceOfTopK(1), histogram.TopK(1)),
+                Top5 = new(model.TopK(5), model.ChanceOfTopK(5), histogram.TopK(5)),
             };
         }
 

@@ -174,7 +174,8 @@ public static class ImageEvaluation
         var (forward, back) = (Ranking.OfVectors(images, texts, imageGroups, groupOf, cancel), Ranking.OfVectors(texts, images, groupOf, imageGroups, cancel));
         return report with
         {
-            Retrieval = new(RetrievalScores.Of(forward), RetrievalScores.Of(back)), RetrievalChance = new(RetrievalScores.Chance(forward), RetrievalScores.Chance(back)),
+            Retrieval = new(RetrievalScores.Of(forward), RetrievalScores.Of(back)),
+            RetrievalChance = new(RetrievalScores.Chance(forward), RetrievalScores.Chance(back)),
         };
     }
 

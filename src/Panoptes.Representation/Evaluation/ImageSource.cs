@@ -60,7 +60,9 @@ public sealed class ImageSource
     {
         return new(images.Source, [.. Enumerable.Range(0, images.Count).Select(images.LabelOf)], images.Classes, Read)
         {
-            Problems = images.Problems, HasCaptions = images.HasCaptions, Files = [.. Enumerable.Range(0, images.Count).Select(images.PathOf)],
+            Problems = images.Problems,
+            HasCaptions = images.HasCaptions,
+            Files = [.. Enumerable.Range(0, images.Count).Select(images.PathOf)],
         };
 
         (Image, string) Read(int index)

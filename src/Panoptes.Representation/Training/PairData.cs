@@ -32,7 +32,11 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
         var set = EmojiSet.Open();
         var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new()
         {
-            BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Captions = d.Captions, Loader = new() { Workers = d.Workers },
+            BatchSize = d.BatchSize,
+            Seed = recipe.Seed,
+            Augmentation = augmentation,
+            Captions = d.Captions,
+            Loader = new() { Workers = d.Workers },
         });
         if (!d.Validate) return new(loader, null, null, null);
         return new(loader, (model, processor, tokenizer, cancel) =>
@@ -40,7 +44,10 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
             var found = EmojiEvaluation.ZeroShot(model, processor, tokenizer, set, new() { Templates = d.Captions.Templates, BatchSize = Batch }, cancel: cancel);
             return new Dictionary<string, double>
             {
-                ["top1"] = found.Top1, ["top5"] = found.Top5, ["top1_train_concepts"] = found.TrainConceptsTop1, ["top1_held_out_concepts"] = found.HeldOutConceptsTop1,
+                ["top1"] = found.Top1,
+                ["top5"] = found.Top5,
+                ["top1_train_concepts"] = found.TrainConceptsTop1,
+                ["top1_held_out_concepts"] = found.HeldOutConceptsTop1,
             };
         }, "top1", null);
     }
@@ -71,7 +78,10 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
             var found = Retrieval.Score(images, encoder.Texts(texts, cancellation: cancel), [.. samples.Select(s => groups[s.Text])], [.. Enumerable.Range(0, texts.Length)], cancel);
             return new Dictionary<string, double>
             {
-                ["image_to_text_r1"] = found.ImageToText.R1, ["image_to_text_r5"] = found.ImageToText.R5, ["text_to_image_r1"] = found.TextToImage.R1, ["text_to_image_r5"] = found.TextToImage.R5,
+                ["image_to_text_r1"] = found.ImageToText.R1,
+                ["image_to_text_r5"] = found.ImageToText.R5,
+                ["text_to_image_r1"] = found.TextToImage.R1,
+                ["text_to_image_r5"] = found.TextToImage.R5,
             };
         };
     }

@@ -44,14 +44,25 @@ public sealed class RecipeRun : IDisposable
             var data = PairData.Open(recipe, model.Images.ImageSize, processor);
             var task = new ContrastiveTask(model, processor, tokenizer, data.Loader)
             {
-                BatchSize = recipe.Data.BatchSize, Seed = recipe.Seed, PatchDropout = t.PatchDropout, UnmaskedFrom = s.Steps - t.UnmaskedSteps, Validation = data.Validation,
+                BatchSize = recipe.Data.BatchSize,
+                Seed = recipe.Seed,
+                PatchDropout = t.PatchDropout,
+                UnmaskedFrom = s.Steps - t.UnmaskedSteps,
+                Validation = data.Validation,
                 Gradients = new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision },
             };
             return new(task, optimizer, new Trainer(task, optimizer, new()
             {
-                Schedule = schedule, ClipGradNorm = t.ClipGradNorm, EmaDecay = t.EmaDecay, LogEvery = t.LogEvery, ValidateEvery = t.ValidateEvery,
-                CheckpointEvery = t.CheckpointEvery, Monitor = data.Monitor, Patience = t.Patience,
-            }, run)) { Problems = data.Problems };
+                Schedule = schedule,
+                ClipGradNorm = t.ClipGradNorm,
+                EmaDecay = t.EmaDecay,
+                LogEvery = t.LogEvery,
+                ValidateEvery = t.ValidateEvery,
+                CheckpointEvery = t.CheckpointEvery,
+                Monitor = data.Monitor,
+                Patience = t.Patience,
+            }, run))
+            { Problems = data.Problems };
         }
         catch
         {

@@ -18,7 +18,8 @@ public sealed class TrainCommandTests : IDisposable
 
         using (var process = Process.Start(new ProcessStartInfo("dotnet", [typeof(App).Assembly.Location, "train", folder["tiny.yaml"], "--run", folder["killed"], "--threads", "1"])
         {
-            RedirectStandardError = true, RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
         })!)
         {
             while (Lines("killed").Length < 10 && !process.HasExited) await Task.Delay(5);

@@ -13,7 +13,8 @@ public class FolderIndexerTests
         {
             called?.Invoke();
             return [.. inputs.Cast<TorchSharp.torch.Tensor>().SelectMany(static t => Spread(t.data<float>().ToArray()))];
-        }) { BatchSize = 4 };
+        })
+    { BatchSize = 4 };
 
     static IEnumerable<float> Spread(float[] values) => Enumerable.Range(0, 8).Select(i => 1 + values[i % values.Length] * (1 + i));
 

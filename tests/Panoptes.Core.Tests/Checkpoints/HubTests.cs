@@ -35,7 +35,11 @@ public sealed class HubTests : IDisposable
 
     HubOptions Options => new()
     {
-        Endpoint = hub.Endpoint, CacheFolder = folder.Path, Backoff = TimeSpan.FromMilliseconds(1), Attempts = 3, StallTimeout = TimeSpan.FromSeconds(10),
+        Endpoint = hub.Endpoint,
+        CacheFolder = folder.Path,
+        Backoff = TimeSpan.FromMilliseconds(1),
+        Attempts = 3,
+        StallTimeout = TimeSpan.FromSeconds(10),
     };
 
     public void Dispose()

@@ -8,7 +8,13 @@ public sealed class TrainerTests
 {
     static readonly TrainingOptions Usual = new()
     {
-        Schedule = new CosineSchedule(0.2, 60) { WarmupSteps = 5 }, ClipGradNorm = 1, EmaDecay = 0.9, LogEvery = 7, ValidateEvery = 10, CheckpointEvery = 9, Monitor = "score",
+        Schedule = new CosineSchedule(0.2, 60) { WarmupSteps = 5 },
+        ClipGradNorm = 1,
+        EmaDecay = 0.9,
+        LogEvery = 7,
+        ValidateEvery = 10,
+        CheckpointEvery = 9,
+        Monitor = "score",
     };
 
     [Fact]
