@@ -21,6 +21,9 @@ sealed record Claim
     /// <summary>The arguments of <c>panoptes</c> that measure it; <c>--json</c> is added.</summary>
     public required IReadOnlyList<string> Command { get; init; }
 
+    /// <summary>The recipe that trained what is measured, and its seed; null: nothing was trained for it.</summary>
+    public string? Trained { get; init; }
+
     /// <summary>Which numbers of the command's output count, and what each must reach for the claim to hold.</summary>
     public required IReadOnlyList<ClaimMeasure> Measures { get; init; }
 
@@ -67,6 +70,21 @@ sealed record Claim
 
     /// <summary>Writes the claim into the ledger's folder.</summary>
     public void Save(string folder) => AtomicFile.WriteText(Path.Combine(folder, Name + ".json"), JsonSerializer.Serialize(this, Json) + "\n");
+
+    const string TableBegins = "<!-- claims: made by `panoptes claims readme` -->", TableEnds = "<!-- claims end -->";
+
+    /// <summary>A document with the ledger as a table between its two marks, everything else as it was.</summary>
+    /// <exception cref="PanoptesException">The document has not exactly these two marks.</exception>
+    public static string PutIntoDocument(IReadOnlyList<Claim> claims, string document, string path)
+    {
+        var (begin, end) = (document.IndexOf(TableBegins, StringComparison.Ordinal), document.IndexOf(TableEnds, StringComparison.Ordinal));
+        if (begin < 0 || end < begin || document.LastIndexOf(TableBegins, StringComparison.Ordinal) != begin || document.LastIndexOf(TableEnds, StringComparison.Ordinal) != end)
+            throw new PanoptesException($"{path} has no place for the claims: expected one line {TableBegins} and below it one line {TableEnds}.");
+        var rows = claims.Select(static c => $"| `{c.Name}` | {Cell(c.Statement)} ({Cell(c.Paper)}) | {string.Join("<br>", c.Measures.Select(static m => Cell(m.ToString())))} | {c.Verdict} | {c.LastRun?.Date ?? "–"} |\n");
+        return $"{document[..begin]}{TableBegins}\n| Claim | What the paper says | Measured here | Verdict | On |\n|---|---|---|---|---|\n{string.Concat(rows)}{document[end..]}";
+
+        static string Cell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal).ReplaceLineEndings(" ");
+    }
 
     /// <summary>Runs the command and takes its numbers.</summary>
     /// <exception cref="PanoptesException">The command failed, or a number is missing from its output.</exception>
@@ -125,6 +143,10 @@ sealed record ClaimMeasure
 
     /// <summary>As last measured.</summary>
     public double? Value { get; init; }
+
+    /// <summary>The number with what it had to reach: <c>top-1 0.31 (at least 0.8)</c>.</summary>
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
+        $"{Name} {(Value is { } v ? v.ToString("0.####", CultureInfo.InvariantCulture) : "–")}{(AtLeast is { } low ? $" (at least {low:0.####})" : "")}{(AtMost is { } high ? $" (at most {high:0.####})" : "")}");
 
     internal bool Holds => Value >= (AtLeast ?? double.NegativeInfinity) && Value <= (AtMost ?? double.PositiveInfinity);
 

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using System.Globalization;
+using Panoptes.Checkpoints;
 using Spectre.Console;
 
 namespace Panoptes.Cli.Commands;
@@ -12,12 +12,14 @@ sealed class ClaimsCommand : ExampleCommand
     public ClaimsCommand() : base("claims", "Print what papers claim and what was measured here, held or not; or measure again.", """
         panoptes claims
         panoptes claims run clip-zero-shot
+        panoptes claims readme
         panoptes claims --json
         """)
     {
         Add(Ledger);
         SetAction(List);
         Add(new RunCommand());
+        Add(new ReadmeCommand());
     }
 
     static int List(ParseResult parsed)
@@ -35,13 +37,9 @@ sealed class ClaimsCommand : ExampleCommand
             return;
         }
         var table = Terminal.Table("Claim", "What the paper says", "Measured here", "Verdict");
-        foreach (var claim in claims) table.AddRow(Markup.Escape(claim.Name), Markup.Escape($"{claim.Statement} ({claim.Paper})"), Markup.Escape(Numbers(claim)), claim.Verdict);
+        foreach (var claim in claims) table.AddRow(Markup.Escape(claim.Name), Markup.Escape($"{claim.Statement} ({claim.Paper})"), Markup.Escape(string.Join("; ", claim.Measures)), claim.Verdict);
         terminal.Write(table);
     }
-
-    /// <summary>The measures of a claim with what each had to reach.</summary>
-    internal static string Numbers(Claim claim) => string.Join("; ", claim.Measures.Select(static m => string.Create(CultureInfo.InvariantCulture,
-        $"{m.Name} {(m.Value is { } v ? v.ToString("0.####", CultureInfo.InvariantCulture) : "–")}{(m.AtLeast is { } low ? $" (at least {low:0.####})" : "")}{(m.AtMost is { } high ? $" (at most {high:0.####})" : "")}")));
 
     sealed class RunCommand : ExampleCommand
     {
@@ -65,6 +63,25 @@ sealed class ClaimsCommand : ExampleCommand
             claim.Save(folder);
             Print(terminal, [claim]);
             return App.Success;
+        }
+    }
+
+    sealed class ReadmeCommand : ExampleCommand
+    {
+        readonly Argument<string> document = new("FILE") { Description = "The Markdown file.", DefaultValueFactory = static _ => "README.md" };
+
+        public ReadmeCommand() : base("readme", "Write the ledger as a table into a Markdown file, between the two comments that mark its place.", "panoptes claims readme README.md")
+        {
+            Add(document);
+            SetAction(parsed =>
+            {
+                var path = parsed.GetRequiredValue(document);
+                var text = ModelFolder.ReadText(path);
+                var with = Claim.PutIntoDocument(Claim.LoadAll(parsed.GetValue(Ledger)!), text, path);
+                if (with != text) AtomicFile.WriteText(path, with);
+                new Terminal(parsed).Note(with != text ? $"{path} holds the ledger of today." : $"{path} holds the ledger already.");
+                return App.Success;
+            });
         }
     }
 }

@@ -33,7 +33,7 @@ public sealed record RgbImage(int Width, int Height, byte[] Pixels);
 
 /// <summary>
 /// How images become training samples: a square crop that is moved, turned and resized in one resampling, put on a background, then
-/// changed in color, blurred and partly erased. Parameters and their meaning are torchvision's (transforms v2); zeros switch a step off.
+/// inked, changed in color, blurred, filtered at random and partly erased. Parameters and their meaning are torchvision's (transforms v2); zeros switch a step off.
 /// </summary>
 public sealed record Augmentation
 {
@@ -75,6 +75,27 @@ public sealed record Augmentation
 
     /// <summary>RandomGrayscale's <c>p</c>.</summary>
     public float GrayProbability { get; init; }
+
+    /// <summary>The share of samples that are inked: lines are drawn where colors change, as around the shapes of a comic.</summary>
+    public float InkProbability { get; init; }
+
+    /// <summary>How dark the lines are: 0 invisible, 1 black.</summary>
+    public Interval InkStrength { get; init; } = new(0.6f, 1);
+
+    /// <summary>How large the change of a color within three pixels is that gets a full line, in [0, 1]; half of it gets none.</summary>
+    public Interval InkThreshold { get; init; } = new(0.15f, 0.6f);
+
+    /// <summary>
+    /// The share of samples that are mixed with what a random linear filter makes of them, which keeps shapes and changes colors and textures
+    /// (RandConv, Xu et al. 2021, arXiv:2007.13003; edges are continued rather than black).
+    /// </summary>
+    public float RandomConvolutionProbability { get; init; }
+
+    /// <summary>The sides of its kernels, odd, one of which is drawn a sample.</summary>
+    public IReadOnlyList<int> RandomConvolutionKernels { get; init; } = [1, 3, 5];
+
+    /// <summary>The share that the filtered image has in the mixture.</summary>
+    public Interval RandomConvolutionMix { get; init; } = new(0, 1);
 
     /// <summary>The share of samples that are blurred.</summary>
     public float BlurProbability { get; init; }
@@ -138,6 +159,9 @@ public sealed record Augmentation
         RequireRange(CropRatio, nameof(CropRatio), 1e-2f, 100);
         RequireRange(Scale, nameof(Scale), 0.05f, 20);
         RequireRange(BlurSigma, nameof(BlurSigma), 1e-3f, 100);
+        RequireRange(InkStrength, nameof(InkStrength), 0, 1);
+        RequireRange(InkThreshold, nameof(InkThreshold), 1e-3f, 2);
+        RequireRange(RandomConvolutionMix, nameof(RandomConvolutionMix), 0, 1);
         RequireRange(EraseScale, nameof(EraseScale), 0, 1);
         RequireRange(EraseRatio, nameof(EraseRatio), 1e-2f, 100);
         Require(Rotation is >= 0 and <= 180, nameof(Rotation), Rotation, "0 to 180 degrees");
@@ -145,10 +169,11 @@ public sealed record Augmentation
         Require(Hue is >= 0 and <= 0.5f, nameof(Hue), Hue, "0 to 0.5");
         foreach (var (name, value) in new[] { (nameof(Brightness), Brightness), (nameof(Contrast), Contrast), (nameof(Saturation), Saturation) })
             Require(value >= 0 && float.IsFinite(value), name, value, "zero or more");
-        foreach (var (name, value) in new[] { (nameof(FlipProbability), FlipProbability), (nameof(JitterProbability), JitterProbability), (nameof(GrayProbability), GrayProbability), (nameof(BlurProbability), BlurProbability), (nameof(EraseProbability), EraseProbability) })
+        foreach (var (name, value) in new[] { (nameof(FlipProbability), FlipProbability), (nameof(JitterProbability), JitterProbability), (nameof(GrayProbability), GrayProbability), (nameof(InkProbability), InkProbability), (nameof(RandomConvolutionProbability), RandomConvolutionProbability), (nameof(BlurProbability), BlurProbability), (nameof(EraseProbability), EraseProbability) })
             Require(value is >= 0 and <= 1, name, value, "a probability from 0 to 1");
         Require(BlurKernel % 2 == 1 && BlurKernel is >= 1 and <= 255, nameof(BlurKernel), BlurKernel, "an odd number from 1 to 255");
         Require(BlurProbability == 0 || BlurKernel / 2 < Size, nameof(BlurKernel), BlurKernel, $"less than twice the size {Size}");
+        Require(RandomConvolutionKernels.Count > 0 && RandomConvolutionKernels.All(k => k % 2 == 1 && k is >= 1 and <= 31), nameof(RandomConvolutionKernels), string.Join(", ", RandomConvolutionKernels), "odd sides from 1 to 31");
         Require(Mean.Count == 3 && Std.Count == 3 && Std.All(static s => s > 0), nameof(Std), Std.Count, "three positive deviations and three means");
         var b = Background;
         Require(Math.Min(Math.Min(Math.Min(b.White, b.Plain), Math.Min(b.Gradient, b.Textured)), b.Photographic) >= 0 && b.White + b.Plain + b.Gradient + b.Textured + b.Photographic > 0,

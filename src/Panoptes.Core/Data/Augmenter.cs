@@ -62,6 +62,11 @@ public sealed class Augmenter
             Resample(source, map, canvas, size, canvas, result);
         }
 
+        if (options.InkProbability > 0 && random.Chance(options.InkProbability))
+        {
+            var strength = random.Next(options.InkStrength.Min, options.InkStrength.Max);
+            ColorOps.Ink(result, size, size, strength, random.Next(options.InkThreshold.Min, options.InkThreshold.Max), work.Plane(5 * plane));
+        }
         Recolor(result[..plane], result.Slice(plane, plane), result[(2 * plane)..], ref random);
         if (options.BlurProbability > 0 && random.Chance(options.BlurProbability))
         {
@@ -70,6 +75,7 @@ public sealed class Augmenter
             for (var c = 0; c < 3; c++) ColorOps.Blur(result.Slice(c * plane, plane), size, size, kernel, work.Plane(plane + (2 * size) + (4 * kernel.Length)));
         }
         for (var c = 0; c < 3; c++) ColorOps.Normalize(result.Slice(c * plane, plane), options.Mean[c], options.Std[c]);
+        if (options.RandomConvolutionProbability > 0 && random.Chance(options.RandomConvolutionProbability)) Filter(result, size, work, ref random);
         if (options.EraseProbability > 0 && random.Chance(options.EraseProbability)) Erase(result, size, ref random);
     }
 
@@ -95,6 +101,26 @@ public sealed class Augmenter
         static float Factor(float range, ref SampleRandom random) => random.Next(Math.Max(0, 1 - range), 1 + range);
     }
 
+    /// <summary>Kernels from a normal distribution that keeps the variance of independent pixels, after normalization as published.</summary>
+    void Filter(Span<float> result, int size, Workspace work, ref SampleRandom random)
+    {
+        var side = options.RandomConvolutionKernels[random.Next(options.RandomConvolutionKernels.Count)];
+        var mix = random.Next(options.RandomConvolutionMix.Min, options.RandomConvolutionMix.Max);
+        var kernel = work.Kernel(9 * side * side);
+        var deviation = 1 / (MathF.Sqrt(3) * side);
+        foreach (ref var weight in kernel) weight = Normal(ref random) * deviation;
+        ColorOps.Convolve(result, size, size, kernel, side, mix, work.Plane(3 * ((size * size) + ((size + side) * (size + side)))));
+    }
+
+    /// <summary>The sum of the sixteen 4-bit parts of 64 random bits: mean 120, variance 340; a normal to within noise's needs.</summary>
+    static float Normal(ref SampleRandom random)
+    {
+        var bits = random.NextBits();
+        var pairs = (bits & 0x0F0F0F0F0F0F0F0F) + ((bits >> 4) & 0x0F0F0F0F0F0F0F0F);
+        var sum = (pairs * 0x0101010101010101) >> 56;
+        return ((float)sum - 120) * 0.054232614f;
+    }
+
     /// <summary>RandomErasing: ten tries for a rectangle that fits; filled with normal noise, after normalization as torchvision has it.</summary>
     void Erase(Span<float> result, int size, ref SampleRandom random)
     {
@@ -114,15 +140,6 @@ public sealed class Augmenter
                 }
             }
             return;
-        }
-
-        // The sum of the sixteen 4-bit parts of 64 random bits: mean 120, variance 340; a normal to within noise's needs.
-        static float Normal(ref SampleRandom random)
-        {
-            var bits = random.NextBits();
-            var pairs = (bits & 0x0F0F0F0F0F0F0F0F) + ((bits >> 4) & 0x0F0F0F0F0F0F0F0F);
-            var sum = (pairs * 0x0101010101010101) >> 56;
-            return ((float)sum - 120) * 0.054232614f;
         }
     }
 

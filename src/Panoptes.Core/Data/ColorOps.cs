@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 
 namespace Panoptes.Data;
@@ -102,6 +103,99 @@ public static class ColorOps
                 Accumulate(target, scratch.Slice(from * width, width), kernel[k]);
             }
         }
+    }
+
+    /// <summary>
+    /// Draws dark lines where colors change: every pixel is darkened by how much the channel that changes most does so within the three by
+    /// three pixels around it. No change up to half of <paramref name="threshold"/> shows, from there to the whole of it the line fades in.
+    /// </summary>
+    /// <param name="image">[3, height, width] in [0, 1], changed in place.</param>
+    /// <param name="width">Pixels a row.</param>
+    /// <param name="height">Rows.</param>
+    /// <param name="strength">1: full lines are black; 0: nothing happens.</param>
+    /// <param name="threshold">The change that gets a full line, above 0.</param>
+    /// <param name="scratch">At least 5 * width * height floats.</param>
+    public static void Ink(Span<float> image, int width, int height, float strength, float threshold, Span<float> scratch)
+    {
+        var plane = width * height;
+        var change = scratch[..plane];
+        var low = scratch.Slice(plane, plane);
+        var high = scratch.Slice(2 * plane, plane);
+        change.Clear();
+        for (var c = 0; c < 3; c++)
+        {
+            var values = image.Slice(c * plane, plane);
+            for (var y = 0; y < height; y++)
+            {
+                var row = values.Slice(y * width, width);
+                var least = low.Slice(y * width, width);
+                var most = high.Slice(y * width, width);
+                row.CopyTo(least);
+                row.CopyTo(most);
+                foreach (var (from, to) in (ReadOnlySpan<(Range, Range)>)[(1.., ..^1), (..^1, 1..)])
+                {
+                    TensorPrimitives.Min(least[to], row[from], least[to]);
+                    TensorPrimitives.Max(most[to], row[from], most[to]);
+                }
+            }
+            var least3 = scratch.Slice(3 * plane, width);
+            var most3 = scratch.Slice((3 * plane) + width, width);
+            for (var y = 0; y < height; y++)
+            {
+                low.Slice(y * width, width).CopyTo(least3);
+                high.Slice(y * width, width).CopyTo(most3);
+                foreach (var near in (ReadOnlySpan<int>)[y - 1, y + 1])
+                {
+                    if ((uint)near >= (uint)height) continue;
+                    TensorPrimitives.Min(least3, low.Slice(near * width, width), least3);
+                    TensorPrimitives.Max(most3, high.Slice(near * width, width), most3);
+                }
+                TensorPrimitives.Subtract(most3, least3, most3);
+                TensorPrimitives.Max(change.Slice(y * width, width), most3, change.Slice(y * width, width));
+            }
+        }
+        // 1 - strength * clamp(2 change / threshold - 1, 0, 1)
+        TensorPrimitives.Multiply(change, -2 * strength / threshold, change);
+        TensorPrimitives.Add(change, 1 + strength, change);
+        TensorPrimitives.Clamp(change, 1 - strength, 1, change);
+        for (var c = 0; c < 3; c++) TensorPrimitives.Multiply(image.Slice(c * plane, plane), change, image.Slice(c * plane, plane));
+    }
+
+    /// <summary>Mixes an image with what a linear filter over all channels makes of it; edges are continued.</summary>
+    /// <param name="image">[3, height, width], changed in place.</param>
+    /// <param name="width">Pixels a row.</param>
+    /// <param name="height">Rows.</param>
+    /// <param name="kernel">[3 out, 3 in, side, side]</param>
+    /// <param name="side">Odd.</param>
+    /// <param name="mix">The share of the filtered image.</param>
+    /// <param name="scratch">At least 3 * width * height + 3 * (width + side) * (height + side) floats.</param>
+    public static void Convolve(Span<float> image, int width, int height, ReadOnlySpan<float> kernel, int side, float mix, Span<float> scratch)
+    {
+        var (plane, half, stride) = (width * height, side / 2, width + side - 1);
+        var padded = stride * (height + side - 1);
+        var result = scratch[..(3 * plane)];
+        var source = scratch.Slice(3 * plane, 3 * padded);
+        for (var c = 0; c < 3; c++)
+            for (var y = 0; y < height + side - 1; y++)
+            {
+                var from = image.Slice((c * plane) + (Math.Clamp(y - half, 0, height - 1) * width), width);
+                var to = source.Slice((c * padded) + (y * stride), stride);
+                to[..half].Fill(from[0]);
+                from.CopyTo(to[half..]);
+                to[(half + width)..].Fill(from[^1]);
+            }
+        result.Clear();
+        for (var o = 0; o < 3; o++)
+            for (var y = 0; y < height; y++)
+            {
+                var target = result.Slice((o * plane) + (y * width), width);
+                for (var c = 0; c < 3; c++)
+                    for (var dy = 0; dy < side; dy++)
+                        for (var dx = 0; dx < side; dx++)
+                            Accumulate(target, source.Slice((c * padded) + ((y + dy) * stride) + dx, width), kernel[(((((o * 3) + c) * side) + dy) * side) + dx]);
+            }
+        TensorPrimitives.Multiply(image, 1 - mix, image);
+        Accumulate(image, result, mix);
     }
 
     /// <summary>Subtracts the mean and divides by the deviation.</summary>

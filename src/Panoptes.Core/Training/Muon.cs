@@ -21,8 +21,9 @@ public enum MuonScale
 /// <param name="beta1">AdamW's.</param>
 /// <param name="beta2">AdamW's.</param>
 /// <param name="eps">AdamW's.</param>
+/// <param name="precision">What a step is made orthogonal in: bfloat16 as published, or float32 where the processor computes that faster.</param>
 public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale = MuonScale.MatchAdamW, double momentum = 0.95, bool nesterov = true,
-    double beta1 = 0.9, double beta2 = 0.999, double eps = 1e-8) : Optimizer(groups)
+    double beta1 = 0.9, double beta2 = 0.999, double eps = 1e-8, ScalarType precision = ScalarType.BFloat16) : Optimizer(groups)
 {
     /// <summary>
     /// Whether a parameter is stepped by Muon: a matrix that is no table of embeddings, or the kernels of a convolution that sees no pixels, which
@@ -41,7 +42,7 @@ public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale =
         {
             using var scope = NewDisposeScope();
             var buffer = p["momentum_buffer"].lerp_(p.Gradient, 1 - momentum);
-            var update = Orthogonal((nesterov ? p.Gradient.lerp(buffer, momentum) : buffer).flatten(1)).view_as(p.Value);
+            var update = Orthogonal((nesterov ? p.Gradient.lerp(buffer, momentum) : buffer).flatten(1), precision).view_as(p.Value);
             var (rows, columns) = (p.Value.shape[0], p.Value.numel() / p.Value.shape[0]);
             var factor = scale == MuonScale.Original ? Math.Sqrt(Math.Max(1, (double)rows / columns)) : 0.2 * Math.Sqrt(Math.Max(rows, columns));
             p.Value.mul_(1 - p.LearningRate * p.WeightDecay).add_(update, alpha: -p.LearningRate * factor);
@@ -51,14 +52,14 @@ public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale =
     static bool IsHidden(OptimizedParameter p) => IsHiddenMatrix(p.Key, p.Parameter.Shape);
 
     /// <summary>
-    /// U S Vᵀ of a matrix U Σ Vᵀ with all of S near 1, by five Newton-Schulz iterations in bfloat16. The coefficients are the
+    /// U S Vᵀ of a matrix U Σ Vᵀ with all of S near 1, by five Newton-Schulz iterations. The coefficients are the
     /// publication's: steepest at zero, rather than convergent.
     /// </summary>
-    static Tensor Orthogonal(Tensor matrix)
+    static Tensor Orthogonal(Tensor matrix, ScalarType precision)
     {
         const double a = 3.4445, b = -4.7750, c = 2.0315;
         var tall = matrix.shape[0] > matrix.shape[1];
-        var x = matrix.to(ScalarType.BFloat16);
+        var x = matrix.to(precision);
         if (tall) x = x.t();
         x = x / x.norm().clamp_min(1e-7);                                            // [short, long], the spectral norm at most 1
         for (var i = 0; i < 5; i++)

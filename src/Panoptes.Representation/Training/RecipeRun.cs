@@ -87,7 +87,7 @@ public sealed class RecipeRun : IDisposable
         return o.Name switch
         {
             "adamw" => new AdamW(groups, o.Beta1, o.Beta2, o.Eps),
-            "muon" => new Muon(groups, momentum: o.Momentum, beta1: o.Beta1, beta2: o.Beta2, eps: o.Eps),
+            "muon" => new Muon(groups, momentum: o.Momentum, beta1: o.Beta1, beta2: o.Beta2, eps: o.Eps, precision: PrecisionOf("auto")),
             "lamb" => new Lamb(groups, o.Beta1, o.Beta2, o.Eps),
             "lion" => new Lion(groups, o.Beta1, o.Beta2),
             "adafactor" => new Adafactor(groups),

@@ -40,6 +40,40 @@ public sealed class ClaimsCommandTests : IDisposable
         }
     }
 
+    [Fact]
+    public async Task The_readme_of_this_repository_holds_the_ledger()
+    {
+        var root = Repository.Root;
+        File.Copy(Path.Combine(root, "README.md"), folder["README.md"]);
+        await Command.Succeeds("claims", "readme", folder["README.md"], "--ledger", Path.Combine(root, "claims"));
+        Assert.Equal(File.ReadAllText(Path.Combine(root, "README.md")), File.ReadAllText(folder["README.md"]));
+    }
+
+    [Fact]
+    public async Task The_table_replaces_what_is_between_its_marks_and_nothing_else()
+    {
+        const string begin = "<!-- claims: made by `panoptes claims readme` -->", end = "<!-- claims end -->";
+        Write("""{"name":"a | b","path":"images","at_least":2,"value":3.25},{"name":"c","path":"size"}""");
+        File.WriteAllText(folder["x.md"], $"before\n{begin}\nold\n{end}\nafter\n");
+        await Command.Succeeds("claims", "readme", folder["x.md"], "--ledger", folder.Path);
+        Assert.Equal($"""
+            before
+            {begin}
+            | Claim | What the paper says | Measured here | Verdict | On |
+            |---|---|---|---|---|
+            | `emoji` | There are many emoji. (none) | a \| b 3.25 (at least 2)<br>c – | not measured | – |
+            {end}
+            after
+
+            """.ReplaceLineEndings("\n"), File.ReadAllText(folder["x.md"]));
+        foreach (var text in new[] { "nothing", begin, $"{end}\n{begin}", $"{begin}\n{begin}\n{end}" })
+        {
+            File.WriteAllText(folder["x.md"], text);
+            await Command.Fails(["claims", "readme", folder["x.md"], "--ledger", folder.Path], "x.md", "no place for the claims");
+            Assert.Equal(text, File.ReadAllText(folder["x.md"]));
+        }
+    }
+
     void Write(string measures) => File.WriteAllText(folder["emoji.json"],
         $$"""{"name":"emoji","paper":"none","statement":"There are many emoji.","command":["data","info","emoji"],"measures":[{{measures}}]}""");
 }

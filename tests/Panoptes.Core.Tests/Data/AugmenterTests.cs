@@ -195,6 +195,8 @@ public sealed class AugmenterTests
                 Saturation = x,
                 Hue = y / 2,
                 GrayProbability = z,
+                InkProbability = p,
+                RandomConvolutionProbability = p,
                 BlurProbability = p,
                 BlurKernel = 3 + (2 * (size / 5)),
                 EraseProbability = q,

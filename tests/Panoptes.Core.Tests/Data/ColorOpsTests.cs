@@ -112,4 +112,61 @@ public sealed class ColorOpsTests
         ColorOps.Normalize(plane, 0.4f, 0.25f);
         for (var i = 0; i < Count; i++) Assert.Equal((red[i] - 0.4) / 0.25, plane[i], 2e-6);
     }
+
+    [Theory]
+    [InlineData(7, 5, 1, 0.3f)]
+    [InlineData(19, 6, 0.7f, 0.8f)]
+    [InlineData(1, 1, 1, 0.1f)]
+    public void Ink_darkens_by_the_largest_change_of_a_channel_among_the_neighbors(int width, int height, float strength, float threshold)
+    {
+        var image = Image(width, height);
+        var inked = image.ToArray();
+        ColorOps.Ink(inked, width, height, strength, threshold, new float[5 * width * height]);
+        for (var y = 0; y < height; y++)
+            for (var x = 0; x < width; x++)
+            {
+                var change = Enumerable.Range(0, 3).Max(c =>
+                {
+                    var near = (from v in Enumerable.Range(y - 1, 3) from u in Enumerable.Range(x - 1, 3) where u >= 0 && v >= 0 && u < width && v < height select image[(((c * height) + v) * width) + u]).ToArray();
+                    return (double)near.Max() - near.Min();
+                });
+                var light = 1 - (strength * Clamp((2 * change / threshold) - 1));
+                for (var c = 0; c < 3; c++) Assert.Equal(image[(((c * height) + y) * width) + x] * light, inked[(((c * height) + y) * width) + x], 3e-6);
+            }
+    }
+
+    [Theory]
+    [InlineData(7, 5, 1, 1)]
+    [InlineData(19, 6, 3, 0.4f)]
+    [InlineData(4, 3, 5, 0.9f)]
+    [InlineData(9, 9, 3, 0)]
+    public void A_filter_sees_all_channels_and_the_edge_goes_on(int width, int height, int side, float mix)
+    {
+        var (image, random) = (Image(width, height), new SampleRandom(9, 0, 0));
+        var kernel = new float[9 * side * side];
+        for (var i = 0; i < kernel.Length; i++) kernel[i] = random.Next(-1f, 1f);
+        var filtered = image.ToArray();
+        ColorOps.Convolve(filtered, width, height, kernel, side, mix, new float[3 * ((width * height) + ((width + side) * (height + side)))]);
+        for (var o = 0; o < 3; o++)
+            for (var y = 0; y < height; y++)
+                for (var x = 0; x < width; x++)
+                {
+                    var sum = 0.0;
+                    for (var c = 0; c < 3; c++)
+                        for (var j = 0; j < side; j++)
+                            for (var i = 0; i < side; i++)
+                                sum += (double)kernel[(((((o * 3) + c) * side) + j) * side) + i]
+                                    * image[(((c * height) + Math.Clamp(y + j - (side / 2), 0, height - 1)) * width) + Math.Clamp(x + i - (side / 2), 0, width - 1)];
+                    var at = (((o * height) + y) * width) + x;
+                    Assert.Equal((mix * sum) + ((1 - mix) * image[at]), filtered[at], 2e-5);
+                }
+    }
+
+    static float[] Image(int width, int height)
+    {
+        var random = new SampleRandom(5, 0, 0);
+        var image = new float[3 * width * height];
+        for (var i = 0; i < image.Length; i++) image[i] = random.NextFloat();
+        return image;
+    }
 }

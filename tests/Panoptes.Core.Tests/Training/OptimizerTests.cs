@@ -248,4 +248,26 @@ public sealed class OptimizerTests
             if (Shapes[i].Length == 2) Assert.NotEqual(theirs.Values[i], ours.Values[i]);
             else Assert.Equal(theirs.Values[i], ours.Values[i]);
     }
+
+    [Theory]
+    [InlineData(6, 4)]
+    [InlineData(3, 11)]
+    public void In_float32_Muon_follows_its_five_iterations_to_rounding(int rows, int columns)
+    {
+        using var scope = NewDisposeScope();
+        using LooseParameters parameters = new(1, [rows, columns]);
+        using var muon = new Muon(ParameterGroup.Of(parameters, 0), MuonScale.Original, momentum: 0, precision: ScalarType.Float32);
+        parameters.DrawGradients(0);
+        var (before, gradient) = (parameters[0].Value.detach().to(ScalarType.Float64), parameters[0].Value.grad!.to(ScalarType.Float64));
+        muon.Step(0.1);
+        var x = gradient / gradient.norm();
+        for (var i = 0; i < 5; i++)
+        {
+            var gram = rows > columns ? x.t().matmul(x) : x.matmul(x.t());
+            var polynomial = (gram * -4.7750) + (gram.matmul(gram) * 2.0315);
+            x = (x * 3.4445) + (rows > columns ? x.matmul(polynomial) : polynomial.matmul(x));
+        }
+        var expected = before - (x * 0.1 * Math.Sqrt(Math.Max(1, (double)rows / columns)));
+        Assert.True((expected - parameters[0].Value.detach()).abs().max().item<double>() < 1e-5);
+    }
 }
