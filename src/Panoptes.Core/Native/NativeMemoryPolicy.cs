@@ -63,6 +63,16 @@ public static partial class NativeMemoryPolicy
         else if (resident > need * Tolerated) measuring = Trim(0) >= 0;
     }
 
+    /// <summary>Gives the pages of freed memory back to the kernel at once. For after much was freed that will not be asked for again.</summary>
+    public static void GiveBack()
+    {
+        try
+        {
+            if (OperatingSystem.IsLinux()) Trim(0);
+        }
+        catch (EntryPointNotFoundException) { }                                      // another C library, which does as it likes
+    }
+
     [LibraryImport("libc", EntryPoint = "mallopt")]
     private static partial int MallocOption(int option, int value);
 

@@ -73,7 +73,7 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
         return OutProj.Forward(Attention.MergeHeads(seen)).MoveToOuterDisposeScope();
     }
 
-    protected override void OnPack() => InProjWeight.Pack();
+    protected override long OnPack() => InProjWeight.Pack();
 }
 
 /// <summary>Two linear layers with an activation between. Keys: fc1, fc2.</summary>

@@ -22,7 +22,7 @@ public sealed class Linear(long inFeatures, long outFeatures, bool bias = true, 
         using (y) return f.Apply(y);
     }
 
-    protected override void OnPack() => Weight.Pack();
+    protected override long OnPack() => Weight.Pack();
 }
 
 /// <summary>Normalizes the last dimension to mean 0 and variance 1, then scales and shifts. Keys: weight, bias.</summary>

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Reflection;
 using System.Text;
+using Panoptes.Native;
 
 namespace Panoptes.Nn;
 
@@ -99,11 +100,21 @@ public abstract class Module : IDisposable
     /// </summary>
     public void Pack()
     {
-        foreach (var (_, module) in NamedModules()) module.OnPack();
+        // A packed weight is a little larger than the plain one, whose memory the next one therefore cannot take.
+        const long often = 32 << 20;
+        var freed = 0L;
+        foreach (var (_, module) in NamedModules())
+        {
+            freed += module.OnPack();
+            if (freed < often) continue;
+            NativeMemoryPolicy.GiveBack();
+            freed = 0;
+        }
+        if (freed > 0) NativeMemoryPolicy.GiveBack();
     }
 
-    /// <summary>Packs this module's own weights; see <see cref="Parameter.Pack"/>.</summary>
-    protected virtual void OnPack() { }
+    /// <summary>Packs this module's own weights (see <see cref="Parameter.Pack"/>) and tells how many bytes of plain ones are free now.</summary>
+    protected virtual long OnPack() => 0;
 
     void Convert(Func<Tensor, Tensor?> convert)
     {

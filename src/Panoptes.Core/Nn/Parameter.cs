@@ -81,12 +81,15 @@ public sealed class Parameter : IDisposable
     /// Keeps the value packed for inference instead of plain, where that serves; reading <see cref="Value"/> brings the plain one back.
     /// Not while another thread uses the model, and not while an optimizer holds the value.
     /// </summary>
-    internal void Pack()
+    /// <returns>The bytes of the plain value that are free now.</returns>
+    internal long Pack()
     {
-        if (value is null || TorchOps.Pack(value) is not { } result) return;
+        if (value is null || TorchOps.Pack(value) is not { } result) return 0;
+        var bytes = value.NumberOfElements * value.ElementSize;
         packed = result.DetachFromDisposeScope();
         value.Dispose();
         value = null;
+        return bytes;
     }
 
     Tensor? Unpack()
