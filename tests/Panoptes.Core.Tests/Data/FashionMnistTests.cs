@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
 using CsCheck;
-using Panoptes.Data;
 using Panoptes.Core.Tests.Checkpoints;
+using Panoptes.Data;
 
 namespace Panoptes.Core.Tests.Data;
 
