@@ -11,6 +11,8 @@ sealed record Case(string Unit, double Per, Func<IRun> Build)
         ["clip_s8_train_f32"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32)),
         ["clip_s8_train_bf16"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.BFloat16)),
         ["clip_s8_train_f32_checkpointed"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32, checkpointed: true)),
+        ["search_million"] = new("queries/s", 1, static () => SearchCases.Million(open: false)),
+        ["search_million_opened"] = new("queries/s", 1, static () => SearchCases.Million(open: true)),
     };
 
     /// <summary>The most memory that this process ever had resident.</summary>
