@@ -94,10 +94,8 @@ public static class ModelFolder
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var tensors = new List<KeyValuePair<string, Tensor>>();
-        var written = new HashSet<Parameter>(ReferenceEqualityComparer.Instance);
-        foreach (var (key, parameter) in module.NamedParameters())
+        foreach (var (key, parameter) in module.DistinctParameters())
         {
-            if (!written.Add(parameter)) continue;
             var tensor = parameter.Value;
             tensors.Add(new(key, options.Dtype is { } dtype && IsFloatingPoint(tensor.dtype) && tensor.dtype != dtype ? tensor.detach().to(dtype) : tensor));
         }

@@ -49,8 +49,11 @@ public abstract class Module : IDisposable
                 foreach (var (inner, m) in module.NamedModules()) yield return (Join(key, inner), m);
     }
 
+    /// <summary>Every parameter and buffer once, a tied one under the first of its keys.</summary>
+    public IEnumerable<(string Key, Parameter Parameter)> DistinctParameters() => NamedParameters().DistinctBy(static p => p.Parameter);
+
     /// <summary>Every parameter and buffer, once.</summary>
-    public IEnumerable<Parameter> Parameters() => NamedParameters().Select(static p => p.Parameter).Distinct();
+    public IEnumerable<Parameter> Parameters() => DistinctParameters().Select(static p => p.Parameter);
 
     public long ParameterCount => Parameters().Where(static p => p.Trainable).Sum(static p => p.ElementCount);
 

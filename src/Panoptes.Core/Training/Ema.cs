@@ -17,8 +17,7 @@ public sealed class Ema : IDisposable
         if (decay is not (>= 0 and < 1)) throw new PanoptesException($"The decay of the average is {decay}; expected from 0 to below 1.");
         Decay = decay;
         this.model = model;
-        var seen = new HashSet<Parameter>(ReferenceEqualityComparer.Instance);
-        parameters = [.. model.NamedParameters().Where(p => seen.Add(p.Parameter))];
+        parameters = [.. model.DistinctParameters()];
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         averages = [.. parameters.Select(static p => p.Parameter.Value.detach().clone().DetachFromDisposeScope())];

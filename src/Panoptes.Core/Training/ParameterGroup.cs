@@ -21,9 +21,8 @@ public sealed record ParameterGroup(IReadOnlyList<(string Key, Parameter Paramet
     /// <param name="learningRateScale">The factor of the rate of each parameter, such as <see cref="LayerDecay"/>'s; null: 1 for all.</param>
     public static IReadOnlyList<ParameterGroup> Of(Module model, double weightDecay, Func<Parameter, double>? learningRateScale = null)
     {
-        var seen = new HashSet<Parameter>(ReferenceEqualityComparer.Instance);
-        return [.. model.NamedParameters()
-            .Where(p => p.Parameter.RequiresGrad && seen.Add(p.Parameter))
+        return [.. model.DistinctParameters()
+            .Where(static p => p.Parameter.RequiresGrad)
             .GroupBy(p => (Decay: p.Parameter.Shape.Length >= 2 ? weightDecay : 0, Scale: learningRateScale?.Invoke(p.Parameter) ?? 1))
             .Select(static g => new ParameterGroup([.. g]) { WeightDecay = g.Key.Decay, LearningRateScale = g.Key.Scale })];
     }

@@ -62,7 +62,7 @@ static class TrainingCheckpoint
         try
         {
             if (Directory.Exists(partial)) Directory.Delete(partial, recursive: true);
-            SafeTensors.Save(Path.Combine(partial, Model), Weights(model).ToDictionary(static p => p.Key, static p => p.Parameter.Value));
+            SafeTensors.Save(Path.Combine(partial, Model), model.DistinctParameters().ToDictionary(static p => p.Key, static p => p.Parameter.Value));
             SafeTensors.Save(Path.Combine(partial, OptimizerFile), optimizer.State);
             if (ema is not null) SafeTensors.Save(Path.Combine(partial, EmaFile), ema.State);
             AtomicFile.WriteText(Path.Combine(partial, StateFile), JsonSerializer.Serialize(state, Json) + "\n");
@@ -83,7 +83,7 @@ static class TrainingCheckpoint
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         var weights = SafeTensors.Load(Path.Combine(path, Model));
-        foreach (var (key, parameter) in Weights(model))
+        foreach (var (key, parameter) in model.DistinctParameters())
         {
             if (!weights.Remove(key, out var saved) || !saved.shape.AsSpan().SequenceEqual(parameter.Shape))
                 throw new PanoptesException($"{Path.Combine(path, Model)} has {(saved is null ? "no" : "another shape of")} {key}; expected the weights of this recipe's model.");
@@ -111,10 +111,4 @@ static class TrainingCheckpoint
     static IEnumerable<string> All(string folder) => Directory.Exists(folder)
         ? Directory.GetDirectories(folder, Prefix + "*").Where(static d => long.TryParse(Path.GetFileName(d).AsSpan(Prefix.Length), CultureInfo.InvariantCulture, out _)).Order(StringComparer.Ordinal)
         : [];
-
-    static IEnumerable<(string Key, Parameter Parameter)> Weights(Module model)
-    {
-        var seen = new HashSet<Parameter>(ReferenceEqualityComparer.Instance);
-        return model.NamedParameters().Where(p => seen.Add(p.Parameter));
-    }
 }
