@@ -247,8 +247,8 @@ public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = nu
         return new(tokens, pooled, Project(pooled), states);
     }
 
-    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([TextModel.Embeddings], TextModel.Encoder.Layers, [TextModel.FinalLayerNorm], [TextProjection]);
+    public LayerGroups LayerGroups =>
+        LayerGroups.Of([TextModel.Embeddings], TextModel.Encoder.Layers, [TextModel.FinalLayerNorm], [TextProjection]);
 
     Tensor Project(Tensor pooled) => TextProjection is null ? pooled : TextProjection.Forward(pooled);
 }
@@ -295,8 +295,8 @@ public sealed class ClipVisionModel(ClipVisionConfig config, int? embeddingSize 
         return new(tokens, pooled, Project(pooled), states);
     }
 
-    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([VisionModel.Embeddings, VisionModel.PreLayrnorm], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisualProjection]);
+    public LayerGroups LayerGroups =>
+        LayerGroups.Of([VisionModel.Embeddings, VisionModel.PreLayrnorm], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisualProjection]);
 
     Tensor Project(Tensor pooled) => VisualProjection is null ? pooled : VisualProjection.Forward(pooled);
 }

@@ -23,11 +23,8 @@ public interface ITower
     /// <summary>The size of the shared space.</summary>
     int EmbeddingSize { get; }
 
-    /// <summary>
-    /// The trainable parameters in groups from the input to the output: the embeddings, every block (norms that follow the last one go with it),
-    /// the projection. Locking all but the last groups, and learning rates that fall with depth, go by these.
-    /// </summary>
-    IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups { get; }
+    /// <summary>The trainable parameters by depth: locking, and learning rates that fall towards the input, go by it.</summary>
+    LayerGroups LayerGroups { get; }
 }
 
 /// <summary>An image tower: pixels to pooled and token features.</summary>

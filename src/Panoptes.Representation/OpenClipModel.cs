@@ -108,7 +108,7 @@ public abstract class OpenClipVisual : Module, IImageTower
 
     public abstract int ImageSize { get; }
 
-    public abstract IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups { get; }
+    public abstract LayerGroups LayerGroups { get; }
 
     public abstract Tensor Encode(Tensor pixels);
 
@@ -171,8 +171,8 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
     /// <summary>Draws the patches that are left out; null: libtorch's own generator.</summary>
     public Generator? Random { get; set; }
 
-    public override IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([Conv1, ClassEmbedding, PositionalEmbedding, LnPre], Transformer.Resblocks, [LnPost], [Proj]);
+    public override LayerGroups LayerGroups =>
+        LayerGroups.Of([Conv1, ClassEmbedding, PositionalEmbedding, LnPre], Transformer.Resblocks, [LnPost], [Proj]);
 
     public override Tensor Encode(Tensor pixels) => Encode(pixels, null);
 
@@ -258,8 +258,8 @@ public sealed class OpenClipText : Module, ITextTower
 
     public int VocabularySize => t.VocabSize;
 
-    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([TokenEmbedding, PositionalEmbedding], Transformer.Resblocks, [LnFinal], [TextProjection, LinearProjection]);
+    public LayerGroups LayerGroups =>
+        LayerGroups.Of([TokenEmbedding, PositionalEmbedding], Transformer.Resblocks, [LnFinal], [TextProjection, LinearProjection]);
 
     public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
     {

@@ -116,8 +116,8 @@ public sealed class OpenClipResNet : OpenClipVisual
 
     public override int ImageSize => v.ImageSize[0];
 
-    public override IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([Conv1, Bn1, Conv2, Bn2, Conv3, Bn3], [Layer1, Layer2, Layer3, Layer4], [], [Attnpool]);
+    public override LayerGroups LayerGroups =>
+        LayerGroups.Of([Conv1, Bn1, Conv2, Bn2, Conv3, Bn3], [Layer1, Layer2, Layer3, Layer4], [], [Attnpool]);
 
     /// <summary>What the blocks are given: [b, width, height / 4, width / 4].</summary>
     public Tensor Stem(Tensor pixels)

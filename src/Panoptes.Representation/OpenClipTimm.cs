@@ -151,8 +151,8 @@ public sealed class OpenClipTimm : OpenClipVisual
 
     public override int ImageSize { get; }
 
-    public override IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([Trunk.PatchEmbed, Trunk.PosEmbed], Trunk.Blocks, [Trunk.Norm], [Trunk.AttnPool]);
+    public override LayerGroups LayerGroups =>
+        LayerGroups.Of([Trunk.PatchEmbed, Trunk.PosEmbed], Trunk.Blocks, [Trunk.Norm], [Trunk.AttnPool]);
 
     public override Tensor Encode(Tensor pixels)
     {

@@ -283,8 +283,8 @@ public sealed class SiglipTextModel(SiglipTextConfig config) : Module, ITextTowe
         return new(tokens, pooled, TextModel.Head.Forward(pooled), states);
     }
 
-    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([TextModel.Embeddings], TextModel.Encoder.Layers, [TextModel.FinalLayerNorm], [TextModel.Head]);
+    public LayerGroups LayerGroups =>
+        LayerGroups.Of([TextModel.Embeddings], TextModel.Encoder.Layers, [TextModel.FinalLayerNorm], [TextModel.Head]);
 }
 
 /// <summary>The image tower: Hugging Face's SiglipVisionModel. Keys: vision_model.</summary>
@@ -314,8 +314,8 @@ public sealed class SiglipVisionModel(SiglipVisionConfig config) : Module, IImag
         return new(tokens, pooled, pooled, states);
     }
 
-    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([VisionModel.Embeddings], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisionModel.Head]);
+    public LayerGroups LayerGroups =>
+        LayerGroups.Of([VisionModel.Embeddings], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisionModel.Head]);
 }
 
 /// <summary>The image tower for images of many shapes: Hugging Face's Siglip2VisionModel. Keys: vision_model.</summary>
@@ -352,8 +352,8 @@ public sealed class Siglip2VisionModel(SiglipVisionConfig config) : Module, IIma
         return new(tokens, pooled, pooled, states);
     }
 
-    public IReadOnlyList<IReadOnlyList<Parameter>> LayerGroups =>
-        LayerGroup.List([VisionModel.Embeddings], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisionModel.Head]);
+    public LayerGroups LayerGroups =>
+        LayerGroups.Of([VisionModel.Embeddings], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisionModel.Head]);
 
     /// <summary>Images of one shape as patches.</summary>
     /// <param name="pixels">[b, channels, height, width]; what does not fill a whole patch is left out.</param>

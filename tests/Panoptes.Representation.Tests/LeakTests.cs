@@ -57,7 +57,7 @@ public sealed class LeakTests : IDisposable
             Adds(null, () => model.Texts.Forward(ids, mask, hiddenStates: true));
         }
         Adds(3, () => model.Features(pixels, ids, mask));
-        AddsNothing(() => model.Images.Lock(1));
+        AddsNothing(() => model.Images.LayerGroups.Lock(1));
     }
 
     [Fact]

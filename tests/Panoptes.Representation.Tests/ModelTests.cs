@@ -136,10 +136,13 @@ public sealed class ModelTests : IDisposable
             foreach (var tower in (ITower?[])[image, text])
             {
                 if (tower is null) continue;
-                var grouped = tower.LayerGroups.SelectMany(static g => g).ToArray();
-                var own = ((Module)tower).Parameters().Where(static p => p.Trainable).ToArray();
-                Assert.Equal(grouped.Length, grouped.Distinct().Count());
-                Assert.Equal(own.ToHashSet(), [.. grouped]);
+                var own = ((Module)tower).Parameters().Where(static p => p.Trainable).ToHashSet();
+                foreach (var groups in (IReadOnlyList<IReadOnlyList<Parameter>>[])[tower.LayerGroups.ForLocking, tower.LayerGroups.ForLayerDecay])
+                {
+                    var grouped = groups.SelectMany(static g => g).ToArray();
+                    Assert.Equal(grouped.Length, grouped.Distinct().Count());
+                    Assert.Equal(own, [.. grouped]);
+                }
             }
     }
 

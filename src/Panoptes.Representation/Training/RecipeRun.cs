@@ -35,8 +35,8 @@ public sealed class RecipeRun : IDisposable
         var (model, processor, tokenizer) = Build(recipe, run);
         try
         {
-            if (recipe.Model.UnlockedImageGroups is { } images) model.Images.Lock(images);
-            if (recipe.Model.UnlockedTextGroups is { } texts) model.Texts.Lock(texts);
+            if (recipe.Model.UnlockedImageGroups is { } images) model.Images.LayerGroups.Lock(images);
+            if (recipe.Model.UnlockedTextGroups is { } texts) model.Texts.LayerGroups.Lock(texts);
             if (t.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {t.PatchDropout}; expected from 0 to below 1.");
             if (t.PatchDropout > 0 && model.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
             model.CheckpointActivations(t.CheckpointActivations);
@@ -82,7 +82,7 @@ public sealed class RecipeRun : IDisposable
 
     static Optimizer OptimizerOf(RecipeOptimizer o, DualEncoder model)
     {
-        var scales = o.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups, model.Texts.LayerGroups], decay) : null;
+        var scales = o.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups.ForLayerDecay, model.Texts.LayerGroups.ForLayerDecay], decay) : null;
         var groups = ParameterGroup.Of(model, o.WeightDecay, scales);
         return o.Name switch
         {

@@ -144,14 +144,14 @@ sealed class OpenClipAdapter : IAdapter
         {
             var groups = int.Parse(list.Name[(list.Name.LastIndexOf('_') + 1)..], System.Globalization.CultureInfo.InvariantCulture);
             model.RequiresGrad(true);
-            (list.Name.StartsWith("image", StringComparison.Ordinal) ? (ITower)model.Images : model.Texts).Lock(groups);
+            (list.Name.StartsWith("image", StringComparison.Ordinal) ? (ITower)model.Images : model.Texts).LayerGroups.Lock(groups);
             var ours = model.NamedParameters().Where(static p => p.Parameter.RequiresGrad).Select(static p => p.Key).Order(StringComparer.Ordinal).ToArray();
             var theirs = list.Value.EnumerateArray().Select(static e => e.GetString()!).Order(StringComparer.Ordinal).ToArray();
             if (!ours.SequenceEqual(theirs))
                 throw new InvalidOperationException($"{list.Name}: too many trainable: {string.Join(", ", ours.Except(theirs))}; too few: {string.Join(", ", theirs.Except(ours))}");
         }
         model.RequiresGrad(true);
-        model.Images.Lock(2);
+        model.Images.LayerGroups.Lock(2);
         using var grad = enable_grad();
         var loss = new ContrastiveLoss().Loss(model.Features(c.Input("image"), c.Input("text")));
         loss.backward();

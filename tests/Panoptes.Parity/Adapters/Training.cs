@@ -98,7 +98,7 @@ sealed class ClipTrainingAdapter : IAdapter
         foreach (var (key, parameter) in model.NamedParameters())
             if (frozen.Any(f => key.StartsWith(f, StringComparison.Ordinal))) parameter.RequiresGrad = false;
 
-        var scales = Number("layer_decay") is { } layerDecay ? ParameterGroup.LayerDecay([ByDepth(model)], layerDecay) : null;
+        var scales = Number("layer_decay") is { } layerDecay ? ParameterGroup.LayerDecay([model.Images.LayerGroups.ForLayerDecay, model.Texts.LayerGroups.ForLayerDecay], layerDecay) : null;
         using var optimizer = new AdamW(ParameterGroup.Of(model, Number("weight_decay") ?? 0, scales), a.GetProperty("betas")[0].GetDouble(), a.GetProperty("betas")[1].GetDouble(), Number("eps")!.Value);
         using var ema = Number("ema_decay") is { } decay ? new Ema(model, decay) : null;
         var steps = a.GetProperty("steps").GetInt32();
@@ -127,16 +127,5 @@ sealed class ClipTrainingAdapter : IAdapter
         foreach (var (key, average) in ema?.State ?? new Dictionary<string, Tensor>()) yield return ($"ema.{key}", average);
 
         double? Number(string name) => a.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.Number ? value.GetDouble() : null;
-    }
-
-    // The case counts both towers' depth by their keys: the embeddings, every layer, and all the rest.
-    static Parameter[][] ByDepth(ClipModel model)
-    {
-        const string layers = ".layers.";
-        var depths = model.NamedParameters().Select(static p => (p.Parameter, Depth:
-            p.Key.Contains("embeddings", StringComparison.Ordinal) || p.Key.Contains("pre_layrnorm", StringComparison.Ordinal) ? 0
-            : p.Key.IndexOf(layers, StringComparison.Ordinal) is var at and >= 0 ? int.Parse(p.Key[(at + layers.Length)..].Split('.')[0]) + 1
-            : int.MaxValue)).ToArray();
-        return [.. depths.GroupBy(static d => d.Depth).OrderBy(static g => g.Key).Select(static g => g.Select(static d => d.Parameter).ToArray())];
     }
 }
