@@ -107,6 +107,34 @@ public sealed class CommandTests : IDisposable
         Nothing("hf");
     }
 
+    [Fact]
+    public async Task What_convert_replaces_stays_until_the_new_is_whole()
+    {
+        Directory.CreateDirectory(folder["out"]);
+        File.WriteAllText(folder["out/precious.txt"], "the only one");
+        TinyClip.Write(folder["broken"]);
+        File.WriteAllText(folder["broken/config.json"], "{");
+
+        // The weights are written by the time that the configuration turns out to be none.
+        await Command.Fails(["convert", folder["broken"], "--out", folder["out"], "--force", "--dtype", "bfloat16"], "config.json", "is not JSON");
+        Only("out/precious.txt");
+        using (var cancel = new CancellationTokenSource())
+        {
+            cancel.Cancel();
+            Assert.Equal(App.Interrupted, await App.RunAsync(["convert", Model, "--out", folder["out"], "--force"], TextWriter.Null, TextWriter.Null, cancel.Token));
+        }
+        Only("out/precious.txt");
+        await Command.Succeeds("convert", Model, "--out", folder["out/"], "--force", "--dtype", "bfloat16");
+        Only("out/config.json");
+        Assert.False(File.Exists(folder["out/precious.txt"]));
+
+        void Only(string file)
+        {
+            Assert.True(File.Exists(folder[file]));
+            Assert.Equal([folder["out"]], Directory.GetFileSystemEntries(folder.Path, "out*"));
+        }
+    }
+
     [Theory]
     [InlineData("classify", "pictures/0.png", "--labels", "a cat")]
     [InlineData("embed", "pictures", "--out", "out.npy")]

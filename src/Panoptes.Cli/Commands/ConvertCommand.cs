@@ -37,7 +37,7 @@ sealed class ConvertCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
-        var target = Path.GetFullPath(parsed.GetRequiredValue(output));
+        var target = Path.TrimEndingDirectorySeparator(Path.GetFullPath(parsed.GetRequiredValue(output)));
         var asFile = target.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase);
         if (asFile && parsed.GetValue(to) is not null) throw new UsageException("--to writes a configuration too, so that --out must be a folder.");
         if (asFile && parsed.GetValue(shard) is not null) throw new UsageException("--shard-size makes several files, so that --out must be a folder.");
@@ -140,17 +140,28 @@ sealed class ConvertCommand : ExampleCommand
         renamed.Save(folder, options);
     }
 
-    /// <summary>The folder appears under its name when it is whole.</summary>
+    /// <summary>The folder appears under its name when it is whole; what stood there is only moved aside before that, so that a kill at any moment loses nothing.</summary>
     static void WriteFolder(string target, Action<string> write, CancellationToken cancel)
     {
-        var temporary = $"{target}.{Environment.ProcessId}.tmp";
+        var unique = $"{target}.{Environment.ProcessId}.{Guid.NewGuid().ToString("N")[..8]}";
+        var (temporary, old) = ($"{unique}.tmp", $"{unique}.old");
         try
         {
             Directory.CreateDirectory(temporary);
             write(temporary);
             cancel.ThrowIfCancellationRequested();
-            if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
-            Directory.Move(temporary, target);
+            var replaces = Directory.Exists(target);
+            if (replaces) Directory.Move(target, old);
+            try
+            {
+                Directory.Move(temporary, target);
+            }
+            catch when (replaces)
+            {
+                Directory.Move(old, target);
+                throw;
+            }
+            if (replaces) Directory.Delete(old, recursive: true);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
