@@ -68,7 +68,7 @@ public static partial class NativeMemoryPolicy
     {
         try
         {
-            if (OperatingSystem.IsLinux()) Trim(0);
+            if (OperatingSystem.IsLinux()) _ = Trim(0);
         }
         catch (EntryPointNotFoundException) { }                                      // another C library, which does as it likes
     }
