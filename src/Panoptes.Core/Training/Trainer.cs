@@ -30,6 +30,7 @@ public sealed class Trainer
         if (options.ValidateEvery < 0 || options.CheckpointEvery < 0) throw new PanoptesException("Steps between validations and checkpoints cannot be negative.");
         if (options.ClipGradNorm is <= 0) throw new PanoptesException($"clip_grad_norm is {options.ClipGradNorm}; expected above 0.");
         if (options.Patience is < 1) throw new PanoptesException($"patience is {options.Patience}; expected 1 or more.");
+        if (options.Patience is not null && options.Monitor is null) throw new PanoptesException("patience waits for a better measure, but nothing is measured in this run.");
         (this.task, this.optimizer, this.options, this.run) = (task, optimizer, options, run);
     }
 

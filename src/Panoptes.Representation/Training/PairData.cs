@@ -29,19 +29,21 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
     {
         var d = recipe.Data;
         if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
+        if (d.Table is not null) throw new PanoptesException("table does not go with the emoji, which are no table of one's own.");
+        var captions = d.Captions ?? new();
         var set = EmojiSet.Open();
         var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new()
         {
             BatchSize = d.BatchSize,
             Seed = recipe.Seed,
             Augmentation = augmentation,
-            Captions = d.Captions,
+            Captions = captions,
             Loader = new() { Workers = d.Workers },
         });
         if (!d.Validate) return new(loader, null, null, null);
         return new(loader, (model, processor, tokenizer, cancel) =>
         {
-            var found = EmojiEvaluation.ZeroShot(model, processor, tokenizer, set, new() { Templates = d.Captions.Templates, BatchSize = Batch }, cancel: cancel);
+            var found = EmojiEvaluation.ZeroShot(model, processor, tokenizer, set, new() { Templates = captions.Templates, BatchSize = Batch }, cancel: cancel);
             return new Dictionary<string, double>
             {
                 ["top1"] = found.Top1,
@@ -55,6 +57,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
     static PairData Own(Recipe recipe, Augmentation augmentation)
     {
         var d = recipe.Data;
+        if (d.Captions is not null) throw new PanoptesException($"captions are about the emoji and do not go with the data {d.Set}, which has its own.");
         var problems = new DataProblems(d.Strict);
         var data = ImageData.Open(recipe.Resolve(d.Set), d.Table, problems);
         if (!data.HasText) throw new PanoptesException($"{data.Source} has no captions: a text file beside each image, or a column of texts, was expected.");

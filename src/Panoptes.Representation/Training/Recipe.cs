@@ -147,7 +147,7 @@ public sealed record RecipeData
     /// <summary>For data of one's own: images with captions that are not trained on, to measure recall on; null: nothing is measured.</summary>
     public string? ValidationSet { get; init; }
 
-    /// <summary>For a table: its columns and where its paths start.</summary>
+    /// <summary>For a table of one's own: its columns and where its paths start.</summary>
     public ImageTableOptions? Table { get; init; }
 
     /// <summary>For data of one's own: whether a bad sample ends the run, instead of being counted, reported and replaced.</summary>
@@ -159,8 +159,8 @@ public sealed record RecipeData
     /// <summary>What is done to the images; the size is the model's.</summary>
     public Augmentation Augmentation { get; init; } = Augmentation.Drawings(64);
 
-    /// <summary>What the emoji are called.</summary>
-    public EmojiCaptions Captions { get; init; } = new();
+    /// <summary>What the emoji are called; data of one's own has its own captions.</summary>
+    public EmojiCaptions? Captions { get; init; }
 
     /// <summary>Whether the model is measured on what is held out: zero-shot in the style that is never trained on.</summary>
     public bool Validate { get; init; } = true;
@@ -178,20 +178,26 @@ public sealed record RecipeObjective
     public double Weight { get; init; } = 1;
 }
 
-/// <summary>How gradients become steps.</summary>
+/// <summary>How gradients become steps. An option that the optimizer has not is an error.</summary>
 public sealed record RecipeOptimizer
 {
     /// <summary><c>adamw</c>, <c>muon</c>, <c>lamb</c>, <c>lion</c>, <c>adafactor</c>, <c>lars</c> or <c>sgd</c> (with Nesterov's momentum).</summary>
     public string Name { get; init; } = "adamw";
 
-    /// <summary>Of Muon, LARS and SGD.</summary>
-    public double Momentum { get; init; } = 0.95;
+    /// <summary>Of Muon, LARS and SGD; 0.95 by default.</summary>
+    public double? Momentum { get; init; }
 
-    public double Beta1 { get; init; } = 0.9;
+    /// <summary>Of AdamW, Muon, LAMB and Lion; 0.9 by default.</summary>
+    public double? Beta1 { get; init; }
 
-    public double Beta2 { get; init; } = 0.98;
+    /// <summary>Of AdamW, Muon, LAMB and Lion; 0.98 by default.</summary>
+    public double? Beta2 { get; init; }
 
-    public double Eps { get; init; } = 1e-6;
+    /// <summary>Of AdamW, Muon and LAMB; 1e-6 by default.</summary>
+    public double? Eps { get; init; }
+
+    /// <summary>Of AdamW: steps are divided by the largest mean square so far (Reddi et al. 2018, arXiv:1904.09237); false by default.</summary>
+    public bool? Amsgrad { get; init; }
 
     /// <summary>Of matrices; biases, norms and scales are never decayed.</summary>
     public double WeightDecay { get; init; } = 0.2;
@@ -210,10 +216,11 @@ public sealed record RecipeSchedule
 
     public required long Steps { get; init; }
 
+    /// <summary>Steps of the rise to the highest rate; for <c>one_cycle</c>, 0 means three tenths of the run.</summary>
     public long WarmupSteps { get; init; }
 
-    /// <summary>Where the cosine ends.</summary>
-    public double FinalRate { get; init; }
+    /// <summary>Where <c>cosine</c> ends (0 by default); no other schedule takes it.</summary>
+    public double? FinalRate { get; init; }
 }
 
 /// <summary>The loop.</summary>
@@ -235,7 +242,7 @@ public sealed record RecipeTraining
     /// <summary>The share of patches left out (FLIP).</summary>
     public double PatchDropout { get; init; }
 
-    /// <summary>How many steps at the end see all patches.</summary>
+    /// <summary>How many steps at the end see all patches; only with <see cref="PatchDropout"/>.</summary>
     public long UnmaskedSteps { get; init; }
 
     public int LogEvery { get; init; } = 10;
@@ -244,6 +251,6 @@ public sealed record RecipeTraining
 
     public long CheckpointEvery { get; init; }
 
-    /// <summary>Validations without improvement after which training stops; null: never.</summary>
+    /// <summary>Validations without improvement after which training stops, where something is measured; null: never.</summary>
     public int? Patience { get; init; }
 }

@@ -30,17 +30,19 @@ public sealed class RecipeRun : IDisposable
     public static RecipeRun Create(Recipe recipe, string run)
     {
         var (s, t) = (recipe.Schedule, recipe.Training);
-        var (schedule, objectives, precision) = (ScheduleOf(s), recipe.Objectives.Select(Objective).ToArray(), PrecisionOf(t.Precision));
+        var (schedule, objectives, precision, makeOptimizer) = (ScheduleOf(s), recipe.Objectives.Select(Objective).ToArray(), PrecisionOf(t.Precision), OptimizerOf(recipe.Optimizer));
+        if (t.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {t.PatchDropout}; expected from 0 to below 1.");
+        if (t.UnmaskedSteps != 0 && t.PatchDropout == 0) throw new PanoptesException("unmasked_steps are steps without patch_dropout, which is not given.");
         Keep(recipe, run);
         var (model, processor, tokenizer) = Build(recipe, run);
         try
         {
             if (recipe.Model.UnlockedImageGroups is { } images) model.Images.LayerGroups.Lock(images);
             if (recipe.Model.UnlockedTextGroups is { } texts) model.Texts.LayerGroups.Lock(texts);
-            if (t.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {t.PatchDropout}; expected from 0 to below 1.");
             if (t.PatchDropout > 0 && model.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
             model.CheckpointActivations(t.CheckpointActivations);
-            var optimizer = OptimizerOf(recipe.Optimizer, model);
+            var scales = recipe.Optimizer.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups.ForLayerDecay, model.Texts.LayerGroups.ForLayerDecay], decay) : null;
+            var optimizer = makeOptimizer(ParameterGroup.Of(model, recipe.Optimizer.WeightDecay, scales));
             var data = PairData.Open(recipe, model.Images.ImageSize, processor);
             var task = new ContrastiveTask(model, processor, tokenizer, data.Loader)
             {
@@ -71,30 +73,38 @@ public sealed class RecipeRun : IDisposable
         }
     }
 
-    static Schedule ScheduleOf(RecipeSchedule s) => s.Name switch
+    static Schedule ScheduleOf(RecipeSchedule s)
     {
-        "cosine" => new CosineSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps, FinalRate = s.FinalRate },
-        "linear" => new LinearSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
-        "constant" => new ConstantSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
-        "one_cycle" => new OneCycleSchedule(s.LearningRate, s.Steps),
-        var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear, constant or one_cycle."),
-    };
-
-    static Optimizer OptimizerOf(RecipeOptimizer o, DualEncoder model)
-    {
-        var scales = o.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups.ForLayerDecay, model.Texts.LayerGroups.ForLayerDecay], decay) : null;
-        var groups = ParameterGroup.Of(model, o.WeightDecay, scales);
-        return o.Name switch
+        if (s.WarmupSteps < 0 || s.WarmupSteps > s.Steps) throw new PanoptesException($"warmup_steps is {s.WarmupSteps}; expected 0 to the run's {s.Steps} steps.");
+        if (s.FinalRate is not null && s.Name != "cosine") throw new PanoptesException($"final_rate does not go with the schedule {s.Name}, only with cosine.");
+        return s.Name switch
         {
-            "adamw" => new AdamW(groups, o.Beta1, o.Beta2, o.Eps),
-            "muon" => new Muon(groups, momentum: o.Momentum, beta1: o.Beta1, beta2: o.Beta2, eps: o.Eps, precision: PrecisionOf("auto")),
-            "lamb" => new Lamb(groups, o.Beta1, o.Beta2, o.Eps),
-            "lion" => new Lion(groups, o.Beta1, o.Beta2),
-            "adafactor" => new Adafactor(groups),
-            "lars" => new Lars(groups, o.Momentum),
-            "sgd" => new Sgd(groups, o.Momentum, nesterov: true),
+            "cosine" => new CosineSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps, FinalRate = s.FinalRate ?? 0 },
+            "linear" => new LinearSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
+            "constant" => new ConstantSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
+            "one_cycle" => new OneCycleSchedule(s.LearningRate, s.Steps) { WarmupSteps = s.WarmupSteps },
+            var other => throw new PanoptesException($"The schedule {other} is unknown; expected cosine, linear, constant or one_cycle."),
+        };
+    }
+
+    static Func<IReadOnlyList<ParameterGroup>, Optimizer> OptimizerOf(RecipeOptimizer o)
+    {
+        var (momentum, beta1, beta2, eps) = (o.Momentum ?? 0.95, o.Beta1 ?? 0.9, o.Beta2 ?? 0.98, o.Eps ?? 1e-6);
+        (string[] Takes, Func<IReadOnlyList<ParameterGroup>, Optimizer> Make) found = o.Name switch
+        {
+            "adamw" => (["beta1", "beta2", "eps", "amsgrad"], groups => new AdamW(groups, beta1, beta2, eps, o.Amsgrad ?? false)),
+            "muon" => (["momentum", "beta1", "beta2", "eps"], groups => new Muon(groups, momentum: momentum, beta1: beta1, beta2: beta2, eps: eps, precision: PrecisionOf("auto"))),
+            "lamb" => (["beta1", "beta2", "eps"], groups => new Lamb(groups, beta1, beta2, eps)),
+            "lion" => (["beta1", "beta2"], groups => new Lion(groups, beta1, beta2)),
+            "adafactor" => ([], static groups => new Adafactor(groups)),
+            "lars" => (["momentum"], groups => new Lars(groups, momentum)),
+            "sgd" => (["momentum"], groups => new Sgd(groups, momentum, nesterov: true)),
             var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw, muon, lamb, lion, adafactor, lars or sgd."),
         };
+        foreach (var (option, given) in (ReadOnlySpan<(string, object?)>)[("momentum", o.Momentum), ("beta1", o.Beta1), ("beta2", o.Beta2), ("eps", o.Eps), ("amsgrad", o.Amsgrad)])
+            if (given is not null && !found.Takes.Contains(option))
+                throw new PanoptesException($"{option} does not go with the optimizer {o.Name}, which takes {string.Join(", ", [.. found.Takes, "weight_decay", "layer_decay"])}.");
+        return found.Make;
     }
 
     /// <summary>A run belongs to its recipe: going on with another one would mix two trainings.</summary>

@@ -94,6 +94,52 @@ public sealed class RecipeRunTests : IDisposable
         Assert.Equal(before, Tensor.TotalCount);
     }
 
+    [Theory]
+    [InlineData("optimizer: {name: adamw, momentum: 0.9}", "momentum does not go with the optimizer adamw, which takes beta1, beta2, eps, amsgrad, weight_decay, layer_decay")]
+    [InlineData("optimizer: {name: muon, amsgrad: true}", "amsgrad does not go with the optimizer muon")]
+    [InlineData("optimizer: {name: lion, eps: 1e-8}", "eps does not go with the optimizer lion")]
+    [InlineData("optimizer: {name: sgd, beta2: 0.9}", "beta2 does not go with the optimizer sgd")]
+    [InlineData("optimizer: {name: adafactor, beta1: 0.9}", "beta1 does not go with the optimizer adafactor, which takes weight_decay")]
+    [InlineData("optimizer: {name: adam}", "The optimizer adam is unknown")]
+    [InlineData("schedule: {name: linear, learning_rate: 0.003, steps: 8, final_rate: 1e-4}", "final_rate does not go with the schedule linear")]
+    [InlineData("schedule: {name: one_cycle, learning_rate: 0.003, steps: 8, final_rate: 1e-4}", "final_rate does not go with the schedule one_cycle")]
+    [InlineData("schedule: {name: cosine, learning_rate: 0.003, steps: 8, warmup_steps: 9}", "warmup_steps is 9")]
+    [InlineData("training: {unmasked_steps: 2}", "without patch_dropout")]
+    public void An_option_that_does_not_apply_is_refused_before_anything_is_written(string line, string expected)
+    {
+        var lines = Tiny().Text.Split('\n').Where(l => !l.StartsWith(line.Split(':')[0], StringComparison.Ordinal));
+        var recipe = Recipe.Parse(string.Join('\n', [.. lines, line]), "tiny.yaml");
+        var e = Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, folder));
+        Assert.Contains(expected, e.Message, StringComparison.Ordinal);
+        Assert.Empty(Directory.GetFileSystemEntries(folder));
+    }
+
+    [Theory]
+    [InlineData("set: emoji, table: {image_column: file}", "table does not go with the emoji")]
+    [InlineData("set: pictures, captions: {tag_probability: 0.5}", "captions are about the emoji")]
+    public void Options_of_other_data_are_refused(string data, string expected)
+    {
+        var recipe = Recipe.Parse(Tiny().Text.Replace("set: emoji", data, StringComparison.Ordinal), "tiny.yaml");
+        Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, folder)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Patience_without_a_measure_is_refused() =>
+        Assert.Contains("nothing is measured", Assert.Throws<PanoptesException>(() => RecipeRun.Create(Tiny(", patience: 3"), folder)).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void A_recipe_can_ask_for_amsgrad_and_for_one_cycle_with_its_own_rise()
+    {
+        var recipe = Recipe.Parse(Tiny().Text.Replace("schedule: {", "optimizer: {name: adamw, amsgrad: true}\nschedule: {name: one_cycle, ", StringComparison.Ordinal), "tiny.yaml");
+        Train(recipe, folder);
+        var rates = File.ReadLines(Path.Combine(folder, "metrics.jsonl")).Select(static l => JsonSerializer.Deserialize<Dictionary<string, double>>(l)!["learning_rate"]).ToArray();
+        Assert.Equal(1, Array.IndexOf(rates, rates.Max()));                              // the second of two steps of warm-up
+        Assert.Equal(0.003, rates.Max(), 1e-12);
+        using var scope = NewDisposeScope();
+        var state = Checkpoints.SafeTensors.Load(Path.Combine(Directory.GetDirectories(Path.Combine(folder, "checkpoints")).Order().Last(), "optimizer.safetensors"));
+        Assert.Contains(state.Keys, static k => k.EndsWith("max_exp_avg_sq", StringComparison.Ordinal));
+    }
+
     [Fact]
     public void A_run_keeps_no_tensor()
     {
