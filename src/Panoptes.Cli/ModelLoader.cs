@@ -43,14 +43,11 @@ static class ModelLoader
     static bool HasBFloat16(ParseResult parsed) => parsed.GetValue(SharedOptions.Device) != "cpu" || Native.TorchOps.HasFastBFloat16;
 
     /// <summary>The device that --device means, or null for the processor.</summary>
-    /// <exception cref="UsageException">The text names no device.</exception>
     /// <exception cref="PanoptesException">This machine, or the libtorch that is installed, lacks it.</exception>
     public static Device? Device(ParseResult parsed)
     {
         var name = parsed.GetValue(SharedOptions.Device) ?? "cpu";
         var parts = name.Split(':');
-        if (parts.Length > 2 || (parts.Length == 2 && !int.TryParse(parts[1], System.Globalization.NumberStyles.None, null, out _)) || parts[0] is not ("cpu" or "cuda" or "mps"))
-            throw new UsageException($"--device is '{name}'; expected cpu, cuda, cuda:N or mps.");
         if (parts[0] == "cpu") return null;
         var there = parts[0] == "cuda" ? cuda.is_available() : mps_is_available();
         if (!there || (parts[0] == "cuda" && parts.Length == 2 && int.Parse(parts[1], null) >= cuda.device_count()))

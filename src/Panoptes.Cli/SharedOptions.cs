@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 
 namespace Panoptes.Cli;
 
@@ -44,12 +45,26 @@ static class SharedOptions
         if (result.Tokens is [var token] && int.TryParse(token.Value, out var number) && number < 1) result.AddError($"{option.Name} is {number}; expected 1 or more.");
     });
 
+    /// <summary>Refuses a file's name that ends in none of <paramref name="endings"/>.</summary>
+    public static void EndsIn(Option option, params string[] endings) => option.Validators.Add(result =>
+    {
+        if (result.Tokens is [var token] && !endings.Contains(Path.GetExtension(token.Value), StringComparer.OrdinalIgnoreCase))
+            result.AddError($"{option.Name} is '{token.Value}'; expected a name that ends in {string.Join(", ", endings[..^1])} or {endings[^1]}.");
+    });
+
     static Option[] Check()
     {
+        Device.Validators.Add(static result =>
+        {
+            if (result.Tokens is [var token] && !IsDevice(token.Value)) result.AddError($"--device is '{token.Value}'; expected cpu, cuda, cuda:N or mps.");
+        });
         Precision.AcceptOnlyFromAmong("float32", "bfloat16", "auto");
         AtLeastOne(Threads);
         return [Json, Device, Precision, Threads, Verbose];
     }
+
+    static bool IsDevice(string name) => name is "cpu" or "cuda" or "mps"
+        || (name.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(name.AsSpan(5), NumberStyles.None, CultureInfo.InvariantCulture, out _));
 
     static Option<string> Completed(Option<string> option, params string[] values)
     {

@@ -270,7 +270,8 @@ public sealed class CommandTests : IDisposable
         await Command.Fails(["convert", Model, "--out", folder["file/m"]], "cannot be written");
         await Command.Fails(["search", Pictures, "x", "-m", Model, "--index", folder["file/index"]], folder["file/index"]);
         await Command.Fails(["search", Pictures, "x", "-m", Model, "--sheet", folder["file/sheet.png"]], folder["file/sheet.png"]);
-        await Command.Fails(["embed", "--text", "a cat", "--out", folder["v.csv"], "-m", Model], "v.csv", ".parquet");
+        File.WriteAllText(folder["nothing.txt"], "\n  \n");
+        await Command.Fails(["embed", "--texts-file", folder["nothing.txt"], "--out", folder["v.npy"], "-m", Model], "nothing.txt has no text");
     }
 
     [Fact]

@@ -31,10 +31,10 @@ sealed class ClassifyCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         var files = parsed.GetRequiredValue(images);
-        var names = Labels(parsed);
         var templates = parsed.GetValue(template) is { Length: > 0 } given ? given : null;
         foreach (var bad in templates ?? [])
             if (!bad.Contains("{}", StringComparison.Ordinal)) throw new UsageException($"The template '{bad}' has no {{}} where the label would go.");
+        var names = Labels(parsed);
         foreach (var file in files)
             if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");
         using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));

@@ -87,6 +87,10 @@ sealed class DataCommand : ExampleCommand
             Add(set);
             Add(output);
             Add(size);
+            size.Validators.Add(static result =>
+            {
+                if (result.Tokens is [var token] && int.TryParse(token.Value, out var pixels) && pixels is < 8 or > 1024) result.AddError($"--size is {pixels}; expected 8 to 1024 pixels.");
+            });
             SetAction(RunAsync);
         }
 
@@ -249,6 +253,8 @@ sealed class DataCommand : ExampleCommand
             Add(source.Path);
             Add(output);
             foreach (var option in (ReadOnlySpan<Option>)[samples, megabytes, strict, .. source.Options]) Add(option);
+            SharedOptions.AtLeastOne(samples);
+            SharedOptions.AtLeastOne(megabytes);
             SetAction(RunAsync);
         }
 
@@ -256,7 +262,6 @@ sealed class DataCommand : ExampleCommand
         {
             var terminal = new Terminal(parsed);
             var folder = parsed.GetRequiredValue(output);
-            if (parsed.GetValue(samples) < 1 || parsed.GetValue(megabytes) < 1) throw new UsageException("--samples and --megabytes must be 1 or more.");
             var (data, count, shards) = await terminal.WithProgress("Packing", progress =>
             {
                 var data = source.Open(parsed, new(parsed.GetValue(strict)));

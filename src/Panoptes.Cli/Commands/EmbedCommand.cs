@@ -27,6 +27,7 @@ sealed class EmbedCommand : ExampleCommand
     {
         Add(inputs);
         foreach (var option in (ReadOnlySpan<Option>)[output, text, textFile, strict, model]) Add(option);
+        SharedOptions.EndsIn(output, ".parquet", ".npy", ".safetensors");
         SetAction(RunAsync);
     }
 
@@ -35,10 +36,13 @@ sealed class EmbedCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         var target = parsed.GetRequiredValue(output);
         var format = VectorFiles.FormatOf(target);
+        var images = parsed.GetValue(inputs) ?? [];
+        var ofTexts = parsed.GetValue(text) is { Length: > 0 } || parsed.GetValue(textFile) is not null;
+        if (ofTexts && images.Length > 0) throw new UsageException("Images and texts were both given; expected one kind.");
+        if (!ofTexts && images.Length == 0) throw new UsageException("Nothing to embed: expected image files, folders, --text or --texts-file.");
         var texts = Texts(parsed);
-        var files = Files(parsed.GetValue(inputs) ?? [], cancel);
-        if (texts.Count > 0 && files.Count > 0) throw new UsageException("Images and texts were both given; expected one kind.");
-        if (texts.Count == 0 && files.Count == 0) throw new UsageException("Nothing to embed: expected image files, folders, --text or --texts-file.");
+        if (ofTexts && texts.Count == 0) throw new PanoptesException($"{parsed.GetValue(textFile)} has no text: expected one a line.");
+        var files = Files(images, cancel);
         using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), Batch);
         var names = new List<string>();
         var bad = new List<BadImage>();

@@ -47,10 +47,8 @@ sealed class EvaluateCommand : ExampleCommand
         foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, neighbors, report, confusion, strict, model]) Add(option);
         data.CompletionSources.Add("emoji", "fashion-mnist");
         tasks.AcceptOnlyFromAmong([.. Tasks.Keys]);
-        neighbors.Validators.Add(static result =>
-        {
-            if (result.GetValueOrDefault<int>() is < 1 and var n) result.AddError($"--neighbors is {n}; expected 1 or more.");
-        });
+        SharedOptions.AtLeastOne(neighbors);
+        SharedOptions.EndsIn(confusion, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
 
@@ -61,9 +59,8 @@ sealed class EvaluateCommand : ExampleCommand
         var templates = parsed.GetValue(template) is { Length: > 0 } given ? given : null;
         foreach (var bad in templates ?? [])
             if (!bad.Contains("{}", StringComparison.Ordinal)) throw new UsageException($"The template '{bad}' has no {{}} where the class's name would go.");
-        if (parsed.GetValue(confusion) is { } picture && Path.GetExtension(picture).ToLowerInvariant() is not (".png" or ".jpg" or ".jpeg" or ".webp"))
-            throw new UsageException($"--confusion is '{picture}'; expected a name that ends in .png, .jpg or .webp.");
         EvaluationTask[] chosen = [.. (parsed.GetValue(tasks) ?? []).Select(static t => Tasks[t]).Distinct()];
+        if (parsed.GetValue(confusion) is not null && chosen is [EvaluationTask.Retrieval]) throw new UsageException("--confusion does not go with retrieval alone, which has no classes.");
         if (what == "emoji" || EmojiSet.IsIn(what))
         {
             if (chosen.Length > 0) throw new UsageException("--task does not go with the emoji, on which everything is measured.");

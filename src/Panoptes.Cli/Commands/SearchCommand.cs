@@ -30,6 +30,7 @@ sealed class SearchCommand : ExampleCommand
         Add(texts);
         foreach (var option in (ReadOnlySpan<Option>)[image, top, sheet, index, reindex, noUpdate, strict, model]) Add(option);
         SharedOptions.AtLeastOne(top);
+        SharedOptions.EndsIn(sheet, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
 
