@@ -26,15 +26,20 @@ public sealed class Ema : IDisposable
     public double Decay { get; }
 
     /// <summary>Moves the average towards the present weights; what is no floating-point number is copied.</summary>
-    public void Update()
+    /// <param name="step">
+    /// How many steps were taken before this one, which bounds the decay by (1 + step) / (10 + step): an average of weights that still change fast is no model,
+    /// and the statistics of batch norms fit it least. By default no such bound.
+    /// </param>
+    public void Update(long step = long.MaxValue)
     {
+        var decay = step == long.MaxValue ? Decay : Math.Min(Decay, (1.0 + step) / (10.0 + step));
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         for (var i = 0; i < averages.Length; i++)
         {
             var value = parameters[i].Parameter.Value;
             if (!value.is_floating_point()) averages[i].copy_(value);
-            else if (parameters[i].Parameter.RequiresGrad || !parameters[i].Parameter.Trainable) averages[i].lerp_(value, 1 - Decay);
+            else if (parameters[i].Parameter.RequiresGrad || !parameters[i].Parameter.Trainable) averages[i].lerp_(value, 1 - decay);
         }
     }
 

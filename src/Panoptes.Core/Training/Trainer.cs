@@ -126,7 +126,7 @@ public sealed class Trainer
             optimizer.Step(rate);
             optimizer.ZeroGradients();
             task.AfterStep();
-            ema?.Update();
+            ema?.Update(options.EmaWarmup ? step : long.MaxValue);
             Native.NativeMemoryPolicy.GiveBackExcess();
             step++;
             stepsHere++;

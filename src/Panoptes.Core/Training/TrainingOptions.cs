@@ -12,6 +12,9 @@ public sealed record TrainingOptions
     /// <summary>The decay of the averaged weights, which are then what is validated and saved for use; null: none are kept.</summary>
     public double? EmaDecay { get; init; }
 
+    /// <summary>Whether the decay of the averaged weights starts lower: (1 + step) / (10 + step) where that is less.</summary>
+    public bool EmaWarmup { get; init; }
+
     /// <summary>A line of metrics is written every so many steps, the mean over them.</summary>
     public int LogEvery { get; init; } = 10;
 

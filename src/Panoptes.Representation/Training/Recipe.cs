@@ -63,6 +63,7 @@ public sealed record Recipe
                 .WithTypeMapping<IReadOnlyList<RecipeObjective>, List<RecipeObjective>>()
                 .WithTypeMapping<IReadOnlyList<string>, List<string>>()
                 .WithTypeMapping<IReadOnlyList<float>, List<float>>()
+                .WithTypeMapping<IReadOnlyList<int>, List<int>>()
                 .Build();
             var recipe = deserializer.Deserialize<Recipe?>(text) ?? throw new PanoptesException($"{source} is empty; expected a recipe with name, model, data and schedule.");
             if (recipe.Name.Length == 0 || recipe.Name != Path.GetFileName(recipe.Name) || recipe.Name is "." or "..")
@@ -238,6 +239,9 @@ public sealed record RecipeTraining
     public double? ClipGradNorm { get; init; } = 1;
 
     public double? EmaDecay { get; init; }
+
+    /// <summary>Whether the average begins short and grows with the steps up to <see cref="EmaDecay"/>.</summary>
+    public bool EmaWarmup { get; init; } = true;
 
     /// <summary>The share of patches left out (FLIP).</summary>
     public double PatchDropout { get; init; }

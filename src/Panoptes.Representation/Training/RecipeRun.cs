@@ -58,6 +58,7 @@ public sealed class RecipeRun : IDisposable
                 Schedule = schedule,
                 ClipGradNorm = t.ClipGradNorm,
                 EmaDecay = t.EmaDecay,
+                EmaWarmup = t.EmaWarmup,
                 LogEvery = t.LogEvery,
                 ValidateEvery = t.ValidateEvery,
                 CheckpointEvery = t.CheckpointEvery,

@@ -13,8 +13,10 @@ public sealed class EmaTests
         foreach (var (to, from) in model.Parameters().Zip(other.Parameters())) to.Value.copy_(from.Value);
     }
 
-    [Fact]
-    public void The_average_follows_its_formula()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void The_average_follows_its_formula(bool warmUp)
     {
         using var model = new LooseParameters(1, [3, 2], [4]);
         using var ema = new Ema(model, 0.9);
@@ -22,8 +24,10 @@ public sealed class EmaTests
         for (var step = 2; step < 6; step++)
         {
             Move(model, step);
-            ema.Update();
-            expected = [.. expected.Zip(model.Values.SelectMany(static v => v), static (a, v) => 0.9 * a + 0.1 * v)];
+            if (warmUp) ema.Update(step * 20);
+            else ema.Update();
+            var decay = warmUp ? Math.Min(0.9, (1 + (step * 20.0)) / (10 + (step * 20.0))) : 0.9;
+            expected = [.. expected.Zip(model.Values.SelectMany(static v => v), (a, v) => decay * a + (1 - decay) * v)];
         }
         Assert.Equal(["p0", "p1"], ema.State.Keys);
         foreach (var (ours, theirs) in ema.State.Values.SelectMany(static v => v.data<float>().ToArray()).Zip(expected)) Assert.Equal(theirs, ours, 1e-6);

@@ -8,7 +8,7 @@ public sealed class RecipeTests
     const string Minimal = """
         name: small
         model: {from: some/model}
-        data: {set: emoji, batch_size: 8, augmentation: {crop_scale: [0.5, 1], background: {white: 1, plain: 0.5}}}
+        data: {set: emoji, batch_size: 8, augmentation: {crop_scale: [0.5, 1], random_convolution_kernels: [1, 7], background: {white: 1, plain: 0.5}}}
         objectives: [{name: sigmoid, weight: 0.5}]
         schedule: {learning_rate: 1e-3, steps: 20}
         """;
@@ -20,6 +20,7 @@ public sealed class RecipeTests
         Assert.Equal(("small", "some/model", 8), (recipe.Name, recipe.Model.From, recipe.Data.BatchSize));
         Assert.Equal((0.5f, 1f), (recipe.Data.Augmentation.CropScale.Min, recipe.Data.Augmentation.CropScale.Max));
         Assert.Equal((1f, 0.5f), (recipe.Data.Augmentation.Background.White, recipe.Data.Augmentation.Background.Plain));
+        Assert.Equal([1, 7], recipe.Data.Augmentation.RandomConvolutionKernels);
         Assert.Equal(12, recipe.Data.Augmentation.Rotation);                           // as for drawings
         Assert.Equal(("sigmoid", 0.5), (recipe.Objectives.Single().Name, recipe.Objectives.Single().Weight));
         Assert.Equal((0.001, 20, "cosine"), (recipe.Schedule.LearningRate, recipe.Schedule.Steps, recipe.Schedule.Name));
