@@ -157,7 +157,7 @@ public sealed class OpenClipResNet : OpenClipVisual
             foreach (var block in stage)
             {
                 var before = x;
-                x = block.Forward(x);
+                x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x), x, null) : block.Forward(x);
                 before.Dispose();
             }
         return x.MoveToOuterDisposeScope();

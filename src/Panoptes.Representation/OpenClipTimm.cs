@@ -95,7 +95,7 @@ public sealed class TimmVisionTransformer(TimmSizes s, int imageSize, bool atten
         foreach (var block in Blocks)
         {
             var before = x;
-            x = block.Forward(x);
+            x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x), x, null) : block.Forward(x);
             before.Dispose();
         }
         x = Norm.Forward(x);

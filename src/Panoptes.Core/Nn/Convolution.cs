@@ -27,6 +27,6 @@ public sealed class BatchNorm2d(int channels, double eps = 1e-5, double momentum
     public Parameter RunningVar { get; } = new([channels], Init.Ones) { Trainable = false };
 
     /// <param name="x">[b, channels, height, width]</param>
-    public Tensor Forward(Tensor x) =>
-        nn.functional.batch_norm(x, RunningMean.Value, RunningVar.Value, Weight.Value, Bias.Value, Training, momentum, eps);
+    public Tensor Forward(Tensor x) => nn.functional.batch_norm(x, RunningMean.Value, RunningVar.Value, Weight.Value, Bias.Value, Training,
+        ActivationCheckpoint.IsRecomputing ? 0 : momentum, eps);                     // a batch counts once, also where a block is computed twice
 }

@@ -77,7 +77,7 @@ public abstract class Module : IDisposable
     public bool ActivationsCheckpointed { get; private set; }
 
     /// <summary>
-    /// Makes every stack of blocks below keep only the blocks' inputs in training and compute the rest again for the gradient (or stops that):
+    /// Makes every stack of blocks below (a transformer's, a ResNet's) keep only the blocks' inputs in training and compute the rest again for the gradient (or stops that):
     /// the same gradients (but for rounding) for about a third more time and much less memory.
     /// </summary>
     public void CheckpointActivations(bool on = true)

@@ -233,7 +233,7 @@ public sealed record RecipeTraining
     /// <summary>Pairs that go through the towers at once; the numbers are those of the whole batch. Null: all.</summary>
     public int? MicroBatchSize { get; init; }
 
-    /// <summary>Whether transformer blocks keep only their inputs for the gradient and are computed again: much less memory, a third more time.</summary>
+    /// <summary>Whether the blocks of transformers and ResNets keep only their inputs for the gradient and are computed again: much less memory, a third more time.</summary>
     public bool CheckpointActivations { get; init; }
 
     public double? ClipGradNorm { get; init; } = 1;
