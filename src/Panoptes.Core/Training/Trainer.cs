@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Panoptes.Evaluation;
 
 namespace Panoptes.Training;
 
@@ -166,7 +167,7 @@ public sealed class Trainer
             task.Model.Train(false);
             try
             {
-                validation = task.Validate(null, cancel);
+                validation = task.Validate(progress is null ? null : new Validating(this), cancel);
                 if (validation.Count > 0)
                 {
                     metrics.Add(step, validation.Select(static v => KeyValuePair.Create("val/" + v.Key, v.Value)));
@@ -231,6 +232,12 @@ public sealed class Trainer
             var perStep = training.Elapsed.TotalSeconds / Math.Max(1, stepsHere);
             progress.Report(new(step, options.Schedule.TotalSteps, task.Data.Epoch, loss, rate, SamplesPerSecond,
                 TimeSpan.FromSeconds(perStep * (options.Schedule.TotalSteps - step)), validation.Count > 0 ? validation : null, what));
+        }
+
+        /// <summary>Tells how far a validation is.</summary>
+        sealed class Validating(Session session) : IProgress<EvaluationProgress>
+        {
+            public void Report(EvaluationProgress value) => session.Report($"validating {100L * value.Done / Math.Max(1, value.Total)} %");
         }
     }
 }

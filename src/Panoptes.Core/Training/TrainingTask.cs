@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Evaluation;
 using Panoptes.Nn;
 
 namespace Panoptes.Training;
@@ -28,7 +29,7 @@ public abstract class TrainingTask : IDisposable
     public virtual void AfterStep() { }
 
     /// <summary>Measures the model (in inference mode, with averaged weights where they are kept); empty where there is nothing to measure.</summary>
-    public virtual IReadOnlyDictionary<string, double> Validate(IProgress<double>? progress, CancellationToken cancel) => new Dictionary<string, double>();
+    public virtual IReadOnlyDictionary<string, double> Validate(IProgress<EvaluationProgress>? progress, CancellationToken cancel) => new Dictionary<string, double>();
 
     /// <summary>Writes the model as users load it: config, weights, and what belongs to them.</summary>
     public abstract void Save(string folder);

@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Text;
@@ -7,7 +8,7 @@ using Panoptes.Training;
 namespace Panoptes.Representation.Training;
 
 /// <summary>What measures a model while it is trained.</summary>
-public delegate IReadOnlyDictionary<string, double> PairValidation(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, CancellationToken cancel);
+public delegate IReadOnlyDictionary<string, double> PairValidation(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel);
 
 /// <summary>Trains an image tower and a text tower together on pairs.</summary>
 public sealed class ContrastiveTask : TrainingTask
@@ -69,8 +70,8 @@ public sealed class ContrastiveTask : TrainingTask
         model.LogitScale.Value.clamp_(0, Math.Log(max));
     }
 
-    public override IReadOnlyDictionary<string, double> Validate(IProgress<double>? progress, CancellationToken cancel) =>
-        Validation?.Invoke(model, processor, tokenizer, cancel) ?? base.Validate(progress, cancel);
+    public override IReadOnlyDictionary<string, double> Validate(IProgress<EvaluationProgress>? progress, CancellationToken cancel) =>
+        Validation?.Invoke(model, processor, tokenizer, progress, cancel) ?? base.Validate(progress, cancel);
 
     public override void Save(string folder)
     {

@@ -41,9 +41,9 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
             Loader = new() { Workers = d.Workers },
         });
         if (!d.Validate) return new(loader, null, null, null);
-        return new(loader, (model, processor, tokenizer, cancel) =>
+        return new(loader, (model, processor, tokenizer, progress, cancel) =>
         {
-            var found = EmojiEvaluation.ZeroShot(model, processor, tokenizer, set, new() { Templates = captions.Templates, BatchSize = Batch }, cancel: cancel);
+            var found = EmojiEvaluation.ZeroShot(model, processor, tokenizer, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
             return new Dictionary<string, double>
             {
                 ["top1"] = found.Top1,
@@ -72,13 +72,14 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
         if (samples.Length == 0) throw new PanoptesException($"{recipe.Data.ValidationSet} has no image with a text to validate with.");
         string[] texts = [.. samples.Select(static s => s.Text).Distinct(StringComparer.Ordinal)];
         var groups = texts.Select(static (t, i) => (t, i)).ToDictionary(static p => p.t, static p => p.i, StringComparer.Ordinal);
-        return (model, processor, tokenizer, cancel) =>
+        return (model, processor, tokenizer, progress, cancel) =>
         {
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
             var encoder = new BatchEncoder(model, processor, tokenizer, Batch, truncateTexts: true);
-            var images = encoder.Images(samples.Length, i => samples[i].Decode(), cancellation: cancel);
-            var found = Retrieval.Score(images, encoder.Texts(texts, cancellation: cancel), [.. samples.Select(s => groups[s.Text])], [.. Enumerable.Range(0, texts.Length)], cancel);
+            var parts = new PartialProgress(progress, samples.Length + texts.Length);
+            var images = encoder.Images(samples.Length, i => samples[i].Decode(), parts.Part(samples.Length), cancel);
+            var found = Retrieval.Score(images, encoder.Texts(texts, parts.Part(texts.Length), cancel), [.. samples.Select(s => groups[s.Text])], [.. Enumerable.Range(0, texts.Length)], cancel);
             return new Dictionary<string, double>
             {
                 ["image_to_text_r1"] = found.ImageToText.R1,

@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Evaluation;
 using Panoptes.Nn;
 using Panoptes.Training;
 
@@ -44,9 +45,10 @@ sealed class LineTask : TrainingTask
         return new Dictionary<string, double> { ["loss"] = loss.item<float>() };
     }
 
-    public override IReadOnlyDictionary<string, double> Validate(IProgress<double>? progress, CancellationToken cancel)
+    public override IReadOnlyDictionary<string, double> Validate(IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
         Validations++;
+        progress?.Report(new(1, 4));
         Assert.False(line.Training);
         return new Dictionary<string, double> { ["score"] = Scores?.Dequeue() ?? -Math.Abs(Slope - 3) };
     }

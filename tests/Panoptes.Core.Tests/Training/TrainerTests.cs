@@ -22,10 +22,12 @@ public sealed class TrainerTests
     {
         using var folder = new TemporaryFolder();
         using var task = new LineTask();
-        var result = Train(task, Usual, folder.Path);
+        var seen = new List<string?>();
+        var result = Train(task, Usual, folder.Path, new Watch(p => seen.Add(p.What)));
 
         Assert.Equal(60, result.Steps);
         Assert.False(result.StoppedEarly);
+        Assert.Equal(6, seen.Count(static w => w == "validating 25 %"));
         Assert.InRange(task.Slope, 2.8f, 3.2f);
         Assert.Equal(6, task.Validations);
         Assert.True(File.Exists(folder["curves.png"]) && File.Exists(folder["best/model.safetensors"]) && File.Exists(folder["last/model.safetensors"]));

@@ -65,7 +65,9 @@ public sealed class RecipeRunTests : IDisposable
         foreach (var name in (string[])["03", "11"])
             foreach (var kind in (string[])[".png", ".txt"]) File.Copy(Path.Combine(pictures, name + kind), Path.Combine(folder, "held-out", name + kind));
         using var ready = RecipeRun.Create(recipe, Path.Combine(folder, "run"));
-        var result = ready.Trainer.Run();
+        var seen = new List<string?>();
+        var result = ready.Trainer.Run(new Watch(p => seen.Add(p.What)));
+        Assert.Contains("validating 100 %", seen);
         Assert.Equal(8, result.Steps);
         Assert.InRange(result.Validation["image_to_text_r1"], 0, 1);
         Assert.Equal(1, result.Validation["text_to_image_r5"]);                          // of two
