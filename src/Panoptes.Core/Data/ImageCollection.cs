@@ -66,24 +66,7 @@ public sealed class ImageCollection : ImageData
     public override int CountSamples(CancellationToken cancel = default) => Count;
 
     /// <inheritdoc/>
-    public override IEnumerable<ImageSample> Read(CancellationToken cancel = default)
-    {
-        for (var i = 0; i < Count; i++)
-        {
-            cancel.ThrowIfCancellationRequested();
-            ImageSample sample;
-            try
-            {
-                sample = Read(i);
-            }
-            catch (BadSampleException e)
-            {
-                Problems.Add(e.Problem);
-                continue;
-            }
-            yield return sample;
-        }
-    }
+    public override IEnumerable<ImageSample> Read(CancellationToken cancel = default) => ReadEach(Enumerable.Range(0, Count), Read, cancel);
 
     /// <summary>Reads an image's file and caption.</summary>
     /// <exception cref="PanoptesException">The file is not there or is too large, or its caption is missing or empty.</exception>

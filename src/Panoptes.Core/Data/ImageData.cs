@@ -20,6 +20,26 @@ public abstract class ImageData
     /// <summary>Every sample in order, still encoded. What cannot be used is counted in <see cref="Problems"/>.</summary>
     public abstract IEnumerable<ImageSample> Read(CancellationToken cancel = default);
 
+    /// <summary>Reads what is listed, one after the other; what cannot be used is counted.</summary>
+    private protected IEnumerable<ImageSample> ReadEach<T>(IEnumerable<T> places, Func<T, ImageSample> read, CancellationToken cancel)
+    {
+        foreach (var place in places)
+        {
+            cancel.ThrowIfCancellationRequested();
+            ImageSample sample;
+            try
+            {
+                sample = read(place);
+            }
+            catch (BadSampleException e)
+            {
+                Problems.Add(e.Problem);
+                continue;
+            }
+            yield return sample;
+        }
+    }
+
     /// <summary>Opens what a path stands for: a table by its extension, shards where it is a .tar file, a pattern or a folder with .tar files in it, else a folder of images.</summary>
     /// <param name="source">The path.</param>
     /// <param name="table">How a table is read.</param>
@@ -29,8 +49,13 @@ public abstract class ImageData
     {
         if (ImageTable.Extensions.Contains(Path.GetExtension(source), StringComparer.OrdinalIgnoreCase)) return ImageTable.Open(source, table, problems);
         var shards = Directory.Exists(source)
-            ? Directory.EnumerateFiles(source, "*.tar").Any()
-            : Path.GetExtension(source).Equals(".tar", StringComparison.OrdinalIgnoreCase) || source.Contains('{');
+            ? HoldsShards(source)
+            : Path.GetExtension(source).Equals(".tar", StringComparison.OrdinalIgnoreCase) || WebDataset.IsCompressed(source) || source.Contains('{');
         return shards ? WebDataset.Open(source, problems) : ImageFolder.Open(source, problems);
     }
+
+    /// <summary>Shards under gzip count where there is nothing else, so that they are refused by name.</summary>
+    static bool HoldsShards(string folder) => Directory.EnumerateFiles(folder, "*.tar").Any()
+        || (Directory.EnumerateFiles(folder).Any(WebDataset.IsCompressed)
+            && !Directory.EnumerateFileSystemEntries(folder).Any(static e => Directory.Exists(e) || Search.FolderIndexer.Extensions.Contains(Path.GetExtension(e))));
 }

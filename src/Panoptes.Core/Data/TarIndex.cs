@@ -35,6 +35,7 @@ static class TarIndex
         {
             var found = Fill(handle, header, at, path);
             if (found == Block && !header.AsSpan().ContainsAnyExcept((byte)0)) yield break;
+            if (at == 0 && found > 2 && header.AsSpan().StartsWith((ReadOnlySpan<byte>)[0x1f, 0x8b])) throw Compressed(path);
             if (found < Block) throw Damaged($"is cut off in the header at byte {at:N0}");
             if (!SumIsRight(header)) throw Damaged($"has no header at byte {at:N0}, where one was expected");
             var type = (char)header[156];
@@ -88,6 +89,9 @@ static class TarIndex
             throw Unreadable(path, e);
         }
     }
+
+    internal static PanoptesException Compressed(string path) =>
+        new($"The tar archive {path} is compressed with gzip, but files are read from the middle of it; unpack it first (gunzip makes a .tar file of it).");
 
     static PanoptesException Unreadable(string path, Exception e) => new($"The tar archive {path} cannot be read: {e.Message}", e);
 

@@ -13,7 +13,7 @@ namespace Panoptes.Data;
 /// </summary>
 /// <remarks>
 /// Shards are gone through by their headers; an image's bytes are read by the worker that decodes it. A shard that is damaged or cut off
-/// gives what comes before the damage. If the first sample has a caption, samples without are problems. Immutable but for its
+/// gives what comes before the damage; one under gzip cannot be read from its middle and is refused. If the first sample has a caption, samples without are problems. Immutable but for its
 /// <see cref="ImageData.Problems"/>, and safe for any number of threads.
 /// </remarks>
 public sealed class WebDataset : ImageData
@@ -43,7 +43,9 @@ public sealed class WebDataset : ImageData
         string[] files;
         try
         {
-            files = Directory.Exists(source) ? [.. Directory.GetFiles(source, "*.tar").Order(StringComparer.Ordinal)] : File.Exists(source) ? [source] : [.. BracePattern.Expand(source)];
+            files = Directory.Exists(source) ? [.. Directory.GetFiles(source).Where(static f => Path.GetExtension(f) == ".tar" || IsCompressed(f)).Order(StringComparer.Ordinal)]
+                : File.Exists(source) ? [source]
+                : [.. BracePattern.Expand(source)];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -54,31 +56,19 @@ public sealed class WebDataset : ImageData
         var shards = new List<string>(files.Length);
         foreach (var file in files)
         {
-            if (File.Exists(file)) shards.Add(file);
-            else problems.Add(new(DataProblemKind.MissingFile, file, $"The shard {file} does not exist."));
+            if (!File.Exists(file)) problems.Add(new(DataProblemKind.MissingFile, file, $"The shard {file} does not exist."));
+            else if (IsCompressed(file)) problems.Add(new(DataProblemKind.BadRow, file, TarIndex.Compressed(file).Message));
+            else shards.Add(file);
         }
+        if (shards.Count == 0) throw TarIndex.Compressed(Array.Find(files, File.Exists)!);
         return new(source, shards, problems);
     }
 
     /// <inheritdoc/>
-    public override IEnumerable<ImageSample> Read(CancellationToken cancel = default)
-    {
-        foreach (var sample in List())
-        {
-            cancel.ThrowIfCancellationRequested();
-            ImageSample read;
-            try
-            {
-                read = Read(sample);
-            }
-            catch (BadSampleException e)
-            {
-                Problems.Add(e.Problem);
-                continue;
-            }
-            yield return read;
-        }
-    }
+    public override IEnumerable<ImageSample> Read(CancellationToken cancel = default) => ReadEach(List(), Read, cancel);
+
+    /// <summary>Whether it is named as a tar file under gzip.</summary>
+    internal static bool IsCompressed(string file) => file.EndsWith(".tar.gz", StringComparison.OrdinalIgnoreCase) || file.EndsWith(".tgz", StringComparison.OrdinalIgnoreCase);
 
     /// <inheritdoc/>
     public override int CountSamples(CancellationToken cancel = default)

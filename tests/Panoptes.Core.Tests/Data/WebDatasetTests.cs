@@ -1,4 +1,5 @@
 using System.Formats.Tar;
+using System.IO.Compression;
 using System.Text;
 using CsCheck;
 using Panoptes.Core.Tests.Checkpoints;
@@ -149,6 +150,35 @@ public sealed class WebDatasetTests : IDisposable
         Assert.Contains("has no header at byte 0", message, StringComparison.Ordinal);
         Assert.Contains("more than 1,000,000 names", Assert.Throws<PanoptesException>(() => WebDataset.Open("{0..9999999}.tar")).Message, StringComparison.Ordinal);
         Assert.Contains("more than 1,000,000 names", Assert.Throws<PanoptesException>(() => WebDataset.Open("{0..9999}{0..9999}.tar")).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("shard-000000.tar.gz")]
+    [InlineData("shard-000000.TGZ")]
+    [InlineData("shard-000000.tar")]                                                       // only its bytes tell
+    public void Shards_under_gzip_are_refused_with_a_sentence_that_says_to_unpack_them(string name)
+    {
+        Shards(2, 3);
+        var packed = Path.Combine(Directory.CreateDirectory(folder["packed"]).FullName, name);
+        using (var gzip = new GZipStream(File.Create(packed), CompressionLevel.Fastest)) gzip.Write(File.ReadAllBytes(folder["shard-000000.tar"]));
+        var expected = $"The tar archive {packed} is compressed with gzip, but files are read from the middle of it; unpack it first";
+        foreach (var source in (string[])[packed, folder["packed"], folder["packed/shard-{000000..000001}" + name[12..]]])
+            Assert.Contains(expected, Assert.Throws<PanoptesException>(() => ImageData.Open(source)).Message, StringComparison.Ordinal);
+
+        // Beside one that can be read it is counted, and in a strict set an error.
+        File.Move(folder["shard-000001.tar"], folder["packed/shard-000001.tar"]);
+        var data = ImageData.Open(folder["packed"]);
+        Assert.Equal([3, 4, 5], data.Read().Select(static s => (int)s.Decode().Pixels[0]));
+        Assert.StartsWith(expected, data.Problems.First.Single().Message, StringComparison.Ordinal);
+        Assert.Contains(expected, Assert.Throws<PanoptesException>(() => ImageData.Open(folder["packed"], problems: new(strict: true)).CountSamples()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_archive_beside_images_does_not_make_their_folder_one_of_shards()
+    {
+        folder.Write("a.png", Png(1));
+        folder.Write("backup.tar.gz", "anything");
+        Assert.Equal(1, Assert.IsType<ImageCollection>(ImageData.Open(folder.Path)).Count);
     }
 
     [Theory]
