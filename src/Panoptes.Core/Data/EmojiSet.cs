@@ -2,7 +2,6 @@ using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using System.Text.Json;
 using Panoptes.Data.Emoji;
-using Parquet;
 using SkiaSharp;
 
 namespace Panoptes.Data;
@@ -102,14 +101,14 @@ public enum EmojiSplit
 /// <remarks>Immutable and safe for any number of threads.</remarks>
 public sealed class EmojiSet
 {
-    readonly byte[][] encoded;
+    readonly ReadOnlyMemory<byte>[] encoded;
     readonly string root;
     readonly byte[] pixels;
     readonly int[] decoded;
     readonly Lock[] locks = [.. Enumerable.Range(0, 64).Select(static _ => new Lock())];
     readonly int[] imageOf;
 
-    EmojiSet(string root, EmojiManifest manifest, IReadOnlyList<EmojiConcept> concepts, IReadOnlyList<EmojiImage> images, byte[][] encoded)
+    EmojiSet(string root, EmojiManifest manifest, IReadOnlyList<EmojiConcept> concepts, IReadOnlyList<EmojiImage> images, ReadOnlyMemory<byte>[] encoded)
     {
         this.root = root;
         this.encoded = encoded;
@@ -211,7 +210,7 @@ public sealed class EmojiSet
     unsafe void Decode(int image, Span<byte> target)
     {
         var what = Images[image];
-        using var data = SKData.CreateCopy(encoded[image]);
+        using var data = SKData.CreateCopy(encoded[image].Span);
         using var codec = SKCodec.Create(data);
         if (codec is null || codec.Info.Width != Size || codec.Info.Height != Size)
             throw Damaged(what, codec is null ? "is no image" : $"is {codec.Info.Width}x{codec.Info.Height} pixels");
@@ -247,11 +246,11 @@ public sealed class EmojiSet
         foreach (var concept in concepts) index.Add(concept.Code, concept.Index);
 
         var images = new List<EmojiImage>();
-        var encoded = new List<byte[]>();
+        var encoded = new List<ReadOnlyMemory<byte>>();
         for (var s = 0; s < manifest.Styles.Count; s++)
         {
             var style = manifest.Styles[s];
-            if (style.Index != s || style.Name.Length == 0 || style.Name != Path.GetFileName(style.Name))
+            if (style.Index != s || style.Name.Length == 0 || style.Name.Contains('\0') || style.Name != Path.GetFileName(style.Name))
                 throw new PanoptesException($"{manifestFile} has the style '{style.Name}' with index {style.Index} at position {s}.");
             var file = Path.Combine(root, style.Name + ".parquet");
             var (codes, blobs) = ReadStyle(file);
@@ -259,10 +258,10 @@ public sealed class EmojiSet
             var seen = new HashSet<string>(StringComparer.Ordinal);
             for (var i = 0; i < codes.Length; i++)
             {
-                if (codes[i] is not { } code || blobs[i] is not { } blob || !index.TryGetValue(code, out var concept) || !seen.Add(code))
+                if (codes[i] is not { } code || blobs[i].IsEmpty || !index.TryGetValue(code, out var concept) || !seen.Add(code))
                     throw new PanoptesException($"{file} has at row {i} the code '{codes[i]}', which is unknown, repeated or without an image.");
                 images.Add(new(images.Count, concept, s));
-                encoded.Add(blob);
+                encoded.Add(blobs[i]);
             }
         }
         if ((long)encoded.Count * manifest.Size * manifest.Size * 4 > Array.MaxLength)
@@ -292,42 +291,13 @@ public sealed class EmojiSet
         return concepts.Count == expected ? concepts : throw new PanoptesException($"{file} has {concepts.Count} concepts, but styles.json says {expected}.");
     }
 
-    static (string?[] Codes, byte[]?[] Images) ReadStyle(string file)
+    static (string?[] Codes, ReadOnlyMemory<byte>[] Images) ReadStyle(string file)
     {
-        try
-        {
-            return ReadStyleAsync(file).GetAwaiter().GetResult();
-        }
-        catch (Exception e) when (e is not (PanoptesException or OutOfMemoryException))
-        {
-            throw new PanoptesException($"{file} is not a Parquet file with the columns code and image: {e.Message}", e);
-        }
-    }
+        using var parquet = ParquetFile.Open(file);
+        return (parquet.Texts(Column("code", ParquetKind.Text)), parquet.Bytes(Column("image", ParquetKind.Bytes)));
 
-    static async Task<(string?[] Codes, byte[]?[] Images)> ReadStyleAsync(string file)
-    {
-        var codes = new List<string?>();
-        var images = new List<byte[]?>();
-        var stream = File.OpenRead(file);
-        await using (stream.ConfigureAwait(false))
-        {
-            var reader = await ParquetReader.CreateAsync(stream).ConfigureAwait(false);
-            await using (reader.ConfigureAwait(false))
-            {
-                for (var g = 0; g < reader.RowGroupCount; g++)
-                {
-                    using var group = reader.OpenRowGroupReader(g);
-                    if (group.RowCount < 0 || group.RowCount > stream.Length) throw new InvalidDataException($"it claims {group.RowCount} rows.");
-                    var code = new string?[group.RowCount];
-                    var image = new byte[]?[group.RowCount];
-                    await group.ReadAsync(reader.Schema.FindDataField("code"), code.AsMemory()).ConfigureAwait(false);
-                    await group.ReadAsync(reader.Schema.FindDataField("image"), image.AsMemory()).ConfigureAwait(false);
-                    codes.AddRange(code);
-                    images.AddRange(image);
-                }
-            }
-        }
-        return ([.. codes], [.. images]);
+        ParquetColumn Column(string name, ParquetKind kind) =>
+            parquet.Columns.FirstOrDefault(c => c.Name == name && c.Kind == kind) ?? throw new PanoptesException($"{file} has no column {name} of {kind} values.");
     }
 
     static string Find()

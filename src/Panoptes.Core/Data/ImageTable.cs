@@ -1,7 +1,5 @@
 using System.Globalization;
 using System.Text;
-using Parquet;
-using Parquet.Schema;
 
 namespace Panoptes.Data;
 
@@ -173,68 +171,21 @@ public static class ImageTable
 
     static (List<Cell> Paths, List<string?>? Texts, List<string?>? Labels) ReadParquet(string file, ImageTableOptions options)
     {
-        try
-        {
-            return ReadParquetAsync(file, options).GetAwaiter().GetResult();
-        }
-        catch (Exception e) when (e is not (PanoptesException or OutOfMemoryException))
-        {
-            throw new PanoptesException($"{file} is not a Parquet file that can be read: {e.Message}", e);
-        }
-    }
+        using var parquet = ParquetFile.Open(file);
+        var (image, text, label) = Columns(file, [.. parquet.Columns.Select(static c => c.Name)], options);
+        var paths = new List<Cell>(parquet.Rows);
+        foreach (var path in Read(image, numbers: false)) paths.Add(new(path, paths.Count + 1));
+        return (paths, text < 0 ? null : [.. Read(text, numbers: false)], label < 0 ? null : [.. Read(label, numbers: true)]);
 
-    static async Task<(List<Cell> Paths, List<string?>? Texts, List<string?>? Labels)> ReadParquetAsync(string file, ImageTableOptions options)
-    {
-        var stream = File.OpenRead(file);
-        await using (stream.ConfigureAwait(false))
+        string?[] Read(int index, bool numbers)
         {
-            var reader = await ParquetReader.CreateAsync(stream).ConfigureAwait(false);
-            await using (reader.ConfigureAwait(false))
+            var column = parquet.Columns[index];
+            return column.Kind switch
             {
-                string[] header = [.. reader.Schema.Fields.Select(static f => f.Name)];
-                var (image, text, label) = Columns(file, header, options);
-                var paths = new List<Cell>();
-                var (texts, labels) = (text < 0 ? null : new List<string?>(), label < 0 ? null : new List<string?>());
-                for (var g = 0; g < reader.RowGroupCount; g++)
-                {
-                    using var group = reader.OpenRowGroupReader(g);
-                    // Paths differ, so that there cannot be more rows than bytes.
-                    if (group.RowCount < 0 || paths.Count + group.RowCount > stream.Length) throw new InvalidDataException($"it claims {group.RowCount} rows.");
-                    foreach (var path in await ReadColumn(image, numbers: false).ConfigureAwait(false)) paths.Add(new(path, paths.Count + 1));
-                    if (texts is not null) texts.AddRange(await ReadColumn(text, numbers: false).ConfigureAwait(false));
-                    if (labels is not null) labels.AddRange(await ReadColumn(label, numbers: true).ConfigureAwait(false));
-
-                    async Task<string?[]> ReadColumn(int column, bool numbers)
-                    {
-                        if (reader.Schema.Fields[column] is not DataField { IsArray: false } field)
-                            throw new PanoptesException($"The column {header[column]} of {file} holds lists or structures, but text{(numbers ? " or whole numbers were" : " was")} expected.");
-                        if (field.ClrType == typeof(string) || field.ClrType == typeof(ReadOnlyMemory<char>))
-                        {
-                            var values = new string?[group.RowCount];
-                            await group.ReadAsync(field, values.AsMemory()).ConfigureAwait(false);
-                            return values;
-                        }
-                        if (numbers && field.ClrType == typeof(int)) return await Numbers<int>(group, field).ConfigureAwait(false);
-                        if (numbers && field.ClrType == typeof(long)) return await Numbers<long>(group, field).ConfigureAwait(false);
-                        throw new PanoptesException($"The column {header[column]} of {file} holds {field.ClrType.Name} values, but text{(numbers ? " or whole numbers were" : " was")} expected.");
-                    }
-                }
-                return (paths, texts, labels);
-            }
+                ParquetKind.Text => parquet.Texts(column),
+                ParquetKind.Int32 or ParquetKind.Int64 when numbers => Array.ConvertAll(parquet.Numbers(column), static n => n?.ToString(CultureInfo.InvariantCulture)),
+                _ => throw new PanoptesException($"The column {column.Name} of {file} holds {column.Holds}, but text{(numbers ? " or whole numbers were" : " was")} expected."),
+            };
         }
-    }
-
-    static async Task<string?[]> Numbers<T>(ParquetRowGroupReader group, DataField field)
-        where T : struct, IFormattable
-    {
-        if (field.IsNullable)
-        {
-            var values = new T?[group.RowCount];
-            await group.ReadAsync(field, values.AsMemory()).ConfigureAwait(false);
-            return Array.ConvertAll(values, static v => v?.ToString(null, CultureInfo.InvariantCulture));
-        }
-        var plain = new T[group.RowCount];
-        await group.ReadAsync(field, plain.AsMemory()).ConfigureAwait(false);
-        return Array.ConvertAll(plain, static v => (string?)v.ToString(null, CultureInfo.InvariantCulture));
     }
 }

@@ -187,11 +187,11 @@ public sealed class ImageCollectionTests : IDisposable
         Assert.Equal("… and 90 more.", problems.Lines()[^1]);
     }
 
-    internal static async Task WriteParquet(string path, Type label, string?[] paths, string?[] texts, int[] labels)
+    internal static async Task WriteParquet(string path, Type label, string?[] paths, string?[] texts, int[] labels, CompressionMethod compression = CompressionMethod.Snappy)
     {
         var (image, text, number) = (new DataField("image", typeof(string), true), new DataField("caption", typeof(string), true), new DataField("label", label, label == typeof(long)));
         await using var stream = File.Create(path);
-        await using var writer = await ParquetWriter.CreateAsync(new ParquetSchema(text, image, number), stream);
+        await using var writer = await ParquetWriter.CreateAsync(new ParquetSchema(text, image, number), stream, new ParquetOptions { CompressionMethod = compression });
         using var group = writer.CreateRowGroup();
         await group.WriteAsync(text, texts);
         await group.WriteAsync(image, paths);
