@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using Panoptes.Core.Tests.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Representation.Tests;
 using Panoptes.Search;

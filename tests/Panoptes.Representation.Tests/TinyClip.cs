@@ -1,23 +1,42 @@
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
 using Panoptes.Text;
 using static TorchSharp.torch;
 
 namespace Panoptes.Representation.Tests;
 
-/// <summary>Complete folders of tiny models with random weights and CLIP's own tokenizer cut short.</summary>
-static class TinyClip
+/// <summary>A complete folder with a tiny model of random weights and CLIP's own tokenizer cut short, gone when the test is.</summary>
+sealed class TinyClip : IDisposable
 {
+    /// <summary>One whose texts may be long.</summary>
+    public TinyClip() => Write(Folder, contextLength: 96);
+
+    public string Folder { get; } = Directory.CreateTempSubdirectory("panoptes-tiny-").FullName;
+
+    public Clip Load() => Clip.Load(Folder);
+
+    /// <summary>The model as it is in training, with its parts.</summary>
+    public (DualEncoder Model, ImageProcessor Processor, Tokenizer Tokenizer) LoadForTraining()
+    {
+        var model = (DualEncoder)Models.Load(Folder, new LoadOptions { Dtype = ScalarType.Float32 });
+        model.Train();
+        return (model, ImageProcessor.Load(Folder), Tokenizer.Load(Folder));
+    }
+
+    public void Dispose() => Directory.Delete(Folder, recursive: true);
+
     /// <summary>Writes model, image processor and tokenizer of the architecture into <paramref name="folder"/>.</summary>
-    public static void Write(string folder, string architecture = "CLIPModel")
+    public static void Write(string folder, string architecture = "CLIPModel", int contextLength = 16)
     {
         Directory.CreateDirectory(folder);
         var merges = Path.Combine(folder, "all-merges.txt");
         File.WriteAllText(merges, "#version: 0.2\nc a\nca t</w>\nd o\n");
-        var ids = ClipVocabulary.Truncate(merges, 2, folder, 16);
+        var ids = ClipVocabulary.Truncate(merges, 2, folder, contextLength);
         File.Delete(merges);
-        var clipText = $$"""{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"max_position_embeddings":16,"vocab_size":{{ids}},"eos_token_id":{{ids - 1}}}""";
-        var siglipText = $$"""{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"vocab_size":{{ids}},"max_position_embeddings":16}""";
+        var clipText = $$"""{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"max_position_embeddings":{{contextLength}},"vocab_size":{{ids}},"eos_token_id":{{ids - 1}}}""";
+        var siglipText = $$"""{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"vocab_size":{{ids}},"max_position_embeddings":{{contextLength}}}""";
         const string vision = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"num_patches":4}""";
-        var openClipText = $$"""{"context_length":16,"width":16,"heads":2,"layers":2,"vocab_size":{{ids}},"ls_init_value":null}""";
+        var openClipText = $$"""{"context_length":{{contextLength}},"width":16,"heads":2,"layers":2,"vocab_size":{{ids}},"ls_init_value":null}""";
         var (config, processor) = architecture switch
         {
             "CLIPModel" => ($$"""{"projection_dim":12,"text_config":{{clipText}},"vision_config":{{vision}}}""", """{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":16},"crop_size":16}"""),

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Panoptes.Imaging;
+using Panoptes.Representation.Tests;
 using Panoptes.Representation.Tests.Evaluation;
 
 namespace Panoptes.Cli.Tests.Evaluation;

@@ -3,16 +3,6 @@
 
 namespace Panoptes.Cli.Tests;
 
-/// <summary>A folder that is gone when the test is.</summary>
-sealed class TemporaryFolder : IDisposable
-{
-    public string Path { get; } = Directory.CreateTempSubdirectory("panoptes-test-").FullName;
-
-    public string this[string name] => System.IO.Path.Combine(Path, name);
-
-    public void Dispose() => Directory.Delete(Path, recursive: true);
-}
-
 /// <summary>The checkout that the tests run from.</summary>
 static class Repository
 {
