@@ -11,9 +11,10 @@ public sealed record LinearProbeSweep(LinearProbe Probe, IReadOnlyList<LinearPro
 /// C · Σ cross-entropy + ½‖W‖² with the intercept unpenalized (scikit-learn's objective), to convergence, in float64.
 /// </summary>
 /// <remarks>
-/// Newton's method: each step is found by conjugate gradients, preconditioned by C · Xᵀ S X + 1, shared by all classes, S being each
-/// sample's mean of p (1 - p). That takes away the features' scales and correlations, and few steps are needed however weak the penalty is,
-/// where L-BFGS, which CLIP used, takes hundreds to come to the same, only optimum. Memory: 8 bytes for every feature of every sample.
+/// Newton's method: each step is found by conjugate gradients, preconditioned by the curvature that a part of the samples shows:
+/// C · Xᵀ S X + 1, shared by all classes, S being each sample's mean of p (1 - p); and where that does not serve and the weights are few, by
+/// the whole Hessian of that part. That takes away the features' scales and correlations, and few steps are needed however weak the
+/// penalty is, where L-BFGS, which CLIP used, takes hundreds to come to the same, only optimum. Memory: 8 bytes for every feature of every sample, and up to 128 MB for the Hessian.
 /// </remarks>
 public sealed class LinearProbe
 {
@@ -25,6 +26,9 @@ public sealed class LinearProbe
 
     /// <summary>How many probes a sweep fits.</summary>
     public const int SweepFits = 7 + (4 * 2) + 1;
+
+    /// <summary>The whole Hessian is computed for so many weights at most, once a step has taken so many passes.</summary>
+    const int MaxDense = 4096, DensePasses = 25;
 
     /// <summary>The gradient's length at the end, in lengths of the weights. The penalty makes the objective 1-strongly convex, so that the weights are at most so far from the optimum.</summary>
     const double Tolerance = 1e-6;
@@ -148,6 +152,7 @@ public sealed class LinearProbe
         readonly Tensor x, y, sample, penalized;
         readonly int classes, features;
         int passes;
+        bool isDense;
 
         public Problem(Tensor features, IReadOnlyList<int> labels, int classes)
         {
@@ -173,7 +178,7 @@ public sealed class LinearProbe
             if (!(c > 0) || !double.IsFinite(c)) throw new PanoptesException($"C is {c}; expected a positive number.");
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            passes = 0;
+            (passes, isDense) = (0, false);
             var w = start?.Augmented() ?? zeros(classes, features + 1, ScalarType.Float64);
             var at = Evaluate(w, c);
             var (iteration, hasConverged) = (0, false);
@@ -214,11 +219,12 @@ public sealed class LinearProbe
         Tensor NewtonStep(Tensor w, Point at, double c, CancellationToken cancel)
         {
             using var scope = NewDisposeScope();
-            var scale = Scale(w, c);
+            var before = passes;
+            var scale = isDense ? Hessian(w, c) : Scale(w, c);
             var direction = zeros_like(w);
             var residual = at.Gradient.neg();
             var goal = Length(residual) * Math.Min(0.1, Math.Sqrt(Length(at.Gradient) / (c * x.shape[0])));
-            var z = cholesky_solve(residual.t(), scale).t();
+            var z = Scaled(residual);
             var (along, product) = (z.clone(), Dot(residual, z));
             for (var i = 0; i < StepPasses && Length(residual) > goal; i++)
             {
@@ -228,12 +234,15 @@ public sealed class LinearProbe
                 var length = product / Dot(along, curved);
                 direction.add_(along * length);
                 residual.sub_(curved * length);
-                z = cholesky_solve(residual.t(), scale).t();
-                var (before, now) = (product, Dot(residual, z));
-                along.mul_(now / before).add_(z);
+                z = Scaled(residual);
+                var now = Dot(residual, z);
+                along.mul_(now / product).add_(z);
                 product = now;
             }
+            isDense |= passes - before > DensePasses && w.numel() <= MaxDense;
             return direction.MoveToOuterDisposeScope();
+
+            Tensor Scaled(Tensor r) => isDense ? cholesky_solve(r.reshape(-1, 1), scale).view_as(r) : cholesky_solve(r.t(), scale).t();
         }
 
         /// <summary>The Hessian times <paramref name="v"/>, [classes, features + 1].</summary>
@@ -243,6 +252,28 @@ public sealed class LinearProbe
             using var scope = NewDisposeScope();
             var a = p * x.matmul(v.t());                                                        // [samples, classes]
             return ((a - (p * a.sum(1, keepdim: true))).t().matmul(x) * c + (v * penalized)).MoveToOuterDisposeScope();
+        }
+
+        /// <summary>The Cholesky factor of the sample's Hessian: [weights, weights].</summary>
+        Tensor Hessian(Tensor w, double c)
+        {
+            using var scope = NewDisposeScope();
+            var p = sample.matmul(w.t()).softmax(1);
+            var columns = features + 1;
+            var hessian = empty(classes * columns, classes * columns, ScalarType.Float64);
+            for (var i = 0; i < classes; i++)
+                for (var j = 0; j <= i; j++)
+                {
+                    using var inner = NewDisposeScope();
+                    var (first, second) = (p.narrow(1, i, 1), p.narrow(1, j, 1));
+                    // Never quite zero, neither for classes that the sample has nothing of nor for what all classes share.
+                    var block = sample.t().matmul(sample * (i == j ? (first * (1 - first)) + 1e-9 : first * second * -1));
+                    hessian.narrow(0, i * columns, columns).narrow(1, j * columns, columns).copy_(block);
+                    if (i != j) hessian.narrow(0, j * columns, columns).narrow(1, i * columns, columns).copy_(block.t());
+                }
+            hessian.mul_(c * x.shape[0] / sample.shape[0]);
+            hessian.diagonal().add_(penalized.repeat(classes));
+            return linalg.cholesky(hessian).MoveToOuterDisposeScope();
         }
 
         /// <summary>The Cholesky factor of the preconditioner: [features + 1, features + 1].</summary>
