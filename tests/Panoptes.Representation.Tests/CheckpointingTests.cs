@@ -1,5 +1,7 @@
 using System.Runtime.InteropServices;
 using Panoptes.Nn;
+using Panoptes.Representation.Objectives;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Representation.Tests;
 
@@ -75,6 +77,24 @@ public partial class CheckpointingTests
         output.sum().backward();
         Assert.NotEqual(start.data<float>().ToArray(), once.data<float>().ToArray());
         Assert.Equal(once.data<float>().ToArray(), norm.RunningMean.Value.data<float>().ToArray());
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Running_statistics_count_a_piece_of_a_large_batch_once(bool checkpointed)
+    {
+        using var scope = NewDisposeScope();
+        using OpenClipModel model = (OpenClipModel)Build("ResNet"), other = (OpenClipModel)Build("ResNet");
+        model.CheckpointActivations(checkpointed);
+        var pixels = randn([4, 3, 64, 64], generator: new Generator(3));
+        var ids = randint(1, 39, [4, 8], ScalarType.Int64, generator: new Generator(4));
+        new PairGradients { Objectives = [new("contrastive", new ContrastiveLoss())], MicroBatch = 2 }.Backward(model, pixels, ids);
+        using (no_grad())
+            for (var start = 0; start < 4; start += 2) other.Images.Encode(pixels.narrow(0, start, 2));
+        Assert.Equal(Statistics(other), Statistics(model));
+
+        static float[] Statistics(OpenClipModel model) => [.. model.NamedParameters().Where(static p => !p.Parameter.Trainable).SelectMany(static p => p.Parameter.Value.data<float>().ToArray())];
     }
 
     [Theory]

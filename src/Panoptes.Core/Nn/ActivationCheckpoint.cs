@@ -8,9 +8,22 @@ namespace Panoptes.Nn;
 /// </summary>
 static class ActivationCheckpoint
 {
-    /// <summary>Whether this thread computes a block for the second time: what a forward pass changes beside its output (running statistics) has been changed already.</summary>
+    /// <summary>Whether this thread computes something for the second time: what a forward pass changes beside its output (running statistics) has been changed already.</summary>
     [field: ThreadStatic]
     internal static bool IsRecomputing { get; private set; }
+
+    /// <summary>Until the result is disposed, forward passes of this thread repeat what was computed before.</summary>
+    internal static Repetition Repeating()
+    {
+        var before = IsRecomputing;
+        IsRecomputing = true;
+        return new(before);
+    }
+
+    internal readonly ref struct Repetition(bool before) : IDisposable
+    {
+        public void Dispose() => IsRecomputing = before;
+    }
 
     /// <param name="block">Whose weights <paramref name="forward"/> uses.</param>
     /// <param name="forward">Computes the block's output from <paramref name="x"/> and <paramref name="mask"/>; the same numbers every time.</param>
@@ -50,17 +63,10 @@ static class ActivationCheckpoint
             var saved = ctx.get_saved_variables();
             var x = saved[0].detach().requires_grad_(saved[0].requires_grad);
             Tensor y;
-            IsRecomputing = true;
-            try
-            {
-                using (enable_grad())
-                using (Autocast.To((ScalarType)ctx.get_data(nameof(Autocast))))
-                    y = ((Func<Tensor, Tensor?, Tensor>)ctx.get_data(nameof(forward)))(x, saved[1]);
-            }
-            finally
-            {
-                IsRecomputing = false;
-            }
+            using (Repeating())
+            using (enable_grad())
+            using (Autocast.To((ScalarType)ctx.get_data(nameof(Autocast))))
+                y = ((Func<Tensor, Tensor?, Tensor>)ctx.get_data(nameof(forward)))(x, saved[1]);
             using (grad) y.backward([grad]);
             handedBack = x.grad?.MoveToOuterDisposeScope();
             return [handedBack!, null!, null!, null!];

@@ -1,4 +1,5 @@
 using Panoptes.Native;
+using Panoptes.Nn;
 using Panoptes.Representation.Objectives;
 
 namespace Panoptes.Representation.Training;
@@ -13,6 +14,7 @@ public sealed record WeightedObjective(string Name, IPairObjective Objective, do
 /// From one batch of pairs to gradients. A batch too large for memory goes through the towers in pieces, with the numbers of the whole:
 /// first all features without gradients, then the loss's gradient with respect to them, then each piece again with its part of that
 /// gradient (GradCache, Gao et al. 2021, arXiv:2101.06983; open_clip's accum_freq). What is left out at random is the same both times.
+/// Batch norms alone see pieces: their means are a piece's, and each piece counts once in their running statistics.
 /// </summary>
 public sealed record PairGradients
 {
@@ -68,7 +70,8 @@ public sealed record PairGradients
             {
                 using var inner = NewDisposeScope();
                 var size = Math.Min(piece, count - start);
-                var (image, text) = Features(start, size);
+                Tensor image, text;
+                using (ActivationCheckpoint.Repeating()) (image, text) = Features(start, size);
                 var (outputs, gradients) = (new List<Tensor>(), new List<Tensor>());
                 foreach (var (output, gradient) in new[] { (image, imageGradient), (text, textGradient) })
                 {
