@@ -64,8 +64,15 @@ sealed class ParquetFile : IDisposable
 
     /// <summary>The texts of a column [rows], null where a row has none; equal ones of a dictionary are one object.</summary>
     /// <exception cref="PanoptesException">The column is damaged.</exception>
-    public string?[] Texts(ParquetColumn column) =>
-        Read(column, (encoding, data, count) => Array.ConvertAll(ParquetValues.ByteArrays(encoding, data, count, Charge), static b => Encoding.UTF8.GetString(b.Span)));
+    public string?[] Texts(ParquetColumn column)
+    {
+        var texts = Read(column, (encoding, data, count) => Array.ConvertAll(ParquetValues.ByteArrays(encoding, data, count, Charge), static b => Encoding.UTF8.GetString(b.Span)));
+        Guard(() =>
+        {
+            foreach (var text in texts) Charge(text?.Length ?? 0);                      // a long one may be in every row, and copied by whoever reads it
+        });
+        return texts;
+    }
 
     /// <summary>The byte arrays of a column [rows], empty where a row has none.</summary>
     /// <exception cref="PanoptesException">The column is damaged.</exception>
@@ -215,6 +222,9 @@ sealed class ParquetFile : IDisposable
     /// <summary>No page header is longer: it has the extremes of the page's values at most.</summary>
     const int HeaderLength = 1 << 16;
 
+    /// <summary>A header takes as long as this many bytes, so that pages without values cannot be walked through again and again.</summary>
+    const int HeaderCost = 256;
+
     record struct Page(int Type, int Unpacked, int Packed, int Values, int Encoding, int LevelEncoding, int LevelBytes, int RepetitionBytes, bool Compressed);
 
     static Page ReadPageHeader(ByteReader bytes)
@@ -279,7 +289,7 @@ sealed class ParquetFile : IDisposable
             at += head;
             if (page.Packed < 0 || page.Packed > length - at || page.Unpacked < 0)
                 throw new InvalidDataException($"the column {column.Name} has a page of {page.Packed} bytes, {page.Unpacked} unpacked.");
-            Charge(head + Math.Max(page.Packed, page.Unpacked));
+            Charge(HeaderCost + head + Math.Max(page.Packed, page.Unpacked));
             var inside = page.Packed <= window.Left;
             var bytes = inside ? window.Take(page.Packed) : ReadAt(at, page.Packed);
             if (!inside) window = new(default);

@@ -123,6 +123,8 @@ public sealed class ParquetFileTests : IDisposable
         { "differences in blocks of a gigabyte", "in blocks of 1073741824" },
         { "differences in no blocks", "in 0 parts" },
         { "a text that begins as a longer one", "asks for 5 bytes where 0 are left" },
+        { "a long text in every row", "unpack to more than 100 times as many" },
+        { "pages without values, again and again", "unpack to more than 100 times as many" },
         { "texts that grow from page to memory", "unpack to more than 100 times as many" },
     };
 
@@ -160,6 +162,8 @@ public sealed class ParquetFileTests : IDisposable
             "differences in blocks of a gigabyte" => OneColumn(3, Page(0, 3, DeltaLength, [.. Varint(1 << 30), 4, 3, 0, 0])),
             "differences in no blocks" => OneColumn(3, Page(0, 3, DeltaLength, [.. Varint(128), 0, 3, 0, 0])),
             "a text that begins as a longer one" => OneColumn(1, Page(0, 1, DeltaBytes, [0x80, 1, 4, 1, 10, 0x80, 1, 4, 1, 0])),
+            "a long text in every row" => OneColumn(100_000, [.. Page(2, 1, Plain, [0x20, 0x4E, 0, 0, .. new byte[20_000]]), .. Page(0, 100_000, Dictionary, [1, .. Varint(200_000), 0])]),
+            "pages without values, again and again" => OneColumn(1, [.. Enumerable.Repeat(Page(0, 0, Plain, []), 10_000).SelectMany(static p => p), .. Page(0, 1, Plain, a)], groups: 1000),
             "texts that grow from page to memory" => Grown(),
             _ => throw new ArgumentException(damage),
         };
@@ -231,7 +235,7 @@ public sealed class ParquetFileTests : IDisposable
                 string text => (8, [.. Varint(text.Length), .. Encoding.ASCII.GetBytes(text)]),
                 bool flag => (flag ? 1 : 2, []),
                 byte[] inner => (12, inner),
-                byte[][] list => (9, (byte[])[(byte)(list.Length << 4 | 12), .. list.SelectMany(static e => e)]),
+                byte[][] list => (9, (byte[])[0xFC, .. Varint(list.Length), .. list.SelectMany(static e => e)]),
                 _ => throw new ArgumentException($"{value}"),
             };
             bytes.Add((byte)((id - last) << 4 | type));
@@ -251,13 +255,14 @@ public sealed class ParquetFileTests : IDisposable
     }
 
     /// <summary>A file of one row group with one column.</summary>
-    static byte[] OneColumn(int rows, byte[] pages, int type = ByteArray, bool optional = false, int codec = 0, int? values = null, int children = 1)
+    static byte[] OneColumn(int rows, byte[] pages, int type = ByteArray, bool optional = false, int codec = 0, int? values = null, int children = 1, int groups = 1)
     {
         var field = type == ByteArray ? Struct((1, type), (3, optional ? 1 : 0), (4, "image"), (6, 0)) : Struct((1, type), (3, optional ? 1 : 0), (4, "image"));
         if (children != 1) field = Struct((3, 0), (4, "image"), (5, children));
         var chunk = Struct((2, 4L), (3, Struct((1, type), (4, codec), (5, (long)(values ?? rows)), (9, 4L))));
-        byte[][] schema = [Struct((4, "schema"), (5, 1)), field], groups = [Struct((1, new[] { chunk }), (2, 0L), (3, (long)rows))];
-        return Close([.. "PAR1"u8, .. pages], Struct((1, 1), (2, schema), (3, (long)rows), (4, groups)));
+        byte[][] schema = [Struct((4, "schema"), (5, 1)), field];
+        var group = Struct((1, new[] { chunk }), (2, 0L), (3, (long)rows));
+        return Close([.. "PAR1"u8, .. pages], Struct((1, 1), (2, schema), (3, (long)rows), (4, Enumerable.Repeat(group, groups).ToArray())));
     }
 
     static byte[] Close(byte[] pages, byte[] footer)
