@@ -115,6 +115,9 @@ public sealed class CommandTests : IDisposable
         TinyClip.Write(folder["broken"]);
         File.WriteAllText(folder["broken/config.json"], "{");
 
+        await Command.Fails(["convert", Model, "--out", folder["out"], "--force"], "holds no model");
+        File.WriteAllText(folder["out/model.safetensors"], "old");
+
         // The weights are written by the time that the configuration turns out to be none.
         await Command.Fails(["convert", folder["broken"], "--out", folder["out"], "--force", "--dtype", "bfloat16"], "config.json", "is not JSON");
         Only("out/precious.txt");

@@ -19,7 +19,7 @@ sealed class ConvertCommand : ExampleCommand
     readonly Option<string?> dtype = new("--dtype") { Description = "Store floating-point weights as float32, float16 or bfloat16; by default as they are.", HelpName = "TYPE" };
     readonly Option<string?> shard = new("--shard-size") { Description = "The most that one file may take, such as 500MB or 5GB; by default 5GB.", HelpName = "SIZE" };
     readonly Option<string?> to = new("--to") { Description = "Whose keys and configuration: hf (Hugging Face's CLIP) or open_clip; by default as they are.", HelpName = "NAMES" };
-    readonly Option<bool> force = new("--force") { Description = "Replace what is at the output." };
+    readonly Option<bool> force = new("--force") { Description = "Replace the file or the model at the output." };
 
     public ConvertCommand() : base("convert", "Write a model anew: bfloat16 instead of float32, safetensors instead of PyTorch's pickle, one file instead of shards, Hugging Face's names instead of open_clip's.", """
         panoptes convert zoo/clip-emoji --out small --dtype bfloat16
@@ -44,6 +44,7 @@ sealed class ConvertCommand : ExampleCommand
         var size = parsed.GetValue(shard) is { } text ? ParseSize(text) : ShardedWeights.DefaultShardSize;
         var there = asFile ? File.Exists(target) : Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any();
         if (there && !parsed.GetValue(force)) throw new PanoptesException($"{target} exists already; --force replaces it.");
+        if (there && !asFile && !Weights.IsIn(target)) throw new PanoptesException($"{target} holds no model but something else, which --force does not replace; expected a model's folder, an empty one or none.");
         var source = ModelLoader.Resolve(parsed.GetRequiredValue(model));
         if (Path.GetFullPath(source) == target) throw new PanoptesException($"{target} is the model itself; expected another place.");
         ScalarType? type = parsed.GetValue(dtype) switch { "float32" => ScalarType.Float32, "float16" => ScalarType.Float16, "bfloat16" => ScalarType.BFloat16, _ => null };

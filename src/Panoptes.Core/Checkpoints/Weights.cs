@@ -53,6 +53,10 @@ public abstract class Weights : IDisposable
     /// <param name="source">How errors name where they are from.</param>
     public static Weights From(IReadOnlyDictionary<string, Tensor> tensors, string source) => new MemoryWeights(tensors, source);
 
+    /// <summary>Whether a folder holds checkpoint files.</summary>
+    public static bool IsIn(string folder) =>
+        Array.Exists(KnownNames, n => File.Exists(Path.Combine(folder, n))) || Directory.EnumerateFiles(folder).Any(static f => KnownExtensions.Contains(Path.GetExtension(f), StringComparer.OrdinalIgnoreCase));
+
     /// <summary>The weights file of a model's folder.</summary>
     /// <exception cref="PanoptesException">The folder has none, or several of which none has a usual name.</exception>
     public static string FindIn(string folder)
