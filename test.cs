@@ -1,4 +1,5 @@
 // Restores, builds and runs every test, then prints one line: N passed, N failed, N skipped.    dotnet run test.cs
+#:property PublishAot=false
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.CompilerServices;

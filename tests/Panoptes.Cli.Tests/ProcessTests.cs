@@ -82,7 +82,9 @@ public sealed class ProcessTests : IDisposable
 
     static Process Start(string[] args, (string Name, string Value)[] environment)
     {
-        var start = new ProcessStartInfo("dotnet", [typeof(App).Assembly.Location, .. args]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        // Tests that run in the background may have been told to ignore signals, which a child would inherit.
+        string[] command = OperatingSystem.IsLinux() ? ["env", "--default-signal=INT,TERM", "dotnet"] : ["dotnet"];
+        var start = new ProcessStartInfo(command[0], [.. command[1..], typeof(App).Assembly.Location, .. args]) { RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (var name in start.Environment.Keys.Where(static k => k.StartsWith("HF_", StringComparison.Ordinal)).ToArray()) start.Environment.Remove(name);
         foreach (var (name, value) in environment) start.Environment[name] = value;
         return Process.Start(start)!;

@@ -130,7 +130,7 @@ sealed class EvaluateCommand : ExampleCommand
     static void Show(Terminal terminal, EmojiReport result)
     {
         var table = Terminal.Table("Zero-shot", "Images", "Names", "Top-1", "Chance", "Colors", "Top-5", "Chance", "Colors");
-        foreach (var t in result.Tasks)
+        foreach (var t in (EmojiTask[])[.. result.Tasks, .. result.ByGroup.Select(static g => g with { Description = $"the held-out style: {g.Description}" })])
             table.AddRow(t.Description, $"{t.Images}", $"{t.Candidates}", Bold(t.Top1.Model), Percent(t.Top1.Chance), Percent(t.Top1.ColorHistogram), Bold(t.Top5.Model), Percent(t.Top5.Chance), Percent(t.Top5.ColorHistogram));
         terminal.Write(table);
         var retrieval = RetrievalTable("Retrieval in the held-out style");

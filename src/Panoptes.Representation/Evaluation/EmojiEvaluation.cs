@@ -68,6 +68,9 @@ public sealed record EmojiReport
     /// <summary>The held-out style over all concepts, then the held-out concepts in train styles and in the held-out style, among themselves and among all.</summary>
     public required IReadOnlyList<EmojiTask> Tasks { get; init; }
 
+    /// <summary>The held-out style over all concepts, group by group of CLDR's nine: where the model is strong and where weak.</summary>
+    public required IReadOnlyList<EmojiTask> ByGroup { get; init; }
+
     /// <summary>Between the images of the held-out style and the names of all concepts.</summary>
     public required EmojiRetrieval Retrieval { get; init; }
 
@@ -178,6 +181,8 @@ public static class EmojiEvaluation
                 Task("held_out_concepts_and_style_among_themselves", "held-out concepts in the held-out style, among themselves", bothRows, heldOut),
                 Task("held_out_concepts_and_style_among_all", "held-out concepts in the held-out style, among all concepts", bothRows, names.All),
             ],
+            ByGroup = [.. groups.Select(g => (Group: g, Rows: styleRows.Where(r => set.Concepts[set.Images[images[r]].Concept].Group == g).ToArray()))
+                .Where(static g => g.Rows.Length > 0).Select(g => Task(g.Group, g.Group, g.Rows, names.All))],
             Retrieval = new(Retrieve(scores), RetrieveByChance(), Retrieve(baseline)),
             Groups = GroupReport(),
             SharedNames = names.Shared,

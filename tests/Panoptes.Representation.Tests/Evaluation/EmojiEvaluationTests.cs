@@ -45,6 +45,8 @@ public sealed class EmojiEvaluationTests : IDisposable
         Assert.Equal(style, report.Retrieval.Model.ImageToText.Queries);
         Assert.Equal(style, report.Retrieval.Model.TextToImage.Gallery);
         Assert.Equal(report.Tasks[0].Top1.Model, report.Retrieval.Model.ImageToText.R1);
+        Assert.Equal(report.Tasks[0].Images, report.ByGroup.Sum(static g => g.Images));
+        Assert.Equal(report.Tasks[0].Top1.Model, report.ByGroup.Sum(static g => g.Top1.Model * g.Images) / report.Tasks[0].Images, 1e-9);
         Assert.Equal(report.Tasks[0].Top1.ColorHistogram, report.Retrieval.ColorHistogram.ImageToText.R1);
         Assert.Equal(10.0 / Set.Concepts.Count, report.Retrieval.Chance.ImageToText.R10, 9);
         Assert.Equal(Set.Concepts.Select(static c => c.Group).Distinct().Count(), report.Groups.Classes);
