@@ -20,7 +20,9 @@ static class OpenClipFolder
         SafeTensors.Save(Path.Combine(folder, "open_clip_model.safetensors"), tensors, new Dictionary<string, string> { ["format"] = "pt" });
 
         var path = Path.Combine(folder, "open_clip_config.json");
-        var config = new JsonObject { ["model_cfg"] = JsonNode.Parse(model.Config.ToJson()), ["preprocess_cfg"] = Preprocessing(path) };
+        var cfg = JsonNode.Parse(model.Config.ToJson())!.AsObject();
+        cfg.Remove("architectures");                                             // what a recipe or Hugging Face names; open_clip takes no such argument
+        var config = new JsonObject { ["model_cfg"] = cfg, ["preprocess_cfg"] = Preprocessing(path) };
         AtomicFile.WriteText(path, config.ToJsonString(ModelConfig.JsonOptions) + "\n");
     }
 

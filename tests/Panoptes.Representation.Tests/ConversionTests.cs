@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Panoptes.Nn;
 
 namespace Panoptes.Representation.Tests;
@@ -68,5 +69,29 @@ public sealed class ConversionTests
         using var generator = new Generator(5);
         model.Initialize(generator);
         return model;
+    }
+
+    [Fact]
+    public void What_open_clip_takes_no_argument_for_is_not_in_the_saved_config()
+    {
+        using var scope = NewDisposeScope();
+        var json = Config.ToJson();
+        using var model = (OpenClipModel)Models.All.Single(static e => e.Architecture == "CLIP").Build(new(json[..^1] + """,  "architectures": ["CLIP"]}""", "a recipe", static _ => null));
+        model.Initialize(new Generator(1));
+        var folder = Directory.CreateTempSubdirectory("panoptes-test-").FullName;
+        try
+        {
+            Models.Save(folder, model);
+            var saved = JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "open_clip_config.json"))).RootElement.GetProperty("model_cfg");
+            // CLIP's own arguments (open_clip/model.py), and custom_text, which decides between the classes.
+            string[] known = ["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias", "nonscalar_logit_scale", "custom_text"];
+            Assert.Empty(saved.EnumerateObject().Select(static p => p.Name).Except(known));
+            using var back = Models.Load(folder);
+            Assert.IsType<OpenClipModel>(back);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 }
