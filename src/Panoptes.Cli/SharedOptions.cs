@@ -45,6 +45,16 @@ static class SharedOptions
         if (result.Tokens is [var token] && int.TryParse(token.Value, out var number) && number < 1) result.AddError($"{option.Name} is {number}; expected 1 or more.");
     });
 
+    /// <summary>The templates that were given, or null; <paramref name="what"/> is what goes into their {}.</summary>
+    /// <exception cref="UsageException">One has no place for it.</exception>
+    public static string[]? Templates(ParseResult parsed, Option<string[]> option, string what)
+    {
+        var templates = parsed.GetValue(option) is { Length: > 0 } given ? given : null;
+        foreach (var bad in templates ?? [])
+            if (!bad.Contains("{}", StringComparison.Ordinal)) throw new UsageException($"The template '{bad}' has no {{}} where the {what} would go.");
+        return templates;
+    }
+
     /// <summary>Refuses a file's name that ends in none of <paramref name="endings"/>.</summary>
     public static void EndsIn(Option option, params string[] endings) => option.Validators.Add(result =>
     {

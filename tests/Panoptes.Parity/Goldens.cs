@@ -8,8 +8,11 @@ namespace Panoptes.Parity;
 /// </code></example>
 public static class Goldens
 {
-    /// <summary>The folder tests/goldens of the repository that the program was built in.</summary>
-    public static string Root { get; } = FindRoot();
+    /// <summary>The repository that the program was built in.</summary>
+    public static string Repository { get; } = FindRepository();
+
+    /// <summary>The folder tests/goldens of the repository.</summary>
+    public static string Root { get; } = Path.Combine(Repository, "tests", "goldens");
 
     /// <summary>The cases of an area (as <c>AREA/NAME</c>, or <c>layouts/NAME.json</c>), all or those that <paramref name="where"/> picks by name.</summary>
     public static IEnumerable<string> Names(string area, Func<string, bool>? where = null)
@@ -27,10 +30,10 @@ public static class Goldens
         if (result.Status != CaseStatus.Pass) throw new PanoptesException(result.ToString());
     }
 
-    static string FindRoot()
+    static string FindRepository()
     {
         for (var d = new DirectoryInfo(AppContext.BaseDirectory); d is not null; d = d.Parent)
-            if (File.Exists(Path.Combine(d.FullName, "Panoptes.slnx"))) return Path.Combine(d.FullName, "tests", "goldens");
+            if (File.Exists(Path.Combine(d.FullName, "Panoptes.slnx"))) return d.FullName;
         throw new PanoptesException($"No folder above {AppContext.BaseDirectory} holds Panoptes.slnx.");
     }
 }

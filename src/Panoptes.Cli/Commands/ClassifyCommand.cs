@@ -31,9 +31,7 @@ sealed class ClassifyCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         var files = parsed.GetRequiredValue(images);
-        var templates = parsed.GetValue(template) is { Length: > 0 } given ? given : null;
-        foreach (var bad in templates ?? [])
-            if (!bad.Contains("{}", StringComparison.Ordinal)) throw new UsageException($"The template '{bad}' has no {{}} where the label would go.");
+        var templates = SharedOptions.Templates(parsed, template, "label");
         var names = Labels(parsed);
         foreach (var file in files)
             if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");

@@ -24,10 +24,7 @@ sealed class DemoCommand : ExampleCommand
         """)
     {
         foreach (var option in (ReadOnlySpan<Option>)[output, top, model]) Add(option);
-        top.Validators.Add(result =>
-        {
-            if (result.GetValueOrDefault<int>() is < 1 and var n) result.AddError($"--top is {n}; expected 1 or more.");
-        });
+        SharedOptions.AtLeastOne(top);
         SetAction(RunAsync);
     }
 

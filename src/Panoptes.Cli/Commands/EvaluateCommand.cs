@@ -56,9 +56,7 @@ sealed class EvaluateCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         var what = parsed.GetRequiredValue(data);
-        var templates = parsed.GetValue(template) is { Length: > 0 } given ? given : null;
-        foreach (var bad in templates ?? [])
-            if (!bad.Contains("{}", StringComparison.Ordinal)) throw new UsageException($"The template '{bad}' has no {{}} where the class's name would go.");
+        var templates = SharedOptions.Templates(parsed, template, "class's name");
         EvaluationTask[] chosen = [.. (parsed.GetValue(tasks) ?? []).Select(static t => Tasks[t]).Distinct()];
         if (parsed.GetValue(confusion) is not null && chosen is [EvaluationTask.Retrieval]) throw new UsageException("--confusion does not go with retrieval alone, which has no classes.");
         if (what == "emoji" || EmojiSet.IsIn(what))

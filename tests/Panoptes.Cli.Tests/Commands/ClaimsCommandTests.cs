@@ -43,7 +43,7 @@ public sealed class ClaimsCommandTests : IDisposable
     [Fact]
     public async Task The_readme_of_this_repository_holds_the_ledger()
     {
-        var root = Repository.Root;
+        var root = Parity.Goldens.Repository;
         File.Copy(Path.Combine(root, "README.md"), folder["README.md"]);
         await Command.Succeeds("claims", "readme", folder["README.md"], "--ledger", Path.Combine(root, "claims"));
         Assert.Equal(File.ReadAllText(Path.Combine(root, "README.md")), File.ReadAllText(folder["README.md"]));

@@ -56,7 +56,7 @@ public sealed class TrainCommandTests : IDisposable
             projection_dim: 8
             vision_config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 8}
             text_config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 614, max_position_embeddings: 48, bos_token_id: 612, eos_token_id: 613}
-          tokenizer: {merges: {{Path.Combine(Repository.Root, "data", "tokenizers", "clip", "merges.txt")}}, count: 100}
+          tokenizer: {merges: {{Path.Combine(Parity.Goldens.Repository, "data", "tokenizers", "clip", "merges.txt")}}, count: 100}
         data: {set: emoji, batch_size: 8, validate: false}
         schedule: {learning_rate: 0.003, steps: {{steps}} }
         training: {precision: float32, patch_dropout: 0.5, ema_decay: 0.9, log_every: 1, checkpoint_every: 4}

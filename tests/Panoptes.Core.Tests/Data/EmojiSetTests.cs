@@ -201,7 +201,7 @@ public sealed class EmojiSetTests : IDisposable
     /// <summary>The smallest style alone, with all concepts.</summary>
     string Small(Action<JsonObject>? change = null)
     {
-        var source = Path.GetFullPath(Path.Combine(Panoptes.Parity.Goldens.Root, "..", "..", "data", "emoji"));
+        var source = Path.Combine(Panoptes.Parity.Goldens.Repository, "data", "emoji");
         var manifest = JsonNode.Parse(File.ReadAllText(Path.Combine(source, "styles.json")))!.AsObject();
         var style = manifest["styles"]!.AsArray().Single(static s => (string?)s!["name"] == "streamline-emojis")!.DeepClone().AsObject();
         style["index"] = 0;

@@ -8,7 +8,7 @@ public sealed class RecipeRunTests : IDisposable
 {
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-train-").FullName;
 
-    static string Root => Path.GetFullPath(Path.Combine(Parity.Goldens.Root, "..", ".."));
+    static string Root => Parity.Goldens.Repository;
 
     /// <summary>A CLIP that trains within a second.</summary>
     static Recipe Tiny(string extra = "") => Recipe.Parse($$"""

@@ -30,7 +30,7 @@ public sealed class RecipeTests
     [Fact]
     public void The_recipes_of_the_repository_can_be_read()
     {
-        var folder = Path.Combine(Path.GetDirectoryName(Parity.Goldens.Root)!, "..", "recipes");
+        var folder = Path.Combine(Parity.Goldens.Repository, "recipes");
         var files = Directory.GetFiles(folder, "*.yaml");
         Assert.NotEmpty(files);
         foreach (var file in files) Assert.Equal(Path.GetFileNameWithoutExtension(file), Recipe.Load(file).Name);
