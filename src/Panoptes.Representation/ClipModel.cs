@@ -234,6 +234,8 @@ public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = nu
 
     public int VocabularySize => Config.VocabSize;
 
+    public int TokenSize => Config.HiddenSize;
+
     public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
     {
         using var scope = NewDisposeScope();
@@ -249,6 +251,8 @@ public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = nu
 
     public LayerGroups LayerGroups =>
         LayerGroups.Of([TextModel.Embeddings], TextModel.Encoder.Layers, [TextModel.FinalLayerNorm], [TextProjection]);
+
+    public Tensor EmbedTokens(Tensor tokens) => TextProjection is null ? tokens.alias() : TextProjection.Forward(tokens);
 
     Tensor Project(Tensor pooled) => TextProjection is null ? pooled : TextProjection.Forward(pooled);
 }
@@ -297,6 +301,19 @@ public sealed class ClipVisionModel(ClipVisionConfig config, int? embeddingSize 
 
     public LayerGroups LayerGroups =>
         LayerGroups.Of([VisionModel.Embeddings, VisionModel.PreLayrnorm], VisionModel.Encoder.Layers, [VisionModel.PostLayernorm], [VisualProjection]);
+
+    public int PrefixTokens => 1;
+
+    public int PooledSize => Config.HiddenSize;
+
+    public int TokenSize => Config.HiddenSize;
+
+    /// <summary>The tokens are those before the last norm, which is applied here.</summary>
+    public Tensor EmbedTokens(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return Project(VisionModel.PostLayernorm.Forward(tokens)).MoveToOuterDisposeScope();
+    }
 
     Tensor Project(Tensor pooled) => VisualProjection is null ? pooled : VisualProjection.Forward(pooled);
 }

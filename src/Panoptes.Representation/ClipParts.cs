@@ -30,13 +30,17 @@ static class ClipParts
 
     /// <summary>Ids as the text tower was trained with: [texts, context length] int64, owned by the caller.</summary>
     /// <exception cref="PanoptesException">A text is longer than the model takes and may not be cut.</exception>
-    internal static Tensor Tokenize(Tokenizer tokenizer, DualEncoder model, IReadOnlyList<string> texts, bool truncate)
+    internal static Tensor Tokenize(Tokenizer tokenizer, DualEncoder model, IReadOnlyList<string> texts, bool truncate) =>
+        Tokenize(tokenizer, model.Texts, texts, truncate).InputIds();
+
+    /// <summary>The same with the texts' lengths.</summary>
+    internal static TokenBatch Tokenize(Tokenizer tokenizer, ITextTower tower, IReadOnlyList<string> texts, bool truncate)
     {
-        var batch = tokenizer.Encode(texts, model.Texts.ContextLength);
+        var batch = tokenizer.Encode(texts, tower.ContextLength);
         if (!truncate)
             foreach (var i in batch.Truncated)
                 throw new PanoptesException($"The text \"{Start(texts[i])}\" has {batch.Lengths[i]} tokens; the model takes at most {batch.Columns}. Shorten it, or ask for long texts to be cut.");
-        return batch.InputIds();
+        return batch;
     }
 
     static string Start(string text) => text.Length <= 60 ? text : text[..60] + "…";

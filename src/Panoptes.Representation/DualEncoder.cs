@@ -25,6 +25,15 @@ public interface ITower
 
     /// <summary>The trainable parameters by depth: locking, and learning rates that fall towards the input, go by it.</summary>
     LayerGroups LayerGroups { get; }
+
+    /// <summary>The width of <see cref="TowerOutput.LastHiddenState"/>, which a tower without a projection also embeds in.</summary>
+    int TokenSize => EmbeddingSize;
+
+    /// <summary>Every token in the shared space, as its pooled one is put there.</summary>
+    /// <param name="tokens">[b, tokens, width]: <see cref="TowerOutput.LastHiddenState"/></param>
+    /// <returns>[b, tokens, embedding], not normalized</returns>
+    /// <exception cref="PanoptesException">The tower pools in a way that single tokens cannot follow.</exception>
+    Tensor EmbedTokens(Tensor tokens) => throw new PanoptesException($"{GetType().Name} pools its tokens in a way that single ones cannot follow; expected a tower with a pooled token, such as CLIP's.");
 }
 
 /// <summary>An image tower: pixels to pooled and token features.</summary>
@@ -32,6 +41,12 @@ public interface IImageTower : ITower
 {
     /// <summary>The side of the square images that it was built for.</summary>
     int ImageSize { get; }
+
+    /// <summary>The width of <see cref="TowerOutput.Pooled"/>, which a tower without a projection gives as its embedding.</summary>
+    int PooledSize => EmbeddingSize;
+
+    /// <summary>How many of its tokens stand before the patches (class token, registers).</summary>
+    int PrefixTokens => 0;
 
     /// <param name="pixels">[b, channels, height, width], normalized as the model's processor does</param>
     /// <returns>[b, embedding], not normalized; cheaper than <see cref="Forward"/>, with the same gradients.</returns>
@@ -108,11 +123,4 @@ public sealed record PairFeatures(Tensor Image, Tensor Text, Tensor Scale, Tenso
         var logits = (Image * Scale.to(Image.dtype)).matmul(Text.t());
         return (Bias is null ? logits : logits + Bias.to(logits.dtype)).MoveToOuterDisposeScope();
     }
-}
-
-/// <summary>What training makes small; a recipe names one or more of them.</summary>
-public interface IPairObjective
-{
-    /// <returns>A scalar with its gradient.</returns>
-    Tensor Loss(PairFeatures features);
 }

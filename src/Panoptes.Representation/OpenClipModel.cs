@@ -114,6 +114,15 @@ public abstract class OpenClipVisual : Module, IImageTower
 
     public abstract TowerOutput Forward(Tensor pixels, bool hiddenStates = false);
 
+    public virtual int PooledSize => EmbeddingSize;
+
+    public virtual int TokenSize => EmbeddingSize;
+
+    public virtual int PrefixTokens => 0;
+
+    public virtual Tensor EmbedTokens(Tensor tokens) =>
+        throw new PanoptesException($"{GetType().Name} pools its tokens in a way that single ones cannot follow; expected a vision transformer with a class token.");
+
     internal static OpenClipVisual Create(OpenClipConfig c)
     {
         if (c.VisionCfg.TimmModelName is not null) return new OpenClipTimm(c);
@@ -173,6 +182,18 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
 
     public override LayerGroups LayerGroups =>
         LayerGroups.Of([Conv1, ClassEmbedding, PositionalEmbedding, LnPre], Transformer.Resblocks, [LnPost], [Proj]);
+
+    public override int PooledSize => v.Width;
+
+    public override int TokenSize => v.Width;
+
+    public override int PrefixTokens => 1;
+
+    public override Tensor EmbedTokens(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return (v.FinalLnAfterPool ? LnPost.Forward(tokens) : tokens).matmul(Proj.Value).MoveToOuterDisposeScope();
+    }
 
     public override Tensor Encode(Tensor pixels) => Encode(pixels, null);
 
@@ -258,6 +279,8 @@ public sealed class OpenClipText : Module, ITextTower
 
     public int VocabularySize => t.VocabSize;
 
+    public int TokenSize => t.Width;
+
     public LayerGroups LayerGroups =>
         LayerGroups.Of([TokenEmbedding, PositionalEmbedding], Transformer.Resblocks, [LnFinal], [TextProjection, LinearProjection]);
 
@@ -303,6 +326,8 @@ public sealed class OpenClipText : Module, ITextTower
             _ => full(ids.shape[0], ids.shape[1] - 1, dtype: ScalarType.Int64, device: ids.device),
         }).MoveToOuterDisposeScope();
     }
+
+    public Tensor EmbedTokens(Tensor tokens) => LinearProjection is null && TextProjection is null ? tokens.alias() : Project(tokens);
 
     Tensor Project(Tensor pooled) =>
         LinearProjection is not null ? LinearProjection.Forward(pooled) : TextProjection is not null ? pooled.matmul(TextProjection.Value) : pooled;

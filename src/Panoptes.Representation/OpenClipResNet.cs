@@ -10,22 +10,22 @@ public sealed class ResNetBottleneck(int inChannels, int planes, int stride) : M
 {
     public Conv2d Conv1 { get; } = new(inChannels, planes, 1, bias: false);
 
-    public BatchNorm2d Bn1 { get; } = new(planes);
+    public BatchNorm Bn1 { get; } = new(planes);
 
     public Conv2d Conv2 { get; } = new(planes, planes, 3, padding: 1, bias: false);
 
-    public BatchNorm2d Bn2 { get; } = new(planes);
+    public BatchNorm Bn2 { get; } = new(planes);
 
     public Conv2d Conv3 { get; } = new(planes, 4 * planes, 1, bias: false);
 
     // A block starts as the identity.
-    public BatchNorm2d Bn3 { get; } = new(4 * planes, weight: Init.Zeros);
+    public BatchNorm Bn3 { get; } = new(4 * planes, weight: Init.Zeros);
 
     [Key("downsample.0")]
     public Conv2d? DownsampleConv { get; } = stride > 1 || inChannels != 4 * planes ? new(inChannels, 4 * planes, 1, bias: false) : null;
 
     [Key("downsample.1")]
-    public BatchNorm2d? DownsampleNorm { get; } = stride > 1 || inChannels != 4 * planes ? new(4 * planes) : null;
+    public BatchNorm? DownsampleNorm { get; } = stride > 1 || inChannels != 4 * planes ? new(4 * planes) : null;
 
     /// <param name="x">[b, in, height, width]</param>
     /// <returns>[b, 4 · planes, height / stride, width / stride]</returns>
@@ -70,7 +70,7 @@ public sealed class AttentionPool2d(int side, int width, int heads, int outFeatu
 }
 
 /// <summary>CLIP's ResNet: three convolutions before the blocks, pooled by attention. Keys: conv1…3, bn1…3, layer1…4, attnpool.</summary>
-public sealed class OpenClipResNet : OpenClipVisual
+public sealed class OpenClipResNet : OpenClipVisual, IMixStyle
 {
     readonly OpenClipVisionConfig v;
 
@@ -92,15 +92,15 @@ public sealed class OpenClipResNet : OpenClipVisual
 
     public Conv2d Conv1 { get; }
 
-    public BatchNorm2d Bn1 { get; }
+    public BatchNorm Bn1 { get; }
 
     public Conv2d Conv2 { get; }
 
-    public BatchNorm2d Bn2 { get; }
+    public BatchNorm Bn2 { get; }
 
     public Conv2d Conv3 { get; }
 
-    public BatchNorm2d Bn3 { get; }
+    public BatchNorm Bn3 { get; }
 
     public ModuleList<ResNetBottleneck> Layer1 { get; }
 
@@ -116,8 +116,15 @@ public sealed class OpenClipResNet : OpenClipVisual
 
     public override int ImageSize => v.ImageSize[0];
 
+    public override int TokenSize => 32 * v.Width;
+
     public override LayerGroups LayerGroups =>
         LayerGroups.Of([Conv1, Bn1, Conv2, Bn2, Conv3, Bn3], [Layer1, Layer2, Layer3, Layer4], [], [Attnpool]);
+
+    /// <summary>The probability that styles are mixed after the first and after the second stage in training (<see cref="Representation.MixStyle"/>).</summary>
+    public double MixStyle { get; set; }
+
+    public Generator? Random { get; set; }
 
     /// <summary>What the blocks are given: [b, width, height / 4, width / 4].</summary>
     public Tensor Stem(Tensor pixels)
@@ -154,12 +161,15 @@ public sealed class OpenClipResNet : OpenClipVisual
         using var scope = NewDisposeScope();
         var x = Stem(pixels);
         foreach (var stage in (ReadOnlySpan<ModuleList<ResNetBottleneck>>)[Layer1, Layer2, Layer3, Layer4])
+        {
             foreach (var block in stage)
             {
                 var before = x;
                 x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x), x, null) : block.Forward(x);
                 before.Dispose();
             }
+            if (Training && MixStyle > 0 && (stage == Layer1 || stage == Layer2)) x = Representation.MixStyle.Apply(x, MixStyle, Random);
+        }
         return x.MoveToOuterDisposeScope();
     }
 

@@ -36,12 +36,16 @@ public static class PatchDropout
     }
 }
 
+/// <summary>A tower that draws something at random in training.</summary>
+public interface IRandomTower
+{
+    /// <summary>What it draws from; null: libtorch's own generator.</summary>
+    Generator? Random { get; set; }
+}
+
 /// <summary>A tower that leaves patches out in training.</summary>
-public interface IPatchDropout
+public interface IPatchDropout : IRandomTower
 {
     /// <summary>The fraction of patches left out in training, from 0 to below 1.</summary>
     double PatchDropout { get; set; }
-
-    /// <summary>Draws the patches that are left out; null: libtorch's own generator.</summary>
-    Generator? Random { get; set; }
 }

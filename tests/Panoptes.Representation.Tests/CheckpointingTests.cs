@@ -89,7 +89,7 @@ public partial class CheckpointingTests
         model.CheckpointActivations(checkpointed);
         var pixels = randn([4, 3, 64, 64], generator: new Generator(3));
         var ids = randint(1, 39, [4, 8], ScalarType.Int64, generator: new Generator(4));
-        new PairGradients { Objectives = [new("contrastive", new ContrastiveLoss())], MicroBatch = 2 }.Backward(model, pixels, ids);
+        new PairGradients { Objectives = [new("contrastive", new ContrastiveLoss())], MicroBatch = 2 }.Backward(Towers.Of(model), new(pixels, ids));
         using (no_grad())
             for (var start = 0; start < 4; start += 2) other.Images.Encode(pixels.narrow(0, start, 2));
         Assert.Equal(Statistics(other), Statistics(model));

@@ -257,7 +257,7 @@ public sealed class ModelTests : IDisposable
     {
         var (pixels, ids) = Inputs(model);
         if (model is not DualEncoder both) return Output(model).square().mean();
-        IPairObjective objective = both.LogitBias is null ? new ContrastiveLoss() : new SigmoidLoss();
-        return objective.Loss(both.Features(pixels, ids));
+        var features = both.Features(pixels, ids);
+        return both.LogitBias is null ? ContrastiveLoss.Of(features) : SigmoidLoss.Of(features);
     }
 }

@@ -32,7 +32,7 @@ public sealed record BackgroundMix
 public sealed record RgbImage(int Width, int Height, byte[] Pixels);
 
 /// <summary>
-/// How images become training samples: a square crop that is moved, turned and resized in one resampling, put on a background, then
+/// How images become training samples: a square crop that is moved, turned, bent and resized in one resampling, put on a background, then
 /// inked, changed in color, blurred, filtered at random and partly erased. Parameters and their meaning are torchvision's (transforms v2); zeros switch a step off.
 /// </summary>
 public sealed record Augmentation
@@ -57,6 +57,15 @@ public sealed record Augmentation
 
     /// <summary>RandomAffine's <c>scale</c>: below one the image gets smaller and the background shows around it.</summary>
     public Interval Scale { get; init; } = new(1, 1);
+
+    /// <summary>The share of samples that are bent: a smooth random displacement changes proportions as another artist would.</summary>
+    public float ElasticProbability { get; init; }
+
+    /// <summary>How far the points of the grid are moved: the deviation of a normal distribution as a share of the size, drawn a sample.</summary>
+    public Interval ElasticDeviation { get; init; } = new(0, 0.1f);
+
+    /// <summary>The grid's cells a side (cubic B-splines between its points); more bend smaller parts.</summary>
+    public int ElasticGrid { get; init; } = 3;
 
     /// <summary>ColorJitter's <c>brightness</c>: factor in [max(0, 1 - b), 1 + b].</summary>
     public float Brightness { get; init; }
@@ -164,12 +173,14 @@ public sealed record Augmentation
         RequireRange(RandomConvolutionMix, nameof(RandomConvolutionMix), 0, 1);
         RequireRange(EraseScale, nameof(EraseScale), 0, 1);
         RequireRange(EraseRatio, nameof(EraseRatio), 1e-2f, 100);
+        RequireRange(ElasticDeviation, nameof(ElasticDeviation), 0, 1);
+        Require(ElasticGrid is >= 1 and <= 32, nameof(ElasticGrid), ElasticGrid, "1 to 32 cells");
         Require(Rotation is >= 0 and <= 180, nameof(Rotation), Rotation, "0 to 180 degrees");
         Require(Translation is >= 0 and <= 1, nameof(Translation), Translation, "0 to 1");
         Require(Hue is >= 0 and <= 0.5f, nameof(Hue), Hue, "0 to 0.5");
         foreach (var (name, value) in new[] { (nameof(Brightness), Brightness), (nameof(Contrast), Contrast), (nameof(Saturation), Saturation) })
             Require(value >= 0 && float.IsFinite(value), name, value, "zero or more");
-        foreach (var (name, value) in new[] { (nameof(FlipProbability), FlipProbability), (nameof(JitterProbability), JitterProbability), (nameof(GrayProbability), GrayProbability), (nameof(InkProbability), InkProbability), (nameof(RandomConvolutionProbability), RandomConvolutionProbability), (nameof(BlurProbability), BlurProbability), (nameof(EraseProbability), EraseProbability) })
+        foreach (var (name, value) in new[] { (nameof(FlipProbability), FlipProbability), (nameof(JitterProbability), JitterProbability), (nameof(GrayProbability), GrayProbability), (nameof(ElasticProbability), ElasticProbability), (nameof(InkProbability), InkProbability), (nameof(RandomConvolutionProbability), RandomConvolutionProbability), (nameof(BlurProbability), BlurProbability), (nameof(EraseProbability), EraseProbability) })
             Require(value is >= 0 and <= 1, name, value, "a probability from 0 to 1");
         Require(BlurKernel % 2 == 1 && BlurKernel is >= 1 and <= 255, nameof(BlurKernel), BlurKernel, "an odd number from 1 to 255");
         Require(BlurProbability == 0 || BlurKernel / 2 < Size, nameof(BlurKernel), BlurKernel, $"less than twice the size {Size}");

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
@@ -13,6 +14,7 @@ public sealed class Augmenter
 {
     readonly Augmentation options;
     readonly Backgrounds backgrounds;
+    readonly ElasticField? elastic;
 
     [ThreadStatic] static Workspace? workspace;
 
@@ -22,6 +24,7 @@ public sealed class Augmenter
         options.Validate();
         this.options = options;
         backgrounds = new(options.Background, options.Size);
+        elastic = options.ElasticProbability > 0 ? new(options.Size, options.ElasticGrid) : null;
     }
 
     /// <summary>What is applied.</summary>
@@ -54,12 +57,18 @@ public sealed class Augmenter
 
         var plane = size * size;
         var canvas = work.Canvas(plane);
-        if (source.Opaque && map.Covers(size, source.Width, source.Height))
-            Resample(source, map, canvas, size, [], result);
+        Span<Vector2> field = [];
+        if (elastic is not null && random.Chance(options.ElasticProbability))
+        {
+            field = work.Field(plane);
+            elastic.Draw(random.Next(options.ElasticDeviation.Min, options.ElasticDeviation.Max) * size, ref random, field);
+        }
+        if (source.Opaque && field.IsEmpty && map.Covers(size, source.Width, source.Height))
+            Resample(source, map, field, size, [], result);
         else
         {
             backgrounds.Draw(canvas, ref random);
-            Resample(source, map, canvas, size, canvas, result);
+            Resample(source, map, field, size, canvas, result);
         }
 
         if (options.InkProbability > 0 && random.Chance(options.InkProbability))
@@ -108,17 +117,8 @@ public sealed class Augmenter
         var mix = random.Next(options.RandomConvolutionMix.Min, options.RandomConvolutionMix.Max);
         var kernel = work.Kernel(9 * side * side);
         var deviation = 1 / (MathF.Sqrt(3) * side);
-        foreach (ref var weight in kernel) weight = Normal(ref random) * deviation;
+        foreach (ref var weight in kernel) weight = random.NextNormal() * deviation;
         ColorOps.Convolve(result, size, size, kernel, side, mix, work.Plane(3 * ((size * size) + ((size + side) * (size + side)))));
-    }
-
-    /// <summary>The sum of the sixteen 4-bit parts of 64 random bits: mean 120, variance 340; a normal to within noise's needs.</summary>
-    static float Normal(ref SampleRandom random)
-    {
-        var bits = random.NextBits();
-        var pairs = (bits & 0x0F0F0F0F0F0F0F0F) + ((bits >> 4) & 0x0F0F0F0F0F0F0F0F);
-        var sum = (pairs * 0x0101010101010101) >> 56;
-        return ((float)sum - 120) * 0.054232614f;
     }
 
     /// <summary>RandomErasing: ten tries for a rectangle that fits; filled with normal noise, after normalization as torchvision has it.</summary>
@@ -136,7 +136,7 @@ public sealed class Augmenter
                 for (var y = 0; y < h; y++)
                 {
                     var row = result.Slice((c * size * size) + ((top + y) * size) + left, w);
-                    for (var x = 0; x < w; x++) row[x] = Normal(ref random);
+                    for (var x = 0; x < w; x++) row[x] = random.NextNormal();
                 }
             }
             return;
@@ -214,7 +214,7 @@ public sealed class Augmenter
         internal readonly bool Opaque = opaque;
     }
 
-    static void Resample(Source source, Map map, Span<Vector128<float>> canvas, int size, ReadOnlySpan<Vector128<float>> behind, Span<float> result)
+    static void Resample(Source source, Map map, ReadOnlySpan<Vector2> field, int size, ReadOnlySpan<Vector128<float>> behind, Span<float> result)
     {
         var plane = size * size;
         var stride = source.Width + 2;
@@ -228,6 +228,11 @@ public sealed class Augmenter
             {
                 var (px, py) = (u + (map.A * x), v + (map.D * x));
                 var i = (y * size) + x;
+                if (!field.IsEmpty)
+                {
+                    var move = field[i];
+                    (px, py) = (px + (map.A * move.X) + (map.B * move.Y), py + (map.D * move.X) + (map.E * move.Y));
+                }
                 var color = Vector128<float>.Zero;
                 if (px > -1 && py > -1 && px < maxU && py < maxV)                     // the border makes the four taps safe
                 {
@@ -254,6 +259,9 @@ public sealed class Augmenter
     {
         Vector128<float>[] full = [], half = [], canvas = [];
         float[] plane = [], kernel = [];
+        Vector2[] field = [];
+
+        internal Span<Vector2> Field(int length) => Grow(ref field, length);
 
         internal Span<Vector128<float>> Canvas(int length) => Grow(ref canvas, length);
 

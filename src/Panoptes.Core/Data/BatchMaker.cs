@@ -43,11 +43,14 @@ readonly ref struct DecodedSample(ReadOnlySpan<byte> pixels, int width, int heig
 }
 
 /// <summary>The one way from samples to a batch: each is decoded, augmented from its own random stream, and put into the batch's memory.</summary>
-/// <param name="augmenter">What is done to each image.</param>
+/// <param name="augmentation">What is done to each image.</param>
+/// <param name="views">What is made of each sample beside that.</param>
 /// <param name="seed">Of the samples' random streams.</param>
 /// <param name="problems">Where samples that cannot be read are counted.</param>
-sealed class BatchMaker(Augmenter augmenter, ulong seed, DataProblems problems)
+sealed class BatchMaker(Augmentation augmentation, MoreViews views, ulong seed, DataProblems problems)
 {
+    readonly Augmenter first = new(augmentation), others = new((views.Augmentation ?? augmentation) with { Size = augmentation.Size, Mean = augmentation.Mean, Std = augmentation.Std });
+
     /// <summary>Reads one sample. May draw from its random stream first.</summary>
     /// <exception cref="BadSampleException">The sample is of no use.</exception>
     internal delegate DecodedSample Reader<T>(T sample, ref SampleRandom random);
@@ -57,29 +60,32 @@ sealed class BatchMaker(Augmenter augmenter, ulong seed, DataProblems problems)
     /// <param name="read">Reads one sample.</param>
     internal ImageTextBatch Make<T>(BatchWork<T> work, Func<T, (int Index, long Stream)> identify, Reader<T> read, CancellationToken cancel)
     {
-        var (size, length, count) = (augmenter.Options.Size, augmenter.ResultLength, work.Samples.Length);
-        var images = empty(count, 3, size, size);
-        var memory = TensorMemory.Floats(images);
-        var (texts, labels, indices) = (new string[count], new int[count], new int[count]);
+        var (size, length, count) = (augmentation.Size, first.ResultLength, work.Samples.Length);
+        Tensor[] images = [.. Enumerable.Range(0, 1 + views.Images).Select(_ => empty(count, 3, size, size))];
+        string[][] texts = [.. Enumerable.Range(0, 1 + views.Texts).Select(_ => new string[count])];
+        var (labels, indices) = (new int[count], new int[count]);
         var (made, spare) = (0, 0);
-        string? first = null;
+        string? firstProblem = null;
         foreach (var sample in work.Samples)
         {
-            if (TryAdd(sample, memory)) continue;
-            while (work.Spares is { } spares && spare < spares.Length && !TryAdd(spares[spare++], memory)) { }
+            if (TryAdd(sample)) continue;
+            while (work.Spares is { } spares && spare < spares.Length && !TryAdd(spares[spare++])) { }
         }
-        if (made == 0 && count > 0) throw new PanoptesException($"None of the {count + spare:N0} images for a batch can be used; the first: {first}");
-        if (work.Spares is null && made < count) return new(images[..made].DetachFromDisposeScope(), texts[..made], labels[..made], indices[..made]);
+        if (made == 0 && count > 0) throw new PanoptesException($"None of the {count + spare:N0} images for a batch can be used; the first: {firstProblem}");
+        if (work.Spares is null && made < count) return Batch([.. images.Select(view => view[..made])], [.. texts.Select(view => view[..made])], labels[..made], indices[..made]);
 
         // The spares are used up: what is there comes again.
         for (var from = 0; made < count; made++, from++)
         {
-            memory.Slice(from * length, length).CopyTo(memory.Slice(made * length, length));
-            (texts[made], labels[made], indices[made]) = (texts[from], labels[from], indices[from]);
+            foreach (var view in images) Sample(view, from).CopyTo(Sample(view, made));
+            foreach (var view in texts) view[made] = view[from];
+            (labels[made], indices[made]) = (labels[from], indices[from]);
         }
-        return new(images.DetachFromDisposeScope(), texts, labels, indices);
+        return Batch(images, texts, labels, indices);
 
-        bool TryAdd(T sample, Span<float> target)
+        Span<float> Sample(Tensor view, int index) => TensorMemory.Floats(view).Slice(index * length, length);
+
+        bool TryAdd(T sample)
         {
             cancel.ThrowIfCancellationRequested();
             var (index, stream) = identify(sample);
@@ -87,17 +93,26 @@ sealed class BatchMaker(Augmenter augmenter, ulong seed, DataProblems problems)
             try
             {
                 var decoded = read(sample, ref random);
-                augmenter.Apply(decoded.Pixels, decoded.Width, decoded.Height, decoded.Channels, ref random, target.Slice(made * length, length));
-                (texts[made], labels[made], indices[made]) = (decoded.Text, decoded.Label, index);
+                for (var v = 0; v < images.Length; v++)
+                    (v == 0 ? first : others).Apply(decoded.Pixels, decoded.Width, decoded.Height, decoded.Channels, ref random, Sample(images[v], made));
+                texts[0][made] = decoded.Text;
+                for (var v = 1; v < texts.Length; v++) texts[v][made] = views.TextAugmentation.Draw(decoded.Text, ref random);
+                (labels[made], indices[made]) = (decoded.Label, index);
             }
             catch (BadSampleException e)
             {
                 problems.Add(e.Problem);
-                first ??= e.Message;
+                firstProblem ??= e.Message;
                 return false;
             }
             made++;
             return true;
         }
+    }
+
+    static ImageTextBatch Batch(Tensor[] images, string[][] texts, int[] labels, int[] indices)
+    {
+        foreach (var view in images) view.DetachFromDisposeScope();
+        return new(images[0], texts[0], labels, indices) { MoreImages = images[1..], MoreTexts = texts[1..] };
     }
 }

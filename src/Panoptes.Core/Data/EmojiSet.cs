@@ -164,6 +164,26 @@ public sealed class EmojiSet
     /// <summary>The images that a condition picks, in order.</summary>
     public int[] Select(Func<EmojiImage, bool> condition) => [.. Images.Where(condition).Select(static i => i.Index)];
 
+    /// <summary>
+    /// A smaller set for quick experiments: <paramref name="count"/> concepts, drawn so that each count's are among those of every larger one,
+    /// in all styles. They are numbered anew; what is held out stays held out.
+    /// </summary>
+    /// <param name="count">From 1 to the number of concepts.</param>
+    /// <param name="seed">Of the draw.</param>
+    /// <exception cref="PanoptesException">There are not so many concepts.</exception>
+    public EmojiSet Subset(int count, ulong seed = 0)
+    {
+        if (count < 1 || count > Concepts.Count) throw new PanoptesException($"{count} concepts were asked for; the emoji set has {Concepts.Count}.");
+        var order = Enumerable.Range(0, Concepts.Count).ToArray();
+        new SampleRandom(seed, 0, 0).Shuffle<int>(order);
+        int[] chosen = [.. order.Take(count).Order()];
+        var index = chosen.Select(static (concept, i) => (concept, i)).ToDictionary(static p => p.concept, static p => p.i);
+        EmojiImage[] kept = [.. Images.Where(i => index.ContainsKey(i.Concept))];
+        var manifest = new EmojiManifest(Size, count, [.. Styles.Select(s => s with { Count = kept.Count(i => i.Style == s.Index) })]);
+        return new(root, manifest, [.. chosen.Select(c => Concepts[c] with { Index = index[c] })],
+            [.. kept.Select((image, i) => new EmojiImage(i, index[image.Concept], image.Style))], [.. kept.Select(i => encoded[i.Index])]);
+    }
+
     /// <summary>The image of a concept in a style, or null where that style does not draw it.</summary>
     public EmojiImage? Find(int concept, int style) => imageOf[(concept * Styles.Count) + style] is >= 0 and var i ? Images[i] : null;
 

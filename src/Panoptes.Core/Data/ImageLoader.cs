@@ -17,6 +17,8 @@ public sealed record ImageLoaderOptions
 
     public Augmentation Augmentation { get; init; } = Augmentation.None(224);
 
+    public MoreViews Views { get; init; } = new();
+
     /// <summary>Which part of each batch this process gets.</summary>
     public Shard Shard { get; init; } = Shard.Whole;
 
@@ -45,7 +47,7 @@ public static class ImageLoader
     /// <inheritdoc cref="Create(ImageCollection, ImageLoaderOptions, IEnumerable{int})"/>
     public static PrefetchLoader<ImageTextBatch> Create(ImageCollection images, BatchSampler sampler, ImageLoaderOptions options)
     {
-        var maker = new BatchMaker(new(options.Augmentation), options.Seed, images.Problems);
+        var maker = new BatchMaker(options.Augmentation, options.Views, options.Seed, images.Problems);
         return PrefetchLoader.Create<BatchWork<int>, ImageTextBatch>(new Plans(sampler, options.Training), (work, cancel) =>
             maker.Make(work, static i => (i, i), (int i, ref SampleRandom _) => DecodedSample.Of(images.Read(i)), cancel), options.Loader);
     }
@@ -63,7 +65,7 @@ public static class ImageLoader
         options.Shard.Validate();
         if (options.BatchSize is < 1 or > 1 << 24) throw new PanoptesException($"Batches of {options.BatchSize} samples were asked for, but 1 to {1 << 24} are possible.");
         if (options.ShuffleBuffer is < 1 or > 1 << 24) throw new PanoptesException($"A shuffle buffer of {options.ShuffleBuffer} samples was asked for, but 1 to {1 << 24} are possible.");
-        var maker = new BatchMaker(new(options.Augmentation), options.Seed, shards.Problems);
+        var maker = new BatchMaker(options.Augmentation, options.Views, options.Seed, shards.Problems);
         return PrefetchLoader.Create<BatchWork<(int Index, ShardSample Sample)>, ImageTextBatch>(new Stream(shards, options), (work, cancel) =>
             maker.Make(work, static s => (s.Index, s.Sample.Number), ((int Index, ShardSample Sample) s, ref SampleRandom _) => DecodedSample.Of(shards.Read(s.Sample)), cancel), options.Loader);
     }

@@ -7,13 +7,39 @@ namespace Panoptes.Data;
 /// <param name="Samples">The images' indices in the data.</param>
 public sealed record ImageTextBatch(Tensor Images, IReadOnlyList<string> Texts, IReadOnlyList<int> Labels, IReadOnlyList<int> Samples) : IDisposable
 {
+    /// <summary>Other views of the same images, differently augmented: [batch, 3, size, size] each; owned as the first.</summary>
+    public IReadOnlyList<Tensor> MoreImages { get; init; } = [];
+
+    /// <summary>Other wordings of the same texts, one list a view.</summary>
+    public IReadOnlyList<IReadOnlyList<string>> MoreTexts { get; init; } = [];
+
     /// <summary>Images in the batch.</summary>
     public int Count => Samples.Count;
 
     /// <summary>The labels as int64 [batch], owned by the caller.</summary>
     public Tensor LabelTensor() => tensor(Labels.Select(static l => (long)l).ToArray());
 
-    public void Dispose() => Images.Dispose();
+    public void Dispose()
+    {
+        Images.Dispose();
+        foreach (var view in MoreImages) view.Dispose();
+    }
+}
+
+/// <summary>What a sample gives beside its image and its text: other views for objectives that compare a sample with itself.</summary>
+public sealed record MoreViews
+{
+    /// <summary>How many other views of the image there are, each drawn anew by <see cref="Augmentation"/>.</summary>
+    public int Images { get; init; }
+
+    /// <summary>How other views are augmented; null: as the first.</summary>
+    public Augmentation? Augmentation { get; init; }
+
+    /// <summary>How many other wordings of the text there are (<see cref="TextAugmentation"/>).</summary>
+    public int Texts { get; init; }
+
+    /// <summary>How they come about.</summary>
+    public TextAugmentation TextAugmentation { get; init; } = new();
 }
 
 /// <summary>How the emoji set is served.</summary>
@@ -27,6 +53,8 @@ public sealed record EmojiLoaderOptions
     public Augmentation Augmentation { get; init; } = Augmentation.Drawings(64);
 
     public EmojiCaptions Captions { get; init; } = new();
+
+    public MoreViews Views { get; init; } = new();
 
     /// <summary>Whether a batch has a concept once at most.</summary>
     public bool DistinctConcepts { get; init; } = true;
@@ -77,7 +105,7 @@ public static class EmojiLoader
         BatchSampler sampler = options.DistinctConcepts
             ? new DistinctBatchSampler(images, i => set.Images[i].Concept, options.BatchSize, options.Seed, options.Shard)
             : new SequentialSampler(images, options.BatchSize, shuffle: true, options.Seed, shard: options.Shard);
-        var maker = new BatchMaker(new(options.Augmentation), options.Seed, new(strict: true));
+        var maker = new BatchMaker(options.Augmentation, options.Views, options.Seed, new(strict: true));
         return PrefetchLoader.Create<BatchPlan, ImageTextBatch>(sampler, (plan, cancel) => maker.Make(new BatchWork<int>(plan.Epoch, plan.Samples, null), static i => (i, i), Read, cancel), options.Loader);
 
         DecodedSample Read(int image, ref SampleRandom random)

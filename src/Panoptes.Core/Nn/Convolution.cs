@@ -16,7 +16,7 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
 /// Normalizes each channel by the batch's mean and variance in training, by the running ones otherwise.
 /// Keys: weight, bias, running_mean, running_var [channels]; num_batches_tracked is not kept.
 /// </summary>
-public sealed class BatchNorm2d(int channels, double eps = 1e-5, double momentum = 0.1, Initializer? weight = null) : Module
+public sealed class BatchNorm(int channels, double eps = 1e-5, double momentum = 0.1, Initializer? weight = null) : Module
 {
     public Parameter Weight { get; } = new([channels], weight ?? Init.Ones);
 
@@ -26,7 +26,7 @@ public sealed class BatchNorm2d(int channels, double eps = 1e-5, double momentum
 
     public Parameter RunningVar { get; } = new([channels], Init.Ones) { Trainable = false };
 
-    /// <param name="x">[b, channels, height, width]</param>
+    /// <param name="x">[b, channels] or [b, channels, height, width]</param>
     public Tensor Forward(Tensor x) => nn.functional.batch_norm(x, RunningMean.Value, RunningVar.Value, Weight.Value, Bias.Value, Training,
         ActivationCheckpoint.IsRecomputing ? 0 : momentum, eps);                     // a batch counts once, also where a block is computed twice
 }

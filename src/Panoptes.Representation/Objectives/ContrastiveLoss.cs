@@ -4,12 +4,17 @@ namespace Panoptes.Representation.Objectives;
 /// CLIP's loss (Radford et al. 2021, arXiv:2103.00020; open_clip's ClipLoss): every image picks its text out of the batch and every text its image;
 /// the mean of both cross-entropies.
 /// </summary>
-public sealed record ContrastiveLoss : IPairObjective
+public sealed class ContrastiveLoss : FeatureObjective
 {
-    public Tensor Loss(PairFeatures features)
+    public override IReadOnlyList<Feature> Needs { get; } = [Feature.Image(), Feature.Text()];
+
+    public override Tensor Loss(BatchFeatures features) => Of(features.Pair);
+
+    /// <returns>A scalar with its gradient.</returns>
+    public static Tensor Of(PairFeatures pair)
     {
         using var scope = NewDisposeScope();
-        return FromLogits(features.Logits()).MoveToOuterDisposeScope();
+        return FromLogits(pair.Logits()).MoveToOuterDisposeScope();
     }
 
     /// <param name="logits">[n, n], the true pairs on the diagonal</param>
@@ -20,4 +25,10 @@ public sealed record ContrastiveLoss : IPairObjective
         // Both cross-entropies share the diagonal: mean(logsumexp over rows + logsumexp over columns) / 2 - mean(diagonal).
         return ((logits.logsumexp(1) + logits.logsumexp(0)).mean() / 2 - logits.diagonal().mean()).MoveToOuterDisposeScope();
     }
+}
+
+/// <summary>CLIP's loss in a recipe.</summary>
+public sealed record ContrastiveOptions : ObjectiveOptions
+{
+    public override Objective Create(ObjectiveSetting setting) => new ContrastiveLoss();
 }

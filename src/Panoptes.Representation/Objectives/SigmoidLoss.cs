@@ -4,12 +4,17 @@ namespace Panoptes.Representation.Objectives;
 /// SigLIP's loss (Zhai et al. 2023, arXiv:2303.15343; open_clip's SigLipLoss): every image with every text is one yes-or-no question;
 /// the sum of the negative log-likelihoods over the number of pairs.
 /// </summary>
-public sealed record SigmoidLoss : IPairObjective
+public sealed class SigmoidLoss : FeatureObjective
 {
-    public Tensor Loss(PairFeatures features)
+    public override IReadOnlyList<Feature> Needs { get; } = [Feature.Image(), Feature.Text()];
+
+    public override Tensor Loss(BatchFeatures features) => Of(features.Pair);
+
+    /// <returns>A scalar with its gradient.</returns>
+    public static Tensor Of(PairFeatures pair)
     {
         using var scope = NewDisposeScope();
-        return FromLogits(features.Logits()).MoveToOuterDisposeScope();
+        return FromLogits(pair.Logits()).MoveToOuterDisposeScope();
     }
 
     /// <param name="logits">[n, n], the true pairs on the diagonal</param>
@@ -21,4 +26,10 @@ public sealed record SigmoidLoss : IPairObjective
         var signs = eye(n, dtype: logits.dtype, device: logits.device).mul_(2).sub_(1);             // 1 on the diagonal, else -1
         return (-nn.functional.logsigmoid(logits * signs).sum() / n).MoveToOuterDisposeScope();
     }
+}
+
+/// <summary>SigLIP's loss in a recipe.</summary>
+public sealed record SigmoidOptions : ObjectiveOptions
+{
+    public override Objective Create(ObjectiveSetting setting) => new SigmoidLoss();
 }

@@ -2,6 +2,7 @@ using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Representation.Evaluation;
+using Panoptes.Representation.Objectives;
 
 namespace Panoptes.Representation.Training;
 
@@ -10,40 +11,54 @@ namespace Panoptes.Representation.Training;
 /// <param name="Validation">Null: nothing is held out.</param>
 /// <param name="Monitor">The measure that the best model goes by.</param>
 /// <param name="Problems">What could not be used of the user's own data.</param>
-public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidation? Validation, string? Monitor, DataProblems? Problems)
+public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValidation? Validation, string? Monitor, DataProblems? Problems)
 {
     const int Batch = 128, MostValidated = 5000;
 
     /// <param name="recipe">Names the data.</param>
     /// <param name="imageSize">Side of the images that the model takes.</param>
     /// <param name="processor">Of the model: images are normalized as it does.</param>
+    /// <param name="needs">What the objectives look at: as many views are drawn.</param>
+    /// <param name="set">The emoji, where they are the data (<see cref="OpenEmoji"/>).</param>
     /// <exception cref="PanoptesException">There is no such data, or an option does not fit it.</exception>
-    public static PairData Open(Recipe recipe, int imageSize, ImageProcessor processor)
+    public static PairData Open(Recipe recipe, int imageSize, ImageProcessor processor, IReadOnlyCollection<Feature> needs, EmojiSet? set)
     {
         var d = recipe.Data;
+        var views = new MoreViews { Images = Views(Side.Image), Texts = Views(Side.Text), Augmentation = d.ViewAugmentation, TextAugmentation = d.TextAugmentation };
         var augmentation = d.Augmentation with { Size = imageSize, Mean = processor.Mean, Std = processor.Std };
-        return d.Set == "emoji" ? Emoji(recipe, augmentation) : Own(recipe, augmentation);
+        return set is not null ? Emoji(recipe, augmentation, views, set) : Own(recipe, augmentation, views);
+
+        int Views(Side side) => needs.Where(f => f.Side == side).Select(static f => f.View).DefaultIfEmpty(0).Max();
     }
 
-    static PairData Emoji(Recipe recipe, Augmentation augmentation)
+    /// <summary>The emoji that a recipe names, all or some of them; null where it names data of one's own.</summary>
+    public static EmojiSet? OpenEmoji(Recipe recipe)
+    {
+        if (recipe.Data.Set != "emoji") return null;
+        var set = EmojiSet.Open();
+        return recipe.Data.Concepts is { } concepts ? set.Subset(concepts) : set;
+    }
+
+    static PairData Emoji(Recipe recipe, Augmentation augmentation, MoreViews views, EmojiSet set)
     {
         var d = recipe.Data;
         if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
         if (d.Table is not null) throw new PanoptesException("table does not go with the emoji, which are no table of one's own.");
         var captions = d.Captions ?? new();
-        var set = EmojiSet.Open();
         var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new()
         {
             BatchSize = d.BatchSize,
             Seed = recipe.Seed,
             Augmentation = augmentation,
+            Views = views,
             Captions = captions,
             Loader = new() { Workers = d.Workers },
         });
         if (!d.Validate) return new(loader, null, null, null);
         return new(loader, (model, processor, tokenizer, progress, cancel) =>
         {
-            var found = EmojiEvaluation.ZeroShot(model, processor, tokenizer, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
+            if (model is not DualEncoder both) return new Dictionary<string, double>();
+            var found = EmojiEvaluation.ZeroShot(both, processor, tokenizer!, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
             return new Dictionary<string, double>
             {
                 ["top1"] = found.Top1,
@@ -54,19 +69,20 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
         }, "top1", null);
     }
 
-    static PairData Own(Recipe recipe, Augmentation augmentation)
+    static PairData Own(Recipe recipe, Augmentation augmentation, MoreViews views)
     {
         var d = recipe.Data;
+        if (d.Concepts is not null) throw new PanoptesException($"concepts counts those of the emoji and does not go with the data {d.Set}.");
         if (d.Captions is not null) throw new PanoptesException($"captions are about the emoji and do not go with the data {d.Set}, which has its own.");
         var problems = new DataProblems(d.Strict);
         var data = ImageData.Open(recipe.Resolve(d.Set), d.Table, problems);
         if (!data.HasText) throw new PanoptesException($"{data.Source} has no captions: a text file beside each image, or a column of texts, was expected.");
-        var loader = ImageLoader.Create(data, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Loader = new() { Workers = d.Workers } });
+        var loader = ImageLoader.Create(data, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Views = views, Loader = new() { Workers = d.Workers } });
         return d.ValidationSet is null || !d.Validate ? new(loader, null, null, problems) : new(loader, Retrieving(recipe, problems), "image_to_text_r1", problems);
     }
 
     /// <summary>Recall between the images and the different texts of the validation set, its first thousands.</summary>
-    static PairValidation Retrieving(Recipe recipe, DataProblems problems)
+    static ModelValidation Retrieving(Recipe recipe, DataProblems problems)
     {
         var samples = ImageData.Open(recipe.Resolve(recipe.Data.ValidationSet!), recipe.Data.Table, problems).Read().Where(static s => s.Text.Length > 0).Take(MostValidated).ToArray();
         if (samples.Length == 0) throw new PanoptesException($"{recipe.Data.ValidationSet} has no image with a text to validate with.");
@@ -76,7 +92,8 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, PairValidat
         {
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            var encoder = new BatchEncoder(model, processor, tokenizer, Batch, truncateTexts: true);
+            if (model is not DualEncoder both) return new Dictionary<string, double>();
+            var encoder = new BatchEncoder(both, processor, tokenizer!, Batch, truncateTexts: true);
             var parts = new PartialProgress(progress, samples.Length + texts.Length);
             var images = encoder.Images(samples.Length, i => samples[i].Decode(), parts.Part(samples.Length), cancel);
             var found = Retrieval.Score(images, encoder.Texts(texts, parts.Part(texts.Length), cancel), [.. samples.Select(s => groups[s.Text])], [.. Enumerable.Range(0, texts.Length)], cancel);

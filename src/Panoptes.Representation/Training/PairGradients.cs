@@ -8,115 +8,179 @@ namespace Panoptes.Representation.Training;
 /// <param name="Name">What its loss is logged as.</param>
 /// <param name="Objective">What is made small.</param>
 /// <param name="Weight">Its factor in the sum.</param>
-public sealed record WeightedObjective(string Name, IPairObjective Objective, double Weight = 1);
+public sealed record WeightedObjective(string Name, Objective Objective, double Weight = 1);
 
 /// <summary>
-/// From one batch of pairs to gradients. A batch too large for memory goes through the towers in pieces, with the numbers of the whole:
-/// first all features without gradients, then the loss's gradient with respect to them, then each piece again with its part of that
-/// gradient (GradCache, Gao et al. 2021, arXiv:2101.06983; open_clip's accum_freq). What is left out at random is the same both times.
-/// Batch norms alone see pieces: their means are a piece's, and each piece counts once in their running statistics.
+/// From one batch to gradients. A batch too large for memory goes through the towers in pieces, with the numbers of the whole: first all features
+/// without gradients, then the loss's gradient with respect to them, then each piece again with its part of that gradient (GradCache, Gao et
+/// al. 2021, arXiv:2101.06983; open_clip's accum_freq). What is left out at random is the same both times. Objectives of single samples
+/// count each piece by its share of the batch. Batch norms alone see pieces: their means are a piece's, and each piece counts once in their running statistics.
 /// </summary>
 public sealed record PairGradients
 {
     public required IReadOnlyList<WeightedObjective> Objectives { get; init; }
 
-    /// <summary>Pairs that go through the towers at once; null: all.</summary>
+    /// <summary>Samples that go through the towers at once; null: all.</summary>
     public int? MicroBatch { get; init; }
 
     /// <summary>What the towers compute in; weights and losses stay float32.</summary>
     public ScalarType Precision { get; init; } = ScalarType.Float32;
 
-    /// <summary>Adds the batch's gradients to the model's.</summary>
-    /// <param name="model">In training mode.</param>
-    /// <param name="pixels">[b, channels, height, width]</param>
-    /// <param name="ids">[b, tokens] int64</param>
-    /// <param name="mask">[b, tokens], 0 where padding, or null.</param>
-    /// <param name="seed">Of what the towers draw at random in this step.</param>
+    /// <summary>Adds the batch's gradients to the model's and the objectives'.</summary>
+    /// <param name="towers">In training mode.</param>
+    /// <param name="input">The batch.</param>
+    /// <param name="seed">Of what is drawn at random in this step.</param>
     /// <returns>The weighted sum as <c>loss</c>, and each objective's own as <c>loss/NAME</c> where there are several.</returns>
-    public IReadOnlyDictionary<string, double> Backward(DualEncoder model, Tensor pixels, Tensor ids, Tensor? mask = null, ulong seed = 0)
+    public IReadOnlyDictionary<string, double> Backward(Towers towers, PairInput input, ulong seed = 0)
     {
-        using var scope = NewDisposeScope();
-        var count = (int)pixels.shape[0];
-        var piece = Math.Min(MicroBatch ?? count, count);
+        if (Objectives.Count == 0) throw new PanoptesException("Training needs at least one objective.");
+        var piece = Math.Min(MicroBatch ?? input.Count, input.Count);
         if (piece < 1) throw new PanoptesException($"The micro-batch is {piece}; expected 1 or more.");
         using var random = new Generator(0);
-        var images = model.Images as IPatchDropout;
-        if (images is not null) images.Random = random;
+        var randomized = new[] { towers.Images as IRandomTower, towers.Texts as IRandomTower }.OfType<IRandomTower>().ToArray();
+        foreach (var tower in randomized) tower.Random = random;
         try
         {
-            if (piece == count)
-            {
-                var whole = Losses(Features(0, count), model, out var logged);
-                whole.backward();
-                return logged;
-            }
-
-            var (imageParts, textParts) = (new List<Tensor>(), new List<Tensor>());
-            using (no_grad())
-            {
-                for (var start = 0; start < count; start += piece)
-                {
-                    using var inner = NewDisposeScope();
-                    var (image, text) = Features(start, Math.Min(piece, count - start));
-                    imageParts.Add(image.MoveToOuterDisposeScope());
-                    textParts.Add(text.MoveToOuterDisposeScope());
-                }
-            }
-            var (allImages, allTexts) = (cat(imageParts).requires_grad_(), cat(textParts).requires_grad_());
-            var loss = Losses((allImages, allTexts), model, out var values);
-            loss.backward();
-            var (imageGradient, textGradient) = (allImages.grad!, allTexts.grad!);
-            for (var start = 0; start < count; start += piece)
-            {
-                using var inner = NewDisposeScope();
-                var size = Math.Min(piece, count - start);
-                Tensor image, text;
-                using (ActivationCheckpoint.Repeating()) (image, text) = Features(start, size);
-                var (outputs, gradients) = (new List<Tensor>(), new List<Tensor>());
-                foreach (var (output, gradient) in new[] { (image, imageGradient), (text, textGradient) })
-                {
-                    if (!output.requires_grad) continue;                                // a locked tower
-                    outputs.Add(output);
-                    gradients.Add(gradient.narrow(0, start, size));
-                }
-                if (outputs.Count > 0) autograd.backward(outputs, gradients);
-            }
-            return values;
+            return new Step(this, towers, input, seed, piece, random).Backward();
         }
         finally
         {
-            if (images is not null) images.Random = null;
-        }
-
-        (Tensor Image, Tensor Text) Features(int start, int size)
-        {
-            random.manual_seed((long)(seed * 0x9E3779B97F4A7C15 + (ulong)start));
-            using var inner = NewDisposeScope();
-            Tensor image, text;
-            using (Autocast.To(Precision))
-            {
-                image = model.Images.Encode(pixels.narrow(0, start, size));
-                text = model.Texts.Encode(ids.narrow(0, start, size), mask?.narrow(0, start, size));
-            }
-            return (Normalized(image).MoveToOuterDisposeScope(), Normalized(text).MoveToOuterDisposeScope());
+            foreach (var tower in randomized) tower.Random = null;
         }
     }
 
-    static Tensor Normalized(Tensor x) => DualEncoder.Normalize(x.to(ScalarType.Float32));
-
-    Tensor Losses((Tensor Image, Tensor Text) features, DualEncoder model, out Dictionary<string, double> logged)
+    /// <summary>One batch on its way.</summary>
+    sealed class Step(PairGradients options, Towers towers, PairInput input, ulong seed, int piece, Generator random)
     {
-        logged = [];
-        var pair = new PairFeatures(features.Image, features.Text, model.LogitScale.Value.exp(), model.LogitBias?.Value);
-        Tensor? sum = null;
-        foreach (var (name, objective, weight) in Objectives)
+        readonly WeightedObjective[] overFeatures = [.. options.Objectives.Where(static o => o.Objective is FeatureObjective)];
+        readonly WeightedObjective[] overSamples = [.. options.Objectives.Where(static o => o.Objective is SampleObjective)];
+        readonly Dictionary<string, double> losses = [];
+        Feature[] needs = [];
+
+        internal Dictionary<string, double> Backward()
         {
-            var loss = objective.Loss(pair);
-            if (Objectives.Count > 1) logged[$"loss/{name}"] = loss.item<float>();
-            var part = weight == 1 ? loss : loss * weight;
-            sum = sum is null ? part : sum + part;
+            using var scope = NewDisposeScope();
+            needs = [.. overFeatures.SelectMany(static o => ((FeatureObjective)o.Objective).Needs).Distinct()];
+            var count = input.Count;
+            if (piece == count)
+            {
+                var sum = OfSamples(input, 0);
+                if (overFeatures.Length > 0)
+                {
+                    var whole = OfFeatures(Features(input, 0));
+                    sum = sum is null ? whole : sum + whole;
+                }
+                sum!.backward();
+            }
+            else
+            {
+                var gradients = overFeatures.Length > 0 ? FeatureGradients() : [];
+                for (var start = 0; start < count; start += piece)
+                {
+                    using var inner = NewDisposeScope();
+                    var part = input.Piece(start, Math.Min(piece, count - start));
+                    var (outputs, outputGradients) = (new List<Tensor>(), new List<Tensor>());
+                    if (gradients.Count > 0)
+                    {
+                        Dictionary<Feature, Tensor> features;
+                        using (ActivationCheckpoint.Repeating()) features = Features(part, start);
+                        foreach (var (feature, output) in features)
+                        {
+                            if (!output.requires_grad || gradients[feature] is not { } gradient) continue;     // a locked tower
+                            outputs.Add(output);
+                            outputGradients.Add(gradient.narrow(0, start, part.Count));
+                        }
+                    }
+                    if (OfSamples(part, start) is { } loss)
+                    {
+                        outputs.Add(loss);
+                        outputGradients.Add(ones_like(loss));
+                    }
+                    if (outputs.Count > 0) autograd.backward(outputs, outputGradients);
+                }
+            }
+            var total = options.Objectives.Sum(o => o.Weight * losses[o.Name]);
+            return options.Objectives.Count == 1 ? new() { ["loss"] = total } : new Dictionary<string, double>(losses.Select(static l => KeyValuePair.Create($"loss/{l.Key}", l.Value))) { ["loss"] = total };
         }
-        logged["loss"] = (sum ?? throw new PanoptesException("Training needs at least one objective.")).item<float>();
-        return sum;
+
+        /// <summary>All features without a gradient, then the objectives' gradient with respect to each (null where none reaches it).</summary>
+        Dictionary<Feature, Tensor?> FeatureGradients()
+        {
+            var parts = needs.ToDictionary(static f => f, static _ => new List<Tensor>());
+            using (no_grad())
+            {
+                for (var start = 0; start < input.Count; start += piece)
+                {
+                    using var inner = NewDisposeScope();
+                    foreach (var (feature, tensor) in Features(input.Piece(start, Math.Min(piece, input.Count - start)), start)) parts[feature].Add(tensor.MoveToOuterDisposeScope());
+                }
+            }
+            var leaves = needs.ToDictionary(static f => f, f => cat(parts[f]).requires_grad_());
+            OfFeatures(leaves).backward();
+            return needs.ToDictionary(static f => f, f => leaves[f].grad);
+        }
+
+        /// <summary>What the objectives need of some of the samples, each tower run once a view.</summary>
+        Dictionary<Feature, Tensor> Features(PairInput part, int start)
+        {
+            random.manual_seed((long)(seed * 0x9E3779B97F4A7C15 + (ulong)start));
+            var features = new Dictionary<Feature, Tensor>();
+            foreach (var run in needs.GroupBy(static f => (f.Side, f.View)).OrderBy(static g => g.Key))
+            {
+                using var inner = NewDisposeScope();
+                TowerOutput output;
+                using (Autocast.To(options.Precision)) output = Run(part, run.Key.Side, run.Key.View, tokens: run.Any(static f => f.Level != Level.Embedding));
+                foreach (var feature in run)
+                {
+                    var tensor = (feature.Level switch { Level.Embedding => output.Embedding, Level.Pooled => output.Pooled, _ => output.LastHiddenState }).to(ScalarType.Float32);
+                    if (feature.Level == Level.Embedding) tensor = DualEncoder.Normalize(tensor);
+                    features.Add(feature, tensor.MoveToOuterDisposeScope());
+                }
+            }
+            return features;
+        }
+
+        TowerOutput Run(PairInput part, Side side, int view, bool tokens)
+        {
+            if (side == Side.Image)
+            {
+                if (tokens) return towers.Images.Forward(part.Images[view]);
+                var image = towers.Images.Encode(part.Images[view]);
+                return new(image, image, image);
+            }
+            var texts = towers.Texts ?? throw new PanoptesException("An objective over texts was given a model without a text tower.");
+            if (tokens) return texts.Forward(part.Ids[view], part.Masks?[view]);
+            var text = texts.Encode(part.Ids[view], part.Masks?[view]);
+            return new(text, text, text);
+        }
+
+        Tensor OfFeatures(Dictionary<Feature, Tensor> features)
+        {
+            var batch = new BatchFeatures(towers, input, features);
+            return Sum(overFeatures, o => ((FeatureObjective)o).Loss(batch), 1)!;
+        }
+
+        Tensor? OfSamples(PairInput part, int start)
+        {
+            random.manual_seed((long)((seed * 0x9E3779B97F4A7C15) ^ 0xD1B54A32D192ED03 + (ulong)start));
+            return Sum(overSamples, o =>
+            {
+                using var autocast = Autocast.To(options.Precision);
+                return ((SampleObjective)o).Loss(towers, part, random);
+            }, (double)part.Count / input.Count);
+        }
+
+        Tensor? Sum(WeightedObjective[] objectives, Func<Objective, Tensor> loss, double share)
+        {
+            Tensor? sum = null;
+            foreach (var (name, objective, weight) in objectives)
+            {
+                var own = loss(objective).to(ScalarType.Float32);
+                losses[name] = losses.GetValueOrDefault(name) + (share * own.item<float>());
+                var part = weight * share == 1 ? own : own * (weight * share);
+                sum = sum is null ? part : sum + part;
+            }
+            return sum;
+        }
     }
 }

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
+using Panoptes.Representation.Objectives;
 using Panoptes.Training;
 using YamlDotNet.Core;
 using YamlDotNet.Serialization;
@@ -25,7 +26,7 @@ public sealed record Recipe
     public required RecipeData Data { get; init; }
 
     /// <summary>What is made small, each by its name and weight.</summary>
-    public IReadOnlyList<RecipeObjective> Objectives { get; init; } = [new()];
+    public IReadOnlyList<ObjectiveOptions> Objectives { get; init; } = [new ContrastiveOptions { Name = "contrastive" }];
 
     public RecipeOptimizer Optimizer { get; init; } = new();
 
@@ -60,7 +61,8 @@ public sealed record Recipe
                 .WithTypeConverter(new IntervalConverter())
                 .WithObjectFactory(new Presets())
                 .WithTypeMapping<IReadOnlyDictionary<string, object?>, Dictionary<string, object?>>()
-                .WithTypeMapping<IReadOnlyList<RecipeObjective>, List<RecipeObjective>>()
+                .WithTypeMapping<IReadOnlyList<ObjectiveOptions>, List<ObjectiveOptions>>()
+                .WithTypeDiscriminatingNodeDeserializer(static o => o.AddKeyValueTypeDiscriminator<ObjectiveOptions>("name", ObjectiveOptions.All.ToDictionary()))
                 .WithTypeMapping<IReadOnlyList<string>, List<string>>()
                 .WithTypeMapping<IReadOnlyList<float>, List<float>>()
                 .WithTypeMapping<IReadOnlyList<int>, List<int>>()
@@ -160,23 +162,23 @@ public sealed record RecipeData
     /// <summary>What is done to the images; the size is the model's.</summary>
     public Augmentation Augmentation { get; init; } = Augmentation.Drawings(64);
 
+    /// <summary>What is done to the further views that objectives such as <c>simclr</c> compare; null: as to the first.</summary>
+    public Augmentation? ViewAugmentation { get; init; }
+
+    /// <summary>How further wordings of a text come about, for the objectives that compare them.</summary>
+    public TextAugmentation TextAugmentation { get; init; } = new();
+
     /// <summary>What the emoji are called; data of one's own has its own captions.</summary>
     public EmojiCaptions? Captions { get; init; }
+
+    /// <summary>How many of the emoji's concepts are learned and tested, the same whatever the seed; null: all.</summary>
+    public int? Concepts { get; init; }
 
     /// <summary>Whether the model is measured on what is held out: zero-shot in the style that is never trained on.</summary>
     public bool Validate { get; init; } = true;
 
     /// <summary>Threads that prepare batches.</summary>
     public int Workers { get; init; } = 1;
-}
-
-/// <summary>An objective by its name.</summary>
-public sealed record RecipeObjective
-{
-    /// <summary><c>contrastive</c> or <c>sigmoid</c>.</summary>
-    public string Name { get; init; } = "contrastive";
-
-    public double Weight { get; init; } = 1;
 }
 
 /// <summary>How gradients become steps. An option that the optimizer has not is an error.</summary>
@@ -248,6 +250,9 @@ public sealed record RecipeTraining
 
     /// <summary>How many steps at the end see all patches; only with <see cref="PatchDropout"/>.</summary>
     public long UnmaskedSteps { get; init; }
+
+    /// <summary>The probability of mixed styles after each of the first two stages of a ResNet (MixStyle).</summary>
+    public double MixStyle { get; init; }
 
     public int LogEvery { get; init; } = 10;
 

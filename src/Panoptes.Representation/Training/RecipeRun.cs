@@ -11,15 +11,15 @@ namespace Panoptes.Representation.Training;
 /// <summary>A recipe made ready to train: model, data, optimizer and loop.</summary>
 public sealed class RecipeRun : IDisposable
 {
-    readonly ContrastiveTask task;
+    readonly TowerTask task;
     readonly Optimizer optimizer;
 
-    RecipeRun(ContrastiveTask task, Optimizer optimizer, Trainer trainer) => (this.task, this.optimizer, Trainer) = (task, optimizer, trainer);
+    RecipeRun(TowerTask task, Optimizer optimizer, Trainer trainer) => (this.task, this.optimizer, Trainer) = (task, optimizer, trainer);
 
     /// <summary>The loop.</summary>
     public Trainer Trainer { get; }
 
-    public Module Model => task.Model;
+    public Module Model => ((TrainedParts)task.Model).Model;
 
     /// <summary>What could not be used of the user's own data so far; null for bundled data.</summary>
     public DataProblems? Problems { get; private init; }
@@ -30,29 +30,40 @@ public sealed class RecipeRun : IDisposable
     public static RecipeRun Create(Recipe recipe, string run)
     {
         var (s, t) = (recipe.Schedule, recipe.Training);
-        var (schedule, objectives, precision, makeOptimizer) = (ScheduleOf(s), recipe.Objectives.Select(Objective).ToArray(), PrecisionOf(t.Precision), OptimizerOf(recipe.Optimizer));
+        var (schedule, precision, makeOptimizer) = (ScheduleOf(s), PrecisionOf(t.Precision), OptimizerOf(recipe.Optimizer));
         if (t.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {t.PatchDropout}; expected from 0 to below 1.");
         if (t.UnmaskedSteps != 0 && t.PatchDropout == 0) throw new PanoptesException("unmasked_steps are steps without patch_dropout, which is not given.");
+        if (t.MixStyle is not (>= 0 and <= 1)) throw new PanoptesException($"mix_style is {t.MixStyle}; expected a probability from 0 to 1.");
+        if (recipe.Objectives.GroupBy(static o => o.Name).FirstOrDefault(static g => g.Count() > 1) is { } twice) throw new PanoptesException($"The objective {twice.Key} is listed twice; give it the weight of both.");
         Keep(recipe, run);
         var (model, processor, tokenizer) = Build(recipe, run);
         try
         {
-            if (recipe.Model.UnlockedImageGroups is { } images) model.Images.LayerGroups.Lock(images);
-            if (recipe.Model.UnlockedTextGroups is { } texts) model.Texts.LayerGroups.Lock(texts);
-            if (t.PatchDropout > 0 && model.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
+            var towers = Towers.Of(model);
+            if (recipe.Model.UnlockedImageGroups is { } images) towers.Images.LayerGroups.Lock(images);
+            if (recipe.Model.UnlockedTextGroups is { } texts) (towers.Texts ?? throw new PanoptesException($"unlocked_text_groups was given for a {model.GetType().Name}, which has no text tower.")).LayerGroups.Lock(texts);
+            if (t.PatchDropout > 0 && towers.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
+            if (t.MixStyle > 0) (towers.Images as IMixStyle ?? throw new PanoptesException($"mix_style was asked for, but the image tower of {model.GetType().Name} cannot mix styles.")).MixStyle = t.MixStyle;
             model.CheckpointActivations(t.CheckpointActivations);
-            var scales = recipe.Optimizer.LayerDecay is { } decay ? ParameterGroup.LayerDecay([model.Images.LayerGroups.ForLayerDecay, model.Texts.LayerGroups.ForLayerDecay], decay) : null;
-            var optimizer = makeOptimizer(ParameterGroup.Of(model, recipe.Optimizer.WeightDecay, scales));
-            var data = PairData.Open(recipe, model.Images.ImageSize, processor);
-            var task = new ContrastiveTask(model, processor, tokenizer, data.Loader)
+
+            var emoji = PairData.OpenEmoji(recipe);
+            var setting = new ObjectiveSetting(towers, tokenizer, emoji?.Concepts.Select(static c => c.Name).ToArray() ?? []);
+            using var generator = new Generator(recipe.Seed + 1);
+            var objectives = recipe.Objectives.Select(o => new WeightedObjective(o.Name, o.Create(setting), o.Weight)).ToArray();
+            foreach (var (_, objective, _) in objectives) objective.Initialize(generator);
+            HashSet<Feature> needs = [.. objectives.Select(static o => o.Objective).OfType<FeatureObjective>().SelectMany(static o => o.Needs)];
+            var data = PairData.Open(recipe, towers.Images.ImageSize, processor, needs, emoji);
+            var task = new TowerTask(model, processor, tokenizer, data.Loader, new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision })
             {
                 BatchSize = recipe.Data.BatchSize,
                 Seed = recipe.Seed,
                 PatchDropout = t.PatchDropout,
                 UnmaskedFrom = s.Steps - t.UnmaskedSteps,
                 Validation = data.Validation,
-                Gradients = new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision },
             };
+            IEnumerable<LayerGroups> groups = towers.Texts is { } both ? [towers.Images.LayerGroups, both.LayerGroups] : [towers.Images.LayerGroups];
+            var scales = recipe.Optimizer.LayerDecay is { } decay ? ParameterGroup.LayerDecay(groups.Select(static g => g.ForLayerDecay), decay) : null;
+            var optimizer = makeOptimizer(ParameterGroup.Of(task.Model, recipe.Optimizer.WeightDecay, scales));
             return new(task, optimizer, new Trainer(task, optimizer, new()
             {
                 Schedule = schedule,
@@ -120,7 +131,7 @@ public sealed class RecipeRun : IDisposable
         else AtomicFile.WriteText(kept, recipe.Text);
     }
 
-    static (DualEncoder Model, ImageProcessor Processor, Tokenizer Tokenizer) Build(Recipe recipe, string run)
+    static (Module Model, ImageProcessor Processor, Tokenizer? Tokenizer) Build(Recipe recipe, string run)
     {
         var m = recipe.Model;
         if (m.From is { } from)
@@ -128,43 +139,50 @@ public sealed class RecipeRun : IDisposable
             if (m.Config is not null || m.Architecture is not null || m.Tokenizer is not null) throw new PanoptesException("A model is trained either from another one's weights (from) or from its config (architecture, config, tokenizer), not both.");
             var path = ModelFolder.Resolve(from);
             var loaded = Models.Load(path, new() { Dtype = ScalarType.Float32 });
-            if (loaded is DualEncoder both)
+            try
             {
+                if (loaded is not DualEncoder both) return (loaded, ImageProcessor.Load(path), null);
                 var (processor, tokenizer) = ClipParts.Load(path, both);
-                return (both, processor, tokenizer);
+                return (loaded, processor, tokenizer);
             }
-            loaded.Dispose();
-            throw new PanoptesException($"{from} holds a {loaded.GetType().Name}; expected a model with an image tower and a text tower.");
+            catch
+            {
+                loaded.Dispose();
+                throw;
+            }
         }
-        if (m.Architecture is null || m.Config is null || m.Tokenizer is null) throw new PanoptesException("A model needs architecture, config and tokenizer, or the model whose weights it starts from (from).");
-        var entry = Models.All.FirstOrDefault(e => e.Architecture == m.Architecture && typeof(DualEncoder).IsAssignableFrom(e.Type))
-            ?? throw new PanoptesException($"The architecture {m.Architecture} is unknown; expected one of {string.Join(", ", Models.All.Where(static e => typeof(DualEncoder).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
+        if (m.Architecture is null || m.Config is null) throw new PanoptesException("A model needs architecture and config, or the model whose weights it starts from (from).");
+        var entry = Models.All.FirstOrDefault(e => e.Architecture == m.Architecture && IsTrained(e))
+            ?? throw new PanoptesException($"The architecture {m.Architecture} is unknown; expected one of {string.Join(", ", Models.All.Where(IsTrained).Select(static e => e.Architecture))}.");
 
-        var model = (DualEncoder)entry.Build(new(m.ConfigJson, $"the recipe's config of {m.Architecture}", static _ => null));
+        var model = entry.Build(new(m.ConfigJson, $"the recipe's config of {m.Architecture}", static _ => null));
         try
         {
-            var folder = Path.Combine(run, "tokenizer");
-            var ids = ClipVocabulary.Truncate(recipe.Resolve(m.Tokenizer.Merges), m.Tokenizer.Count, folder, model.Texts.ContextLength);
-            if (ids != model.Texts.VocabularySize) throw new PanoptesException($"The tokenizer with {m.Tokenizer.Count} merges has {ids} ids, but the model's vocab_size is {model.Texts.VocabularySize}; set it to {ids}.");
+            var towers = Towers.Of(model);
+            Tokenizer? tokenizer = null;
+            if (towers.Texts is { } texts)
+            {
+                if (m.Tokenizer is null) throw new PanoptesException($"A {m.Architecture} needs a tokenizer for its texts.");
+                var folder = Path.Combine(run, "tokenizer");
+                var ids = ClipVocabulary.Truncate(recipe.Resolve(m.Tokenizer.Merges), m.Tokenizer.Count, folder, texts.ContextLength);
+                if (ids != texts.VocabularySize) throw new PanoptesException($"The tokenizer with {m.Tokenizer.Count} merges has {ids} ids, but the model's vocab_size is {texts.VocabularySize}; set it to {ids}.");
+                tokenizer = Tokenizer.Load(folder);
+            }
+            else if (m.Tokenizer is not null) throw new PanoptesException($"A {m.Architecture} reads no texts and takes no tokenizer.");
             using var generator = new Generator(recipe.Seed);
             model.Initialize(generator);
-            var side = model.Images.ImageSize;
+            var side = towers.Images.ImageSize;
             var processor = ImageProcessor.Parse($$"""{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":{{side}}},"crop_size":{"height":{{side}},"width":{{side}} } }""", "the recipe");
-            return (model, processor, Tokenizer.Load(folder));
+            return (model, processor, tokenizer);
         }
         catch
         {
             model.Dispose();
             throw;
         }
-    }
 
-    static WeightedObjective Objective(RecipeObjective o) => new(o.Name, o.Name switch
-    {
-        "contrastive" => new ContrastiveLoss(),
-        "sigmoid" => new SigmoidLoss(),
-        _ => throw new PanoptesException($"The objective {o.Name} is unknown; expected contrastive or sigmoid."),
-    }, o.Weight);
+        static bool IsTrained(ModelEntry entry) => typeof(DualEncoder).IsAssignableFrom(entry.Type) || typeof(IImageTower).IsAssignableFrom(entry.Type);
+    }
 
     static ScalarType PrecisionOf(string name) => name switch
     {

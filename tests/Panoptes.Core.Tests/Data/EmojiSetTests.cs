@@ -211,4 +211,43 @@ public sealed class EmojiSetTests : IDisposable
         foreach (var name in new[] { "concepts.jsonl", "streamline-emojis.parquet" }) File.Copy(Path.Combine(source, name), folder[name]);
         return folder.Path;
     }
+
+    [Fact]
+    public void A_subset_has_its_concepts_in_all_styles_and_lies_within_every_larger_one()
+    {
+        var set = EmojiSet.Open();
+        var (small, large) = (set.Subset(30), set.Subset(200));
+        Assert.Equal((30, 200), (small.Concepts.Count, large.Concepts.Count));
+        Assert.Subset(large.Concepts.Select(static c => c.Code).ToHashSet(), small.Concepts.Select(static c => c.Code).ToHashSet());
+        foreach (var concept in small.Concepts)
+        {
+            Assert.Same(concept, small.Concepts[concept.Index]);
+            var old = set.Concepts.Single(c => c.Code == concept.Code);
+            Assert.Equal(old with { Index = concept.Index }, concept);
+            foreach (var style in set.Styles)
+            {
+                var (mine, theirs) = (small.Find(concept.Index, style.Index), set.Find(old.Index, style.Index));
+                Assert.Equal(theirs is null, mine is null);
+                if (mine is { } image) Assert.True(small.Pixels(image.Index).SequenceEqual(set.Pixels(theirs!.Value.Index)));
+            }
+        }
+        Assert.Equal(small.Images.Count, small.Styles.Sum(static s => s.Count));
+        Assert.Contains("2000", Assert.Throws<PanoptesException>(() => set.Subset(2000)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Further_views_are_other_draws_of_the_same_samples_and_leave_the_first_as_it_was()
+    {
+        var set = EmojiSet.Open().Subset(40);
+        var options = new EmojiLoaderOptions { BatchSize = 8, Seed = 3, Augmentation = Augmentation.Drawings(24) };
+        using var plain = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), options);
+        using var more = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), options with { Views = new() { Images = 2, Texts = 1 } });
+        using ImageTextBatch one = plain.Next(default), many = more.Next(default);
+        Assert.Equal(one.Texts, many.Texts);
+        Assert.Equal(one.Images.data<float>().ToArray(), many.Images.data<float>().ToArray());
+        Assert.Equal(2, many.MoreImages.Count);
+        Assert.NotEqual(many.MoreImages[0].data<float>().ToArray(), many.MoreImages[1].data<float>().ToArray());
+        for (var i = 0; i < many.Count; i++)
+            Assert.Subset(many.Texts[i].Split(' ').ToHashSet(), many.MoreTexts.Single()[i].Split(' ').ToHashSet());
+    }
 }

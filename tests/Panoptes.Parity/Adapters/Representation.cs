@@ -29,7 +29,7 @@ sealed class ClipModelAdapter : IAdapter
         var features = model.Features(c.Input("pixel_values"), c.Input("input_ids"), c.HasInput("attention_mask") ? c.Input("attention_mask") : null);
         yield return ("image_embeds", features.Image);
         yield return ("text_embeds", features.Text);
-        yield return ("loss", new ContrastiveLoss().Loss(features));
+        yield return ("loss", ContrastiveLoss.Of(features));
     }
 }
 
@@ -70,7 +70,7 @@ sealed class SiglipAdapter : IAdapter
         var features = model.Features(pixels, ids, mask);
         yield return ("image_embeds", features.Image);
         yield return ("text_embeds", features.Text);
-        yield return ("loss", new SigmoidLoss().Loss(features));
+        yield return ("loss", SigmoidLoss.Of(features));
     }
 }
 
@@ -153,7 +153,7 @@ sealed class OpenClipAdapter : IAdapter
         model.RequiresGrad(true);
         model.Images.LayerGroups.Lock(2);
         using var grad = enable_grad();
-        var loss = new ContrastiveLoss().Loss(model.Features(c.Input("image"), c.Input("text")));
+        var loss = ContrastiveLoss.Of(model.Features(c.Input("image"), c.Input("text")));
         loss.backward();
         yield return ("loss", loss.detach());
         foreach (var (key, parameter) in model.NamedParameters())
@@ -201,10 +201,10 @@ sealed class PairLossAdapter : IAdapter
                 loss = both.Contrastive + both.Distillation;
                 break;
             case "SigLipLoss":
-                loss = new SigmoidLoss().Loss(student);
+                loss = SigmoidLoss.Of(student);
                 break;
             default:
-                loss = new ContrastiveLoss().Loss(student);
+                loss = ContrastiveLoss.Of(student);
                 yield return ("logits", student.Logits().detach());
                 break;
         }

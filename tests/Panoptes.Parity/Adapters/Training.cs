@@ -108,7 +108,7 @@ sealed class ClipTrainingAdapter : IAdapter
         for (var step = 0; step < steps; step++)
         {
             using (NewDisposeScope())
-                losses[step] = (float)gradients.Backward(model, c.Input("pixel_values")[step], c.Input("input_ids")[step])["loss"];
+                losses[step] = (float)gradients.Backward(Towers.Of(model), new(c.Input("pixel_values")[step], c.Input("input_ids")[step]))["loss"];
             norms[step] = (float)optimizer.ClipGradients(Number("clip_grad_norm"));
             optimizer.Step(rates[step] = schedule.At(step));
             optimizer.ZeroGradients();

@@ -1,0 +1,160 @@
+using Panoptes.Nn;
+using Panoptes.Representation.Objectives;
+using Panoptes.Representation.Training;
+
+namespace Panoptes.Representation.Tests.Training;
+
+public sealed class ObjectiveTrainingTests : IDisposable
+{
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-objectives-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    /// <summary>A CLIP that trains within a second, on some of the emoji.</summary>
+    static Recipe Tiny(string objectives, string architecture = "CLIPModel") => Recipe.Parse($$"""
+        name: tiny
+        seed: 5
+        model:
+          architecture: {{architecture}}
+          config:
+            projection_dim: 16
+            vision_config: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, image_size: 32, patch_size: 8}
+            text_config: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 614, max_position_embeddings: 48, bos_token_id: 612, eos_token_id: 613}
+          tokenizer: {merges: {{Path.Combine(Parity.Goldens.Repository, "data", "tokenizers", "clip", "merges.txt")}}, count: 100}
+        data: {set: emoji, concepts: 40, batch_size: 12, validate: false}
+        objectives: {{objectives}}
+        schedule: {learning_rate: 0.002, steps: 6, warmup_steps: 1}
+        training: {precision: float32, log_every: 1, validate_every: 0}
+        """, "tiny.yaml");
+
+    public static TheoryData<string> Methods => new(
+        "[{name: contrastive}, {name: simclr, hidden_size: 24, projection_size: 8}]",                         // SLIP
+        "[{name: declip, queue_size: 30, hidden_size: 24, projection_size: 8}, {name: masked_language, weight: 0.2}]",
+        "[{name: contrastive}, {name: nclip, dimensions: 20, hidden_size: 24}]",                               // xCLIP
+        "[{name: filip}]",
+        "[{name: unicl}]",
+        "[{name: mofi}]",
+        "[{name: simclr, first_view: 0, hidden_size: 24, projection_size: 8}, {name: masked_language}]");
+
+    [Theory]
+    [MemberData(nameof(Methods))]
+    public void Every_objective_trains_from_a_recipe_and_resumes_to_the_same_numbers(string objectives)
+    {
+        var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
+        Train(Tiny(objectives), unbroken);
+        using (var cancel = new CancellationTokenSource())
+            Assert.Throws<OperationCanceledException>(() => Train(Tiny(objectives), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
+        Train(Tiny(objectives), broken);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(unbroken, "last", "model.safetensors")), File.ReadAllBytes(Path.Combine(broken, "last", "model.safetensors")));
+        using var clip = Clip.Load(Path.Combine(broken, "last"));                                             // no head of an objective is in it
+        Assert.Equal(16, clip.EmbeddingSize);
+    }
+
+    [Theory]
+    [InlineData("[{name: contrastive}, {name: contrastive}]", "The objective contrastive is listed twice")]
+    [InlineData("[{name: simclr, temperature: 0}]", "temperature is 0")]
+    [InlineData("[{name: masked_language, mask_ratio: 1}]", "mask_ratio is 1")]
+    public void An_objective_that_cannot_be_is_refused(string objectives, string expected)
+    {
+        var before = Tensor.TotalCount;
+        Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(Tiny(objectives), folder)).Message, StringComparison.Ordinal);
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Fact]
+    public void Pieces_of_a_batch_give_the_gradient_of_the_whole_whatever_the_features()
+    {
+        using var scope = NewDisposeScope();
+        using var tiny = new TinyClip();
+        var (model, _, tokenizer) = tiny.LoadForTraining();
+        using var owned = model;
+        string[] texts = ["a cat", "a dog", "cat cat", "do", "a", "dog cat a"];
+        var tokens = tokenizer.Encode(texts, model.Texts.ContextLength);
+        var (ids, lengths) = (tokens.InputIds(), tensor(tokens.Lengths.Select(static l => (long)l).ToArray()));
+        var input = new PairInput([randn(6, 3, 16, 16), randn(6, 3, 16, 16), randn(6, 3, 16, 16)], [ids], Labels: tensor(new long[] { 0, 1, 0, 2, -1, -1 })) { Lengths = [lengths] };
+        var towers = Towers.Of(model);
+        using var head = new SimClrLoss(towers.Images.PooledSize, new() { Name = "simclr", HiddenSize = 8, ProjectionSize = 4 });
+        using (var generator = new Generator(3)) head.Initialize(generator);
+        head.Train();
+        WeightedObjective[] objectives = [new("filip", new FilipLoss()), new("unicl", new UniClLoss(), 0.5), new("simclr", head, 0.25)];
+
+        var (whole, pieces) = (Gradients(null), Gradients(4));
+        Assert.Equal(whole.Losses["loss"], pieces.Losses["loss"], 1e-5);
+        Assert.Equal(4, whole.Losses.Count);
+        Assert.Equal(whole.Losses["loss"], whole.Losses["loss/filip"] + (0.5 * whole.Losses["loss/unicl"]) + (0.25 * whole.Losses["loss/simclr"]), 1e-5);
+        foreach (var (key, gradient) in whole.Values)
+        {
+            var error = (gradient - pieces.Values[key]).abs().max().item<float>() / Math.Max(1, gradient.abs().max().item<float>());
+            Assert.True(error < 1e-5, $"{key}: {error}");
+        }
+
+        (IReadOnlyDictionary<string, double> Losses, Dictionary<string, Tensor> Values) Gradients(int? piece)
+        {
+            var losses = new PairGradients { Objectives = objectives, MicroBatch = piece }.Backward(towers, input);
+            var values = new TrainedParts(model, objectives.Select(static o => o.Objective)).DistinctParameters().Where(static p => p.Parameter.Grad is not null)
+                .ToDictionary(static p => p.Key, static p => p.Parameter.Grad!.clone());
+            foreach (var parameter in model.Parameters().Concat(head.Parameters())) parameter.ClearGrad();
+            return (losses, values);
+        }
+    }
+
+    [Fact]
+    public void The_queue_of_texts_is_filled_first_in_first_out()
+    {
+        using var scope = NewDisposeScope();
+        var queue = zeros(5, 1);
+        var pointer = DeclipLoss.Enqueue(queue, 3, tensor(new float[] { 1, 2, 3 }).unsqueeze(1));
+        Assert.Equal([3f, 0, 0, 1, 2], queue.flatten().data<float>().ToArray());
+        Assert.Equal(1, pointer);
+        pointer = DeclipLoss.Enqueue(queue, pointer, arange(10, 17, ScalarType.Float32).unsqueeze(1));         // more than it holds: the last ones stay
+        Assert.Equal([14f, 15, 16, 12, 13], queue.flatten().data<float>().ToArray());
+        Assert.Equal(3, pointer);
+    }
+
+    [Fact]
+    public void Similarities_of_tokens_are_the_same_in_blocks_and_at_once()
+    {
+        using var scope = NewDisposeScope();
+        using var generator = new Generator(2);
+        var (images, texts) = (randn([3, 5, 4], generator: generator), randn([2, 6, 4], generator: generator));
+        var valid = PairInput.Valid(tensor(new long[] { 6, 2 }), 6);
+        var found = FilipLoss.Similarities(images, texts, valid);
+        for (var i = 0; i < 3; i++)
+        {
+            for (var j = 0; j < 2; j++)
+            {
+                var own = images[i].matmul(texts[j].narrow(0, 0, j == 0 ? 6 : 2).t());                        // [patches, words]
+                Assert.Equal(own.amax([1]).mean().item<float>(), found.ImageToText[i, j].item<float>(), 1e-5);
+                Assert.Equal(own.amax([0]).mean().item<float>(), found.TextToImage[i, j].item<float>(), 1e-5);
+            }
+        }
+    }
+
+    [Fact]
+    public void Mixed_styles_keep_what_a_map_shows_and_take_statistics_from_others_of_the_batch()
+    {
+        using var scope = NewDisposeScope();
+        using var generator = new Generator(4);
+        var map = (randn([6, 3, 8, 8], generator: generator) * 2) + 1;
+        Assert.Same(map, MixStyle.Apply(map, 0, generator));
+        var mixed = MixStyle.Apply(map, 1, generator);
+        Assert.True((mixed - map).abs().max().item<float>() > 1e-3);
+        // Each channel is the old one scaled and shifted: normalized, both are the same, and its mean lies between those of the batch.
+        Assert.True((Normalized(mixed) - Normalized(map)).abs().max().item<float>() < 1e-3);
+        var (means, own) = (mixed.mean([2, 3]), map.mean([2, 3]));
+        Assert.True(means.le(own.amax([0]) + 1e-4).all().item<bool>() && means.ge(own.amin([0]) - 1e-4).all().item<bool>());
+
+        static Tensor Normalized(Tensor x) => (x - x.mean([2, 3], keepdim: true)) / x.std([2, 3], keepdim: true);
+    }
+
+    static void Train(Recipe recipe, string run, Action<Panoptes.Training.TrainingProgress>? report = null, CancellationToken cancel = default)
+    {
+        using var ready = RecipeRun.Create(recipe, run);
+        ready.Trainer.Run(report is null ? null : new Watch(report), cancel);
+    }
+
+    sealed class Watch(Action<Panoptes.Training.TrainingProgress> report) : IProgress<Panoptes.Training.TrainingProgress>
+    {
+        public void Report(Panoptes.Training.TrainingProgress value) => report(value);
+    }
+}
