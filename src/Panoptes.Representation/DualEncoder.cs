@@ -39,6 +39,9 @@ public interface ITower
 /// <summary>An image tower: pixels to pooled and token features.</summary>
 public interface IImageTower : ITower
 {
+    /// <summary>The tower itself, where this one only follows another with a projection: what a tower can do beside (leave patches out, mask them) is its backbone's.</summary>
+    IImageTower Backbone => this;
+
     /// <summary>The side of the square images that it was built for.</summary>
     int ImageSize { get; }
 

@@ -55,6 +55,7 @@ public static class Models
         new("Siglip2TextModel", "siglip2_text_model", typeof(SiglipTextModel), SiglipText, static m => Saved((SiglipTextModel)m, "Siglip2TextModel")),
         new("Siglip2VisionModel", "siglip2_vision_model", typeof(Siglip2VisionModel), static s => new Siglip2VisionModel(s.Read<SiglipVisionConfig>("vision_config")),
             static m => ((Siglip2VisionModel)m).Config with { Architectures = ["Siglip2VisionModel"] }),
+        new("VisionTextDualEncoderModel", "vision-text-dual-encoder", typeof(VisionTextDualEncoder), VisionText, static m => ((VisionTextDualEncoder)m).Config),
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
     ];
@@ -149,6 +150,7 @@ public static class Models
     /// <summary>A tower out of a whole model's file leaves the other parts; a text tower's file may leave out "text_model.".</summary>
     static LoadOptions Options(Module module, Weights weights, LoadOptions options)
     {
+        if (module is VisionTextDualEncoder) return options with { Mapping = options.Mapping ?? Nested(module, weights) };
         if (module is OpenClipModel) return options with { Ignored = key => OpenClipFolder.IsNoWeight(key) || options.Ignored?.Invoke(key) == true };
         var own = module.NamedParameters().Select(static p => Part(p.Key)).ToHashSet(StringComparer.Ordinal);
         var bare = own.Count > 0 && !weights.Keys.Any(static k => Parts.Contains(Part(k)) && Part(k) is "text_model" or "vision_model");
@@ -162,6 +164,13 @@ public static class Models
         static string Part(string key) => key.IndexOf('.', StringComparison.Ordinal) is >= 0 and var dot ? key[..dot] : key;
     }
 
+    /// <summary>A CLIP's tower inside a dual encoder is "text_model.text_model." where an older peer wrote the file, and "text_model." where a newer one did.</summary>
+    static Func<string, string>? Nested(Module module, Weights weights)
+    {
+        string[] missing = [.. new[] { "text_model.", "vision_model." }.Where(p => module.NamedParameters().Any(n => n.Key.StartsWith(p + p, StringComparison.Ordinal)) && !weights.Keys.Any(k => k.StartsWith(p + p, StringComparison.Ordinal)))];
+        return missing.Length == 0 ? null : key => missing.FirstOrDefault(p => key.StartsWith(p, StringComparison.Ordinal)) is { } prefix ? prefix + key : key;
+    }
+
     static ClipTextModel ClipText(ModelSource source) => new(source.Read<ClipTextConfig>("text_config"), source.Rows("text_projection.weight"));
 
     static ClipVisionModel ClipVision(ModelSource source) => new(source.Read<ClipVisionConfig>("vision_config"), source.Rows("visual_projection.weight"));
@@ -169,6 +178,33 @@ public static class Models
     static SiglipTextModel SiglipText(ModelSource source) => new(source.Read<SiglipTextConfig>("text_config"));
 
     static SiglipTextConfig Saved(SiglipTextModel model, string architecture) => model.Config with { Architectures = [architecture] };
+
+    static VisionTextDualEncoder VisionText(ModelSource source)
+    {
+        var config = source.Read<VisionTextDualEncoderConfig>();
+        var vision = Tower<IImageTower>(source, config.VisionConfig, "vision");
+        try
+        {
+            return new(config, vision, Tower<ITextTower>(source, config.TextConfig, "text"));
+        }
+        catch
+        {
+            ((Module)vision).Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>A tower by its own part of a larger model's config.</summary>
+    static T Tower<T>(ModelSource source, JsonElement config, string part) where T : class, ITower
+    {
+        if (config.ValueKind != JsonValueKind.Object) throw new PanoptesException($"{source.Path}: {part}_config is missing; expected the {part} tower's own config with its model_type.");
+        var own = new ModelSource(config.GetRawText(), $"{source.Path}, {part}_config", key => source.Shape($"{part}_model.{key}"));
+        // A whole model stands for its tower of this side, as in the peer.
+        var type = config.TryGetProperty("model_type", out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        var entry = All.FirstOrDefault(e => e.ModelType == type && typeof(T).IsAssignableFrom(e.Type)) ?? All.FirstOrDefault(e => e.ModelType == $"{type}_{part}_model" && typeof(T).IsAssignableFrom(e.Type))
+            ?? throw new PanoptesException($"{own.Path}: the model_type \"{type}\" is unknown; expected one of {string.Join(", ", All.Where(static e => e.ModelType is not null && typeof(T).IsAssignableFrom(e.Type)).Select(static e => e.ModelType))}.");
+        return (T)(object)entry.Build(own);
+    }
 
     static OpenClipModel OpenClip(ModelSource source)
     {

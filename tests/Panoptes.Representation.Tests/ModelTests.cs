@@ -27,6 +27,7 @@ public sealed class ModelTests : IDisposable
         ["Siglip2Model"] = $$"""{"model_type":"siglip2","architectures":["Siglip2Model"],"text_config":{{SiglipText}},"vision_config":{{SiglipVision}}}""",
         ["Siglip2TextModel"] = SiglipText,
         ["Siglip2VisionModel"] = SiglipVision,
+        ["VisionTextDualEncoderModel"] = $$"""{"projection_dim":12,"vision_config":{"model_type":"clip_vision_model",{{ClipVision[1..]}},"text_config":{"model_type":"siglip_text_model",{{SiglipText[1..]}}}""",
         ["CLIP"] = OpenClip,
         ["CustomTextCLIP"] = CustomOpenClip,
     };
@@ -136,7 +137,9 @@ public sealed class ModelTests : IDisposable
             foreach (var tower in (ITower?[])[image, text])
             {
                 if (tower is null) continue;
-                var own = ((Module)tower).Parameters().Where(static p => p.Trainable).ToHashSet();
+                // A tower that is another one with a projection is no module itself: its weights are the model's on its side.
+                var own = (tower is Module module ? module.NamedParameters() : model.NamedParameters().Where(p => p.Key.StartsWith(tower is IImageTower ? "vi" : "te", StringComparison.Ordinal)))
+                    .Select(static p => p.Parameter).Where(static p => p.Trainable).ToHashSet();
                 foreach (var groups in (IReadOnlyList<IReadOnlyList<Parameter>>[])[tower.LayerGroups.ForLocking, tower.LayerGroups.ForLayerDecay])
                 {
                     var grouped = groups.SelectMany(static g => g).ToArray();

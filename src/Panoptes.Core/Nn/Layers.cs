@@ -9,6 +9,8 @@ public sealed class Linear(long inFeatures, long outFeatures, bool bias = true, 
 
     public Parameter? Bias { get; } = bias ? new([outFeatures], biasInitializer ?? Init.Zeros) : null;
 
+    public int OutFeatures => (int)outFeatures;
+
     /// <param name="x">[..., in]</param>
     /// <returns>[..., out]</returns>
     public Tensor Forward(Tensor x) => Forward(x, null);

@@ -37,7 +37,7 @@ public sealed record PairGradients
         var piece = Math.Min(MicroBatch ?? input.Count, input.Count);
         if (piece < 1) throw new PanoptesException($"The micro-batch is {piece}; expected 1 or more.");
         using var random = new Generator(0);
-        var randomized = new[] { towers.Images as IRandomTower, towers.Texts as IRandomTower }.OfType<IRandomTower>().ToArray();
+        var randomized = new[] { towers.Images.Backbone as IRandomTower, towers.Texts as IRandomTower }.OfType<IRandomTower>().ToArray();
         foreach (var tower in randomized) tower.Random = random;
         try
         {

@@ -42,8 +42,8 @@ public sealed class RecipeRun : IDisposable
             var towers = Towers.Of(model);
             if (recipe.Model.UnlockedImageGroups is { } images) towers.Images.LayerGroups.Lock(images);
             if (recipe.Model.UnlockedTextGroups is { } texts) (towers.Texts ?? throw new PanoptesException($"unlocked_text_groups was given for a {model.GetType().Name}, which has no text tower.")).LayerGroups.Lock(texts);
-            if (t.PatchDropout > 0 && towers.Images is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
-            if (t.MixStyle > 0) (towers.Images as IMixStyle ?? throw new PanoptesException($"mix_style was asked for, but the image tower of {model.GetType().Name} cannot mix styles.")).MixStyle = t.MixStyle;
+            if (t.PatchDropout > 0 && towers.Images.Backbone is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
+            if (t.MixStyle > 0) (towers.Images.Backbone as IMixStyle ?? throw new PanoptesException($"mix_style was asked for, but the image tower of {model.GetType().Name} cannot mix styles.")).MixStyle = t.MixStyle;
             model.CheckpointActivations(t.CheckpointActivations);
 
             var emoji = PairData.OpenEmoji(recipe);

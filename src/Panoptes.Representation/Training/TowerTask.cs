@@ -69,7 +69,7 @@ public sealed class TowerTask : TrainingTask
     {
         using var batch = loader.Next(cancel);
         using var scope = NewDisposeScope();
-        if (towers.Images is IPatchDropout tower) tower.PatchDropout = step < (UnmaskedFrom ?? long.MaxValue) ? PatchDropout : 0;
+        if (towers.Images.Backbone is IPatchDropout tower) tower.PatchDropout = step < (UnmaskedFrom ?? long.MaxValue) ? PatchDropout : 0;
         return gradients.Backward(towers, Input(batch), seed: Seed + ((ulong)step << 20));
     }
 
