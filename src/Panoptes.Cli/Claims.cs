@@ -18,8 +18,14 @@ sealed record Claim
     /// <summary>The paper's claim, in one sentence.</summary>
     public required string Statement { get; init; }
 
-    /// <summary>The arguments of <c>panoptes</c> that measure it; <c>--json</c> is added.</summary>
-    public required IReadOnlyList<string> Command { get; init; }
+    /// <summary>The arguments of <c>panoptes</c> that measure it; <c>--json</c> is added. Null where several arms are compared.</summary>
+    public IReadOnlyList<string>? Command { get; init; }
+
+    /// <summary>What is compared: each is trained and measured by commands of its own, once a seed.</summary>
+    public IReadOnlyList<ClaimArm>? Arms { get; init; }
+
+    /// <summary>The seeds of every arm.</summary>
+    public IReadOnlyList<ulong> Seeds { get; init; } = [];
 
     /// <summary>The recipe that trained what is measured, and its seed; null: nothing was trained for it.</summary>
     public string? Trained { get; init; }
@@ -33,9 +39,20 @@ sealed record Claim
     /// <summary>What limits it, or explains it.</summary>
     public string? Note { get; init; }
 
-    /// <summary>From the measures: held, partly or not held; not measured before the first run.</summary>
-    public string Verdict => LastRun is null || Measures.Any(static m => m.Value is null) ? "not measured"
-        : Measures.All(static m => m.Holds) ? "held" : Measures.Any(static m => m.Holds) ? "partly" : "not held";
+    /// <summary>
+    /// From the measures: held, partly or not held; undecided where nothing fails but something lies within the spread over seeds; not measured before the first run.
+    /// </summary>
+    public string Verdict
+    {
+        get
+        {
+            if (LastRun is null || Measures.Any(static m => m.Value is null)) return "not measured";
+            ClaimOutcome[] outcomes = [.. Measures.Where(static m => m.IsBounded).Select(static m => m.Outcome)];
+            if (outcomes.All(static o => o == ClaimOutcome.Held)) return "held";
+            if (outcomes.Contains(ClaimOutcome.NotHeld)) return outcomes.Contains(ClaimOutcome.Held) ? "partly" : "not held";
+            return "undecided";
+        }
+    }
 
     static readonly JsonSerializerOptions Json = new()
     {
@@ -86,27 +103,50 @@ sealed record Claim
         static string Cell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal).ReplaceLineEndings(" ");
     }
 
-    /// <summary>Runs the command and takes its numbers.</summary>
-    /// <exception cref="PanoptesException">The command failed, or a number is missing from its output.</exception>
-    public async Task<Claim> MeasureAsync(TextWriter error, CancellationToken cancel)
+    /// <summary>Runs what measures it and takes the numbers.</summary>
+    /// <param name="runs">Where arms keep what they train; a run that was interrupted goes on from there.</param>
+    /// <param name="output">Is told what runs.</param>
+    /// <param name="error">Gets the commands' own messages.</param>
+    /// <param name="cancel">Stops; what is done stays done.</param>
+    /// <exception cref="PanoptesException">A command failed, or a number is missing from its output.</exception>
+    public async Task<Claim> MeasureAsync(string runs, Action<string> output, TextWriter error, CancellationToken cancel)
     {
-        var clock = Stopwatch.StartNew();
-        using var output = new StringWriter(CultureInfo.InvariantCulture);
-        var code = await App.RunAsync([.. Command, "--json"], output, error, cancel);
-        cancel.ThrowIfCancellationRequested();
-        if (code != App.Success) throw new PanoptesException($"The claim {Name} was not measured: `panoptes {string.Join(' ', Command)}` ended with {code}.");
-        using var result = JsonDocument.Parse(output.ToString());
+        if (Command is null == Arms is null) throw new PanoptesException($"The claim {Name} has {(Command is null ? "neither a command nor" : "both a command and")} arms; expected one of them.");
+        IReadOnlyList<ClaimMeasure> measured;
+        double minutes;
+        if (Command is not null)
+        {
+            var clock = Stopwatch.StartNew();
+            output($"Running panoptes {string.Join(' ', Command)}");
+            using var result = JsonDocument.Parse(await RunAsync(Command, error, cancel));
+            measured = [.. Measures.Select(m => m.With([m.Read(result.RootElement, Name)]))];
+            minutes = clock.Elapsed.TotalMinutes;
+        }
+        else
+        {
+            var trials = await new ClaimTrials(this, Path.Combine(runs, Name)).RunAsync((arguments, token) => RunAsync(arguments, error, token), output, cancel);
+            measured = [.. Measures.Select(m => m.With(trials.Values(m)))];
+            minutes = trials.Minutes;
+        }
         return this with
         {
-            Measures = [.. Measures.Select(m => m with { Value = Math.Round(m.Read(result.RootElement, Name), 6) })],
+            Measures = measured,
             LastRun = new()
             {
                 Date = DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture),
-                Minutes = Math.Round(clock.Elapsed.TotalMinutes, 2),
+                Minutes = Math.Round(minutes, 2),
                 Commit = Commit(),
                 Machine = $"{Environment.ProcessorCount} cores, {System.Runtime.InteropServices.RuntimeInformation.OSArchitecture}".ToLowerInvariant(),
             },
         };
+    }
+
+    async Task<string> RunAsync(IReadOnlyList<string> arguments, TextWriter error, CancellationToken cancel)
+    {
+        using var output = new StringWriter(CultureInfo.InvariantCulture);
+        var code = await App.RunAsync([.. arguments, "--json"], output, error, cancel);
+        cancel.ThrowIfCancellationRequested();
+        return code == App.Success ? output.ToString() : throw new PanoptesException($"The claim {Name} was not measured: `panoptes {string.Join(' ', arguments)}` ended with {code}.");
     }
 
     /// <summary>The commit of the checkout that the command runs in, or "unknown" outside one.</summary>
@@ -126,6 +166,28 @@ sealed record Claim
     }
 }
 
+/// <summary>One side of a comparison.</summary>
+sealed record ClaimArm
+{
+    /// <summary>What the measures call it.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>
+    /// Arguments of <c>panoptes</c> under the names that the measures' paths begin with, run in order; <c>{seed}</c> is the trial's seed and <c>{run}</c> its folder.
+    /// </summary>
+    public required IReadOnlyDictionary<string, IReadOnlyList<string>> Commands { get; init; }
+}
+
+/// <summary>Whether a number is what the claim says.</summary>
+enum ClaimOutcome
+{
+    Held,
+    NotHeld,
+
+    /// <summary>The bound lies within the spread over seeds.</summary>
+    Undecided,
+}
+
 /// <summary>One number of a claim.</summary>
 sealed record ClaimMeasure
 {
@@ -135,20 +197,57 @@ sealed record ClaimMeasure
     /// <summary>Where it stands in the command's JSON: names and indices with dots between.</summary>
     public required string Path { get; init; }
 
+    /// <summary>Of which arm it is.</summary>
+    public string? Arm { get; init; }
+
+    /// <summary>The arm that it is compared with, seed by seed; null: the number itself counts.</summary>
+    public string? Over { get; init; }
+
+    /// <summary>How it is compared: <c>difference</c> (by default) or <c>ratio</c>.</summary>
+    public string? Compared { get; init; }
+
     /// <summary>The claim holds from here on; null: no such bound.</summary>
     public double? AtLeast { get; init; }
 
     /// <summary>The claim holds up to here; null: no such bound.</summary>
     public double? AtMost { get; init; }
 
-    /// <summary>As last measured.</summary>
+    /// <summary>As last measured, the mean over the seeds.</summary>
     public double? Value { get; init; }
 
-    /// <summary>The number with what it had to reach: <c>top-1 0.31 (at least 0.8)</c>.</summary>
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
-        $"{Name} {(Value is { } v ? v.ToString("0.####", CultureInfo.InvariantCulture) : "–")}{(AtLeast is { } low ? $" (at least {low:0.####})" : "")}{(AtMost is { } high ? $" (at most {high:0.####})" : "")}");
+    /// <summary>The standard deviation over the seeds; null where there is one measurement.</summary>
+    public double? Spread { get; init; }
 
-    internal bool Holds => Value >= (AtLeast ?? double.NegativeInfinity) && Value <= (AtMost ?? double.PositiveInfinity);
+    /// <summary>Every seed's, where there are several.</summary>
+    public IReadOnlyList<double>? Values { get; init; }
+
+    /// <summary>The number with what it had to reach: <c>top-1 0.31 ± 0.02 (at least 0.8)</c>.</summary>
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
+        $"{Name} {(Value is { } v ? v.ToString("0.####", CultureInfo.InvariantCulture) : "–")}{(Spread is { } s ? $" ± {s:0.####}" : "")}{(AtLeast is { } low ? $" (at least {low:0.####})" : "")}{(AtMost is { } high ? $" (at most {high:0.####})" : "")}");
+
+    internal bool IsBounded => AtLeast is not null || AtMost is not null;
+
+    internal ClaimOutcome Outcome
+    {
+        get
+        {
+            var (value, spread) = (Value ?? double.NaN, Spread ?? 0);
+            if (value - spread >= (AtLeast ?? double.NegativeInfinity) && value + spread <= (AtMost ?? double.PositiveInfinity)) return ClaimOutcome.Held;
+            return value + spread < (AtLeast ?? double.NegativeInfinity) || value - spread > (AtMost ?? double.PositiveInfinity) || double.IsNaN(value) ? ClaimOutcome.NotHeld : ClaimOutcome.Undecided;
+        }
+    }
+
+    /// <summary>The same with what was measured.</summary>
+    internal ClaimMeasure With(IReadOnlyList<double> values)
+    {
+        var mean = values.Average();
+        return this with
+        {
+            Value = Math.Round(mean, 6),
+            Spread = values.Count < 2 ? null : Math.Round(Math.Sqrt(values.Sum(v => (v - mean) * (v - mean)) / (values.Count - 1)), 6),
+            Values = values.Count < 2 ? null : [.. values.Select(static v => Math.Round(v, 6))],
+        };
+    }
 
     internal double Read(JsonElement root, string claim)
     {

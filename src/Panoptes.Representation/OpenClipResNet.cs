@@ -70,7 +70,7 @@ public sealed class AttentionPool2d(int side, int width, int heads, int outFeatu
 }
 
 /// <summary>CLIP's ResNet: three convolutions before the blocks, pooled by attention. Keys: conv1…3, bn1…3, layer1…4, attnpool.</summary>
-public sealed class OpenClipResNet : OpenClipVisual, IMixStyle
+public sealed class OpenClipResNet : OpenClipVisual
 {
     readonly OpenClipVisionConfig v;
 
@@ -121,11 +121,6 @@ public sealed class OpenClipResNet : OpenClipVisual, IMixStyle
     public override LayerGroups LayerGroups =>
         LayerGroups.Of([Conv1, Bn1, Conv2, Bn2, Conv3, Bn3], [Layer1, Layer2, Layer3, Layer4], [], [Attnpool]);
 
-    /// <summary>The probability that styles are mixed after the first and after the second stage in training (<see cref="Representation.MixStyle"/>).</summary>
-    public double MixStyle { get; set; }
-
-    public Generator? Random { get; set; }
-
     /// <summary>What the blocks are given: [b, width, height / 4, width / 4].</summary>
     public Tensor Stem(Tensor pixels)
     {
@@ -161,15 +156,12 @@ public sealed class OpenClipResNet : OpenClipVisual, IMixStyle
         using var scope = NewDisposeScope();
         var x = Stem(pixels);
         foreach (var stage in (ReadOnlySpan<ModuleList<ResNetBottleneck>>)[Layer1, Layer2, Layer3, Layer4])
-        {
             foreach (var block in stage)
             {
                 var before = x;
                 x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x), x, null) : block.Forward(x);
                 before.Dispose();
             }
-            if (Training && MixStyle > 0 && (stage == Layer1 || stage == Layer2)) x = Representation.MixStyle.Apply(x, MixStyle, Random);
-        }
         return x.MoveToOuterDisposeScope();
     }
 

@@ -45,9 +45,18 @@ sealed class ClaimsCommand : ExampleCommand
     {
         readonly Argument<string> name = new("NAME") { Description = "The claim to measure." };
 
-        public RunCommand() : base("run", "Measure a claim again and write the numbers into the ledger.", "panoptes claims run clip-zero-shot")
+        readonly Option<string> runs = new("--runs") { Description = "Where what is trained for it is kept.", HelpName = "DIR", DefaultValueFactory = static _ => Path.Combine("runs", "claims") };
+
+        readonly Option<bool> restart = new("--restart") { Description = "Start over instead of going on with a measurement that was interrupted." };
+
+        public RunCommand() : base("run", "Measure a claim again and write the numbers into the ledger.", """
+            panoptes claims run clip-zero-shot
+            panoptes claims run flip --restart
+            """)
         {
             Add(name);
+            Add(runs);
+            Add(restart);
             SetAction(RunAsync);
         }
 
@@ -58,8 +67,9 @@ sealed class ClaimsCommand : ExampleCommand
             var claims = Claim.LoadAll(folder);
             var claim = claims.FirstOrDefault(c => c.Name == wanted)
                 ?? throw new PanoptesException($"The ledger in {folder} has no claim {wanted}; it has {string.Join(", ", claims.Select(static c => c.Name))}.");
-            terminal.Note($"Running panoptes {string.Join(' ', claim.Command)}");
-            claim = await claim.MeasureAsync(parsed.InvocationConfiguration.Error, cancel);
+            var kept = parsed.GetValue(runs)!;
+            if (parsed.GetValue(restart)) new ClaimTrials(claim, Path.Combine(kept, claim.Name)).Restart();
+            claim = await claim.MeasureAsync(kept, terminal.Note, parsed.InvocationConfiguration.Error, cancel);
             claim.Save(folder);
             Print(terminal, [claim]);
             return App.Success;

@@ -14,6 +14,8 @@ sealed class TrainCommand : ExampleCommand
 
     readonly Option<string?> run = new("--run") { Description = "The run's folder; runs/NAME by default.", HelpName = "DIR" };
 
+    readonly Option<ulong?> seed = new("--seed") { Description = "Another seed than the recipe's; the run's folder is then runs/NAME-SEED by default.", HelpName = "N" };
+
     readonly Option<bool> restart = new("--restart") { Description = "Delete what is in the run's folder and start over." };
 
     public TrainCommand() : base("train",
@@ -21,11 +23,12 @@ sealed class TrainCommand : ExampleCommand
         """
         panoptes train recipes/clip-emoji.yaml
         panoptes train recipes/clip-emoji.yaml --run runs/second --threads 2
+        panoptes train recipes/clip-emoji.yaml --seed 2
         panoptes search ~/Pictures "a red apple" --model runs/clip-emoji/best
         """)
     {
         Add(recipe);
-        foreach (var option in (Option[])[run, restart]) Add(option);
+        foreach (var option in (Option[])[run, seed, restart]) Add(option);
         SetAction((parsed, cancel) => Task.Run(() => Run(parsed, cancel), CancellationToken.None));
     }
 
@@ -35,7 +38,8 @@ sealed class TrainCommand : ExampleCommand
         if (parsed.GetValue(SharedOptions.Device) is not (null or "cpu")) throw new UsageException("Training runs on the processor; leave --device out.");
         var loaded = Recipe.Load(parsed.GetRequiredValue(recipe));
         if (parsed.GetResult(SharedOptions.Precision) is { Implicit: false }) loaded = loaded with { Training = loaded.Training with { Precision = parsed.GetValue(SharedOptions.Precision)! } };
-        var folder = parsed.GetValue(run) ?? Path.Combine("runs", loaded.Name);
+        if (parsed.GetValue(seed) is { } other) loaded = loaded.WithSeed(other);
+        var folder = parsed.GetValue(run) ?? Path.Combine("runs", parsed.GetValue(seed) is { } s ? string.Create(CultureInfo.InvariantCulture, $"{loaded.Name}-{s}") : loaded.Name);
         if (parsed.GetValue(restart) && Directory.Exists(folder))
         {
             if (!File.Exists(Path.Combine(folder, "recipe.yaml"))) throw new PanoptesException($"{folder} is not the folder of a run (it has no recipe.yaml); nothing was deleted.");
@@ -48,7 +52,7 @@ sealed class TrainCommand : ExampleCommand
         terminal.Note($"Training {ready.Model.GetType().Name} with {ready.Model.ParameterCount / 1e6:0.0} million parameters in {folder}.");
         var result = Follow(terminal, progress => ready.Trainer.Run(progress, cancel));
         foreach (var line in ready.Problems?.Lines() ?? []) terminal.Note(line);
-        if (terminal.IsJson) terminal.WriteJson(new { run = folder, result.Steps, result.StoppedEarly, result.Best, result.BestStep, result.Validation });
+        if (terminal.IsJson) terminal.WriteJson(new { run = folder, result.Steps, result.StoppedEarly, result.Best, result.BestStep, result.Validation, result.Seconds, result.SamplesPerSecond });
         else
         {
             var table = Terminal.Table("Measure", "Value");

@@ -110,7 +110,7 @@ public sealed class Trainer
                 if (validatedStep != step) Validate(cancel);
                 Save(finished: true);
             }
-            return new(step, stopped && step < options.Schedule.TotalSteps, best, bestStep, validation);
+            return new(step, stopped && step < options.Schedule.TotalSteps, best, bestStep, validation, Seconds, step * task.BatchSize / Math.Max(1e-9, Seconds));
         }
 
         void Step(CancellationToken cancel)

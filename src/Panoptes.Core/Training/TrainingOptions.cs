@@ -56,4 +56,6 @@ public sealed record TrainingProgress(long Step, long TotalSteps, int Epoch, dou
 /// <param name="Best">The best value of the monitored metric, or null.</param>
 /// <param name="BestStep">When it was measured.</param>
 /// <param name="Validation">The last measures.</param>
-public sealed record TrainingResult(long Steps, bool StoppedEarly, double? Best, long? BestStep, IReadOnlyDictionary<string, double> Validation);
+/// <param name="Seconds">Spent in steps, over all sittings; neither validation nor checkpoints.</param>
+/// <param name="SamplesPerSecond">The samples of all steps over that time.</param>
+public sealed record TrainingResult(long Steps, bool StoppedEarly, double? Best, long? BestStep, IReadOnlyDictionary<string, double> Validation, double Seconds, double SamplesPerSecond);

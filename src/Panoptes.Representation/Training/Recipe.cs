@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
 using Panoptes.Representation.Objectives;
@@ -10,7 +11,7 @@ using YamlDotNet.Serialization.NamingConventions;
 namespace Panoptes.Representation.Training;
 
 /// <summary>A trained thing in one YAML file: data, model, objectives, optimizer, schedule, evaluation. Unknown fields are errors.</summary>
-public sealed record Recipe
+public sealed partial record Recipe
 {
     /// <summary>Names the run's folder.</summary>
     public required string Name { get; init; }
@@ -78,6 +79,17 @@ public sealed record Recipe
             throw new PanoptesException($"{source}, line {e.Start.Line}: {why.TrimEnd('.')}.", e);
         }
     }
+
+    /// <summary>The same with another seed, which its text says as well.</summary>
+    public Recipe WithSeed(ulong seed)
+    {
+        var line = string.Create(System.Globalization.CultureInfo.InvariantCulture, $"seed: {seed}");
+        var text = SeedLine().IsMatch(Text) ? SeedLine().Replace(Text, line, 1) : $"{line}\n{Text}";
+        return this with { Seed = seed, Text = text };
+    }
+
+    [GeneratedRegex(@"^seed:.*$", RegexOptions.Multiline)]
+    private static partial Regex SeedLine();
 
     /// <summary>A path of the recipe, relative to its folder.</summary>
     public string Resolve(string path) => Path.IsPathRooted(path) ? path : Path.GetFullPath(Path.Combine(Folder, path));
@@ -250,9 +262,6 @@ public sealed record RecipeTraining
 
     /// <summary>How many steps at the end see all patches; only with <see cref="PatchDropout"/>.</summary>
     public long UnmaskedSteps { get; init; }
-
-    /// <summary>The probability of mixed styles after each of the first two stages of a ResNet (MixStyle).</summary>
-    public double MixStyle { get; init; }
 
     public int LogEvery { get; init; } = 10;
 

@@ -33,7 +33,6 @@ public sealed class RecipeRun : IDisposable
         var (schedule, precision, makeOptimizer) = (ScheduleOf(s), PrecisionOf(t.Precision), OptimizerOf(recipe.Optimizer));
         if (t.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {t.PatchDropout}; expected from 0 to below 1.");
         if (t.UnmaskedSteps != 0 && t.PatchDropout == 0) throw new PanoptesException("unmasked_steps are steps without patch_dropout, which is not given.");
-        if (t.MixStyle is not (>= 0 and <= 1)) throw new PanoptesException($"mix_style is {t.MixStyle}; expected a probability from 0 to 1.");
         if (recipe.Objectives.GroupBy(static o => o.Name).FirstOrDefault(static g => g.Count() > 1) is { } twice) throw new PanoptesException($"The objective {twice.Key} is listed twice; give it the weight of both.");
         Keep(recipe, run);
         var (model, processor, tokenizer) = Build(recipe, run);
@@ -43,7 +42,6 @@ public sealed class RecipeRun : IDisposable
             if (recipe.Model.UnlockedImageGroups is { } images) towers.Images.LayerGroups.Lock(images);
             if (recipe.Model.UnlockedTextGroups is { } texts) (towers.Texts ?? throw new PanoptesException($"unlocked_text_groups was given for a {model.GetType().Name}, which has no text tower.")).LayerGroups.Lock(texts);
             if (t.PatchDropout > 0 && towers.Images.Backbone is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
-            if (t.MixStyle > 0) (towers.Images.Backbone as IMixStyle ?? throw new PanoptesException($"mix_style was asked for, but the image tower of {model.GetType().Name} cannot mix styles.")).MixStyle = t.MixStyle;
             model.CheckpointActivations(t.CheckpointActivations);
 
             var emoji = PairData.OpenEmoji(recipe);

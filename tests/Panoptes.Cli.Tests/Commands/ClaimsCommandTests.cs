@@ -40,6 +40,87 @@ public sealed class ClaimsCommandTests : IDisposable
         }
     }
 
+    /// <summary>Two arms whose commands are quick: how many images the set has in its styles.</summary>
+    const string Arms = """
+        {"name":"arms","paper":"p","statement":"s","seeds":[3,5],
+         "arms":[{"name":"The one","commands":{"data":["data","info","emoji"],"list":["claims","--ledger","{run}"]}},{"name":"other","commands":{"data":["data","info","emoji"]}}],
+         "measures":[{"name":"alone","arm":"other","path":"data.images","at_least":13000},
+                     {"name":"ratio","arm":"The one","over":"other","compared":"ratio","path":"data.images","at_least":1.5},
+                     {"name":"difference","arm":"The one","over":"other","path":"data.images","at_most":0}]}
+        """;
+
+    [Fact]
+    public async Task Arms_are_measured_with_every_seed_and_an_interrupted_measurement_goes_on()
+    {
+        var ledger = folder["ledger"];
+        Directory.CreateDirectory(ledger);
+        File.WriteAllText(Path.Combine(ledger, "arms.json"), Arms);
+        string[] run = ["claims", "run", "arms", "--ledger", ledger, "--runs", folder["runs"]];
+
+        // The first arm's second command fails until its folder is there, which stands for what was trained.
+        await Interrupted();
+        foreach (var seed in (int[])[3, 5])
+        {
+            Directory.CreateDirectory(folder[$"runs/arms/the-one-{seed}"]);
+            var result = await Command.Run(run);
+            Assert.True(result.Code == (seed == 5 ? App.Success : App.Failed), result.Error);
+        }
+        var claim = (await Command.Succeeds("claims", "--ledger", ledger, "--json")).Json[0];
+        Assert.Equal("partly", claim.GetProperty("verdict").GetString());
+        var measures = claim.GetProperty("measures");
+        Assert.Equal([13910.0, 1, 0], measures.EnumerateArray().Select(static m => m.GetProperty("value").GetDouble()));
+        Assert.Equal([1.0, 1], measures[1].GetProperty("values").EnumerateArray().Select(static v => v.GetDouble()));
+        Assert.Equal(0, measures[1].GetProperty("spread").GetDouble());
+        Assert.True(File.Exists(folder["runs/arms/finished.json"]));
+
+        // Finished: the next one starts anew, without what the first left.
+        await Interrupted();
+        Assert.False(Directory.Exists(folder["runs/arms/the-one-3"]));
+
+        async Task Interrupted()
+        {
+            var result = await Command.Run(run);
+            Assert.Equal(App.Failed, result.Code);
+            Assert.Contains("ended with", result.Error, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("\"seeds\":[3,5]", "\"seeds\":[]", "seeds")]
+    [InlineData("\"over\":\"other\"", "\"over\":\"nobody\"", "no arm nobody")]
+    [InlineData("\"compared\":\"ratio\"", "\"compared\":\"sum\"", "compares by sum")]
+    [InlineData("\"seeds\"", "\"command\":[\"data\",\"info\",\"emoji\"],\"seeds\"", "both a command and arms")]
+    public async Task A_claim_that_does_not_fit_together_is_told_before_anything_runs(string part, string instead, string expected)
+    {
+        File.WriteAllText(folder["arms.json"], Arms.Replace(part, instead, StringComparison.Ordinal));
+        await Command.Fails(["claims", "run", "arms", "--ledger", folder.Path, "--runs", folder["runs"]], expected);
+        Assert.False(Directory.Exists(folder["runs/arms"]));
+    }
+
+    [Fact]
+    public async Task A_folder_with_other_things_is_not_cleared()
+    {
+        File.WriteAllText(folder["arms.json"], Arms);
+        Directory.CreateDirectory(folder["runs/arms"]);
+        File.WriteAllText(folder["runs/arms/precious.txt"], "x");
+        await Command.Fails(["claims", "run", "arms", "--ledger", folder.Path, "--runs", folder["runs"], "--restart"], "nothing was deleted");
+        Assert.True(File.Exists(folder["runs/arms/precious.txt"]));
+    }
+
+    [Theory]
+    [InlineData(new[] { 0.30, 0.32, 0.34 }, 0.25, ClaimOutcome.Held)]
+    [InlineData(new[] { 0.30, 0.32, 0.34 }, 0.33, ClaimOutcome.Undecided)]
+    [InlineData(new[] { 0.30, 0.32, 0.34 }, 0.40, ClaimOutcome.NotHeld)]
+    [InlineData(new[] { 0.32 }, 0.32, ClaimOutcome.Held)]
+    [InlineData(new[] { 0.32 }, 0.33, ClaimOutcome.NotHeld)]
+    public void What_lies_within_the_spread_over_seeds_is_undecided(double[] values, double atLeast, object outcome)
+    {
+        var measure = new ClaimMeasure { Name = "m", Path = "p", AtLeast = atLeast }.With(values);
+        Assert.Equal(0.32, measure.Value);
+        Assert.Equal(outcome, measure.Outcome);
+        if (values.Length > 1) Assert.Equal(0.02, measure.Spread!.Value, 1e-9);
+    }
+
     [Fact]
     public async Task The_readme_of_this_repository_holds_the_ledger()
     {

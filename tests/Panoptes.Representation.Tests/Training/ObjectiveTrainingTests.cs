@@ -130,23 +130,6 @@ public sealed class ObjectiveTrainingTests : IDisposable
         }
     }
 
-    [Fact]
-    public void Mixed_styles_keep_what_a_map_shows_and_take_statistics_from_others_of_the_batch()
-    {
-        using var scope = NewDisposeScope();
-        using var generator = new Generator(4);
-        var map = (randn([6, 3, 8, 8], generator: generator) * 2) + 1;
-        Assert.Same(map, MixStyle.Apply(map, 0, generator));
-        var mixed = MixStyle.Apply(map, 1, generator);
-        Assert.True((mixed - map).abs().max().item<float>() > 1e-3);
-        // Each channel is the old one scaled and shifted: normalized, both are the same, and its mean lies between those of the batch.
-        Assert.True((Normalized(mixed) - Normalized(map)).abs().max().item<float>() < 1e-3);
-        var (means, own) = (mixed.mean([2, 3]), map.mean([2, 3]));
-        Assert.True(means.le(own.amax([0]) + 1e-4).all().item<bool>() && means.ge(own.amin([0]) - 1e-4).all().item<bool>());
-
-        static Tensor Normalized(Tensor x) => (x - x.mean([2, 3], keepdim: true)) / x.std([2, 3], keepdim: true);
-    }
-
     static void Train(Recipe recipe, string run, Action<Panoptes.Training.TrainingProgress>? report = null, CancellationToken cancel = default)
     {
         using var ready = RecipeRun.Create(recipe, run);

@@ -1,0 +1,107 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
+
+namespace Panoptes.Cli;
+
+/// <summary>
+/// The trials of a claim, every arm with every seed, seed by seed so that what the machine does meanwhile meets all arms alike. Outputs are kept as
+/// they come: an interrupted measurement goes on where it was, a finished one starts anew.
+/// </summary>
+sealed class ClaimTrials(Claim claim, string folder)
+{
+    /// <summary>What the commands of each trial printed, under the trial's name, and the minutes they took.</summary>
+    JsonObject outputs = [];
+
+    /// <summary>How long all commands took.</summary>
+    internal double Minutes => outputs.Sum(static t => t.Value!["minutes"]!.GetValue<double>());
+
+    string Progress => Path.Combine(folder, "outputs.json");
+
+    string Finished => Path.Combine(folder, "finished.json");
+
+    /// <exception cref="PanoptesException">The claim does not fit together, or a command failed.</exception>
+    internal async Task<ClaimTrials> RunAsync(Func<IReadOnlyList<string>, CancellationToken, Task<string>> run, Action<string> output, CancellationToken cancel)
+    {
+        if (claim.Seeds.Count == 0 || claim.Seeds.Distinct().Count() < claim.Seeds.Count) throw new PanoptesException($"The claim {claim.Name} has arms; expected one or more different seeds.");
+        foreach (var measure in claim.Measures)
+        {
+            if (measure.Arm is null) throw new PanoptesException($"The claim {claim.Name} does not say which arm \"{measure.Name}\" is of.");
+            foreach (var name in new[] { measure.Arm, measure.Over })
+                if (name is not null && claim.Arms!.All(a => a.Name != name)) throw new PanoptesException($"The claim {claim.Name} has no arm {name}; it has {string.Join(", ", claim.Arms!.Select(static a => a.Name))}.");
+            if (measure.Compared is not (null or "difference" or "ratio")) throw new PanoptesException($"The claim {claim.Name} compares by {measure.Compared}; expected difference or ratio.");
+        }
+        Open();
+        foreach (var seed in claim.Seeds)
+            foreach (var arm in claim.Arms!)
+            {
+                var trial = NameOf(arm.Name, seed);
+                if (outputs.ContainsKey(trial)) continue;
+                var clock = Stopwatch.StartNew();
+                var printed = new JsonObject();
+                foreach (var (name, arguments) in arm.Commands)
+                {
+                    string[] filled = [.. arguments.Select(a => a.Replace("{seed}", seed.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal).Replace("{run}", Path.Combine(folder, trial), StringComparison.Ordinal))];
+                    output($"{arm.Name}, seed {seed}: panoptes {string.Join(' ', filled)}");
+                    printed[name] = JsonNode.Parse(await run(filled, cancel));
+                }
+                printed["minutes"] = clock.Elapsed.TotalMinutes;
+                outputs[trial] = printed;
+                AtomicFile.WriteText(Progress, outputs.ToJsonString());
+            }
+        File.Move(Progress, Finished, overwrite: true);
+        return this;
+    }
+
+    /// <summary>The numbers of a measure, a seed each.</summary>
+    internal IReadOnlyList<double> Values(ClaimMeasure measure) =>
+    [
+        .. claim.Seeds.Select(seed =>
+        {
+            var own = Read(measure.Arm!, seed, measure);
+            return measure.Over is not { } over ? own : measure.Compared == "ratio" ? own / Read(over, seed, measure) : own - Read(over, seed, measure);
+        }),
+    ];
+
+    double Read(string arm, ulong seed, ClaimMeasure measure)
+    {
+        using var printed = JsonDocument.Parse(outputs[NameOf(arm, seed)]!.ToJsonString());
+        return measure.Read(printed.RootElement, claim.Name);
+    }
+
+    /// <summary>Forgets what an interrupted measurement left.</summary>
+    internal void Restart()
+    {
+        if (Directory.Exists(folder)) Clear();
+    }
+
+    /// <summary>Goes on with what an interrupted measurement left; otherwise clears the folder.</summary>
+    void Open()
+    {
+        if (File.Exists(Progress))
+        {
+            try
+            {
+                outputs = JsonNode.Parse(ModelFolder.ReadText(Progress)) as JsonObject ?? [];
+                return;
+            }
+            catch (JsonException)                                                        // damaged: measured anew
+            {
+            }
+        }
+        if (Directory.Exists(folder)) Clear();
+        Directory.CreateDirectory(folder);
+        AtomicFile.WriteText(Progress, outputs.ToJsonString());
+    }
+
+    void Clear()
+    {
+        if (!File.Exists(Progress) && !File.Exists(Finished) && Directory.EnumerateFileSystemEntries(folder).Any())
+            throw new PanoptesException($"{folder} holds other things than a claim's runs; nothing was deleted. Name another folder with --runs.");
+        Directory.Delete(folder, recursive: true);
+    }
+
+    static string NameOf(string arm, ulong seed) => string.Create(CultureInfo.InvariantCulture, $"{string.Concat(arm.Select(static c => char.IsAsciiLetterOrDigit(c) ? char.ToLowerInvariant(c) : '-'))}-{seed}");
+}
