@@ -10,7 +10,10 @@ using YamlDotNet.Serialization.NamingConventions;
 
 namespace Panoptes.Representation.Training;
 
-/// <summary>A trained thing in one YAML file: data, model, objectives, optimizer, schedule, evaluation. Unknown fields are errors.</summary>
+/// <summary>
+/// A trained thing in one YAML file: data, model, objectives, optimizer, schedule, evaluation. Unknown fields are errors. With
+/// <c>extends: other.yaml</c> it is another recipe of the same folder but for what it says itself.
+/// </summary>
 public sealed partial record Recipe
 {
     /// <summary>Names the run's folder.</summary>
@@ -43,7 +46,7 @@ public sealed partial record Recipe
     [YamlIgnore]
     public string Text { get; init; } = "";
 
-    const int MaxLength = 1 << 20;
+    internal const int MaxLength = 1 << 20;
 
     /// <exception cref="PanoptesException">The file is missing, is no YAML, or has an unknown, missing or wrong field; the message names the line.</exception>
     public static Recipe Load(string path) => Parse(ModelFolder.ReadText(path), path);
@@ -54,6 +57,7 @@ public sealed partial record Recipe
         if (text.Length > MaxLength) throw new PanoptesException($"{source} has {text.Length} characters; a recipe has at most {MaxLength}.");
         try
         {
+            text = RecipeInheritance.Expand(text, source);
             var deserializer = new DeserializerBuilder()
                 .WithNamingConvention(UnderscoredNamingConvention.Instance)
                 .WithDuplicateKeyChecking()

@@ -1,4 +1,5 @@
 using CsCheck;
+using Panoptes.Representation.Objectives;
 using Panoptes.Representation.Training;
 
 namespace Panoptes.Representation.Tests.Training;
@@ -50,6 +51,58 @@ public sealed class RecipeTests
         Assert.StartsWith("small.yaml", e.Message, StringComparison.Ordinal);
         Assert.Contains(expected, e.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', e.Message);
+    }
+
+    [Fact]
+    public void A_recipe_extends_another_one_of_its_folder()
+    {
+        var folder = Directory.CreateTempSubdirectory("panoptes-recipes-").FullName;
+        try
+        {
+            File.WriteAllText(Path.Combine(folder, "small.yaml"), Minimal);
+            File.WriteAllText(Path.Combine(folder, "middle.yaml"), "extends: small.yaml\nname: middle\ndata: {batch_size: 16, augmentation: {rotation: 3}}\n");
+            var recipe = Parse("extends: middle.yaml\nname: last\nobjectives: [{name: simclr, temperature: 0.2}]\ndata: {augmentation: {background: }}\n");
+            Assert.Equal(("last", "some/model", 16, 20), (recipe.Name, recipe.Model.From, recipe.Data.BatchSize, recipe.Schedule.Steps));
+            Assert.Equal((3f, 0.5f), (recipe.Data.Augmentation.Rotation, recipe.Data.Augmentation.CropScale.Min));
+            Assert.Equal(new BackgroundMixOf(recipe), new BackgroundMixOf(Parse("name: x\nmodel: {from: m}\ndata: {set: emoji}\nschedule: {learning_rate: 1, steps: 1}")));
+            Assert.Equal(0.2, Assert.IsType<SimClrOptions>(recipe.Objectives.Single()).Temperature);
+            Assert.DoesNotContain("extends", recipe.Text, StringComparison.Ordinal);
+            Assert.Equal(recipe.Text, Recipe.Parse(recipe.Text, "elsewhere.yaml").Text);                     // what a run keeps is whole
+
+            Refused("extends: none.yaml\nname: a", "none.yaml");
+            Refused("extends: ../small.yaml\nname: a", "same folder");
+            Refused("extends: [a]\nname: a", "same folder");
+            Refused("extends: small.yaml\nname: &a a\nb: *a", "anchors");
+            Refused("extends: small.yaml\nnom: a", "nom");
+            File.WriteAllText(Path.Combine(folder, "loop.yaml"), "extends: loop.yaml\nname: loop");
+            Refused("extends: loop.yaml\nname: a", "and so on");
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+
+        Recipe Parse(string text) => Recipe.Parse(text, Path.Combine(folder, "own.yaml"));
+
+        void Refused(string text, string expected)
+        {
+            var e = Assert.Throws<PanoptesException>(() => Parse(text));
+            Assert.Contains(expected, e.Message, StringComparison.Ordinal);
+            Assert.DoesNotContain('\n', e.Message);
+        }
+    }
+
+    sealed record BackgroundMixOf(float White, float Plain)
+    {
+        public BackgroundMixOf(Recipe recipe) : this(recipe.Data.Augmentation.Background.White, recipe.Data.Augmentation.Background.Plain) { }
+    }
+
+    [Fact]
+    public void A_seed_given_from_outside_is_in_the_text_that_a_run_keeps()
+    {
+        var recipe = Recipe.Parse(Minimal, "small.yaml").WithSeed(7);
+        Assert.Equal((7UL, 7UL), (recipe.Seed, Recipe.Parse(recipe.Text, "small.yaml").Seed));
+        Assert.Equal((9UL, 9UL), (recipe.WithSeed(9).Seed, Recipe.Parse(recipe.WithSeed(9).Text, "small.yaml").Seed));
     }
 
     [Fact]
