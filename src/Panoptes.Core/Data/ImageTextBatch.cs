@@ -56,6 +56,8 @@ public sealed record EmojiLoaderOptions
 
     public MoreViews Views { get; init; } = new();
 
+    public EmojiAnnotations Annotations { get; init; } = new();
+
     /// <summary>Whether a batch has a concept once at most.</summary>
     public bool DistinctConcepts { get; init; } = true;
 
@@ -63,6 +65,44 @@ public sealed record EmojiLoaderOptions
     public Shard Shard { get; init; } = Shard.Whole;
 
     public LoaderOptions Loader { get; init; } = new();
+}
+
+/// <summary>What an emoji's label is.</summary>
+public enum EmojiLabel
+{
+    Concept,
+    Subgroup,
+    Group,
+}
+
+/// <summary>How the images of a training set are annotated; by default each has a caption, and its concept as label.</summary>
+public sealed record EmojiAnnotations
+{
+    public EmojiLabel Label { get; init; } = EmojiLabel.Concept;
+
+    /// <summary>
+    /// The share of the images that have a label alone, whose text is the label's name; all others have a caption alone and the label -1, as in
+    /// UniCL's mixed data. Null: every image has both.
+    /// </summary>
+    public double? LabeledShare { get; init; }
+
+    /// <summary>The share of the images whose label is another one than theirs, the same one every time; captions stay right.</summary>
+    public double Noise { get; init; }
+
+    /// <summary>What the labels are called, by index.</summary>
+    public IReadOnlyList<string> Names(EmojiSet set) => Label switch
+    {
+        EmojiLabel.Concept => [.. set.Concepts.Select(static c => c.Name)],
+        EmojiLabel.Subgroup => [.. set.Concepts.Select(static c => c.Subgroup).Distinct().Order(StringComparer.Ordinal)],
+        _ => [.. set.Concepts.Select(static c => c.Group).Distinct().Order(StringComparer.Ordinal)],
+    };
+
+    /// <exception cref="PanoptesException">A share is none.</exception>
+    internal void Validate()
+    {
+        if (LabeledShare is not (null or (>= 0 and <= 1))) throw new PanoptesException($"labeled_share is {LabeledShare}; expected 0 to 1.");
+        if (Noise is not (>= 0 and <= 1)) throw new PanoptesException($"The labels' noise is {Noise}; expected 0 to 1.");
+    }
 }
 
 /// <summary>What an emoji is called in training: its name in a template, at times its tags or another language.</summary>
@@ -77,6 +117,9 @@ public sealed record EmojiCaptions
     /// <summary>The share of samples whose caption goes on with up to three of the concept's tags.</summary>
     public float TagProbability { get; init; } = 0.2f;
 
+    /// <summary>A name in a template.</summary>
+    public string Draw(string name, ref SampleRandom random) => Templates[random.Next(Templates.Count)].Replace("{}", name, StringComparison.Ordinal);
+
     /// <summary>The caption of a concept.</summary>
     /// <exception cref="PanoptesException">The set has no names in a language that was asked for.</exception>
     public string Draw(EmojiConcept concept, ref SampleRandom random)
@@ -84,7 +127,7 @@ public sealed record EmojiCaptions
         var language = Languages[Languages.Count > 1 ? random.Next(Languages.Count) : 0];
         if (!concept.Names.TryGetValue(language, out var name))
             throw new PanoptesException($"The emoji set has no names in the language '{language}', but in {string.Join(", ", concept.Names.Keys)}.");
-        var text = language == "en" ? Templates[random.Next(Templates.Count)].Replace("{}", name, StringComparison.Ordinal) : name;
+        var text = language == "en" ? Draw(name, ref random) : name;
         if (!random.Chance(TagProbability) || !concept.Tags.TryGetValue(language, out var tags) || tags.Count == 0) return text;
         var chosen = tags.ToArray();
         random.Shuffle(chosen.AsSpan());
@@ -102,6 +145,10 @@ public static class EmojiLoader
     /// <exception cref="PanoptesException">An option is out of range, or there are too few images.</exception>
     public static PrefetchLoader<ImageTextBatch> Create(EmojiSet set, IReadOnlyList<int> images, EmojiLoaderOptions options)
     {
+        options.Annotations.Validate();
+        var (a, names) = (options.Annotations, options.Annotations.Names(set));
+        var labels = LabelsOf(set, a, names);
+        if (a.Noise > 0 && names.Count < 2) throw new PanoptesException("Labels cannot be wrong where there is one only.");
         BatchSampler sampler = options.DistinctConcepts
             ? new DistinctBatchSampler(images, i => set.Images[i].Concept, options.BatchSize, options.Seed, options.Shard)
             : new SequentialSampler(images, options.BatchSize, shuffle: true, options.Seed, shard: options.Shard);
@@ -110,10 +157,22 @@ public static class EmojiLoader
 
         DecodedSample Read(int image, ref SampleRandom random)
         {
-            var concept = set.Images[image].Concept;
-            var caption = options.Captions.Draw(set.Concepts[concept], ref random);
-            return new(set.Pixels(image), set.Size, set.Size, 4, caption, concept);
+            var concept = set.Concepts[set.Images[image].Concept];
+            // Drawn from a stream of the image alone: an image is annotated in the same way in every epoch.
+            var annotation = new SampleRandom(options.Seed, -1, image);
+            var isLabeled = a.LabeledShare is not { } share || annotation.Chance((float)share);
+            var label = isLabeled ? labels[concept.Index] : -1;
+            if (isLabeled && a.Noise > 0 && annotation.Chance((float)a.Noise)) label = (label + 1 + annotation.Next(names.Count - 1)) % names.Count;
+            var caption = a.LabeledShare is not null && isLabeled ? options.Captions.Draw(names[label], ref random) : options.Captions.Draw(concept, ref random);
+            return new(set.Pixels(image), set.Size, set.Size, 4, caption, label);
         }
+    }
+
+    static int[] LabelsOf(EmojiSet set, EmojiAnnotations annotations, IReadOnlyList<string> names)
+    {
+        if (annotations.Label == EmojiLabel.Concept) return [.. Enumerable.Range(0, names.Count)];
+        var index = names.Select(static (name, i) => (name, i)).ToDictionary(static p => p.name, static p => p.i, StringComparer.Ordinal);
+        return [.. set.Concepts.Select(c => index[annotations.Label == EmojiLabel.Subgroup ? c.Subgroup : c.Group])];
     }
 }
 

@@ -45,8 +45,17 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
         if (d.Table is not null) throw new PanoptesException("table does not go with the emoji, which are no table of one's own.");
         var captions = d.Captions ?? new();
-        var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new()
+        var images = set.Select(EmojiSplit.Train);
+        if (d.Images is { } count)
         {
+            if (count < 1 || count > images.Length) throw new PanoptesException($"images is {count}; expected 1 to the {images.Length} training images of these concepts.");
+            new SampleRandom(0, 0, 0).Shuffle<int>(images);
+            images = [.. images.Take(count).Order()];
+        }
+        var loader = EmojiLoader.Create(set, images, new()
+        {
+            DistinctConcepts = d.DistinctConcepts,
+            Annotations = d.Annotations ?? new(),
             BatchSize = d.BatchSize,
             Seed = recipe.Seed,
             Augmentation = augmentation,
@@ -72,6 +81,8 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     static PairData Own(Recipe recipe, Augmentation augmentation, MoreViews views)
     {
         var d = recipe.Data;
+        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations)])
+            if (given is not null) throw new PanoptesException($"{field} are those of the emoji and do not go with the data {d.Set}.");
         if (d.Concepts is not null) throw new PanoptesException($"concepts counts those of the emoji and does not go with the data {d.Set}.");
         if (d.Captions is not null) throw new PanoptesException($"captions are about the emoji and do not go with the data {d.Set}, which has its own.");
         var problems = new DataProblems(d.Strict);

@@ -190,6 +190,15 @@ public sealed record RecipeData
     /// <summary>How many of the emoji's concepts are learned and tested, the same whatever the seed; null: all.</summary>
     public int? Concepts { get; init; }
 
+    /// <summary>How many of the emoji's training images are learned from, the same whatever the seed, and each number's among those of every larger one; null: all.</summary>
+    public int? Images { get; init; }
+
+    /// <summary>Whether a batch has a concept of the emoji once at most, so that no text is another image's as well.</summary>
+    public bool DistinctConcepts { get; init; } = true;
+
+    /// <summary>How the emoji are annotated.</summary>
+    public EmojiAnnotations? Annotations { get; init; }
+
     /// <summary>Whether the model is measured on what is held out: zero-shot in the style that is never trained on.</summary>
     public bool Validate { get; init; } = true;
 

@@ -250,4 +250,43 @@ public sealed class EmojiSetTests : IDisposable
         for (var i = 0; i < many.Count; i++)
             Assert.Subset(many.Texts[i].Split(' ').ToHashSet(), many.MoreTexts.Single()[i].Split(' ').ToHashSet());
     }
+
+    [Theory]
+    [InlineData(EmojiLabel.Concept)]
+    [InlineData(EmojiLabel.Subgroup)]
+    [InlineData(EmojiLabel.Group)]
+    public void Images_are_annotated_by_labels_or_captions_in_the_same_way_every_epoch(EmojiLabel level)
+    {
+        var set = EmojiSet.Open().Subset(60);
+        var annotations = new EmojiAnnotations { Label = level, LabeledShare = 0.5, Noise = 0.4 };
+        var names = annotations.Names(set);
+        using var loader = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new() { BatchSize = 50, DistinctConcepts = false, Augmentation = Augmentation.None(8), Annotations = annotations, Captions = new() { Templates = ["{}"], TagProbability = 0 } });
+        var seen = new Dictionary<int, (int Label, string Text)>();
+        var (labeled, wrong) = (0, 0);
+        for (var i = 0; i < 30; i++)
+        {
+            using var batch = loader.Next(default);
+            for (var j = 0; j < batch.Count; j++)
+            {
+                var found = (batch.Labels[j], batch.Texts[j]);
+                if (seen.TryGetValue(batch.Samples[j], out var before))
+                {
+                    Assert.Equal(before, found);
+                    continue;
+                }
+                seen.Add(batch.Samples[j], found);
+                var concept = set.Concepts[set.Images[batch.Samples[j]].Concept];
+                if (found.Item1 < 0) Assert.Equal(concept.Name, found.Item2);
+                else
+                {
+                    labeled++;
+                    Assert.Equal(names[found.Item1], found.Item2);
+                    if (found.Item2 != (level == EmojiLabel.Concept ? concept.Name : level == EmojiLabel.Subgroup ? concept.Subgroup : concept.Group)) wrong++;
+                }
+            }
+        }
+        Assert.True(seen.Count > 200);
+        Assert.InRange((double)labeled / seen.Count, 0.4, 0.6);
+        Assert.InRange((double)wrong / labeled, 0.25, 0.55);
+    }
 }
