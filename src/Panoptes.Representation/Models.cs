@@ -58,6 +58,7 @@ public static class Models
         new("VisionTextDualEncoderModel", "vision-text-dual-encoder", typeof(VisionTextDualEncoder), VisionText, static m => ((VisionTextDualEncoder)m).Config),
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
+        new("CoCa", null, typeof(CoCaModel), static s => new CoCaModel(OpenClipConfig.Read(s.Config, s.Path)), static m => ((CoCaModel)m).Config),
     ];
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
@@ -104,7 +105,7 @@ public static class Models
     public static void Save(string folder, Module module, SaveOptions? options = null)
     {
         var entry = All.FirstOrDefault(e => e.Type == module.GetType()) ?? throw new PanoptesException($"{module.GetType().Name} is no model that can be saved.");
-        if (module is OpenClipModel openClip) OpenClipFolder.Save(folder, openClip, options);
+        if (entry.Config(module) is OpenClipConfig openClip) OpenClipFolder.Save(folder, module, openClip, options);
         else ModelFolder.Save(folder, module, entry.Config(module), options);
     }
 
@@ -127,9 +128,10 @@ public static class Models
         {
             if (source.Config.Length == 0 && !weights.Contains("visual.conv1.weight"))
                 throw new PanoptesException($"{weights.Source} has no config.json or {OpenClipFile} beside it, and its keys are not those of OpenAI's CLIP, which needs none.");
-            if (type is not null && type != typeof(OpenClipModel))
-                throw new PanoptesException($"{weights.Source} is an open_clip model; expected one with config.json of Hugging Face's (convert it first).");
-            return All.First(static e => e.Type == typeof(OpenClipModel));
+            var own = source.Config.Length > 0 && OpenClipConfig.Read(source.Config, source.Path).MultimodalCfg is not null ? typeof(CoCaModel) : typeof(OpenClipModel);
+            if (type is not null && type != own)
+                throw new PanoptesException($"{weights.Source} is an open_clip model{(own == typeof(CoCaModel) ? ", a CoCa" : "")}; expected {(type == typeof(OpenClipModel) || type == typeof(CoCaModel) ? $"a {type.Name}" : "one with config.json of Hugging Face's (convert it first)")}.");
+            return All.First(e => e.Type == own);
         }
         string? architecture = null, modelType;
         try
@@ -151,7 +153,7 @@ public static class Models
     static LoadOptions Options(Module module, Weights weights, LoadOptions options)
     {
         if (module is VisionTextDualEncoder) return options with { Mapping = options.Mapping ?? Nested(module, weights) };
-        if (module is OpenClipModel) return options with { Ignored = key => OpenClipFolder.IsNoWeight(key) || options.Ignored?.Invoke(key) == true };
+        if (module is OpenClipModel or CoCaModel) return options with { Ignored = key => OpenClipFolder.IsNoWeight(key) || options.Ignored?.Invoke(key) == true };
         var own = module.NamedParameters().Select(static p => Part(p.Key)).ToHashSet(StringComparer.Ordinal);
         var bare = own.Count > 0 && !weights.Keys.Any(static k => Parts.Contains(Part(k)) && Part(k) is "text_model" or "vision_model");
         var prefix = own.FirstOrDefault(static p => p is "text_model" or "vision_model");

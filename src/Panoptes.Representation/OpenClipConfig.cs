@@ -29,6 +29,11 @@ public sealed record OpenClipVisionConfig : ModelConfig
 
     /// <summary>"tok" (the class token) or "avg" (the mean of the patches).</summary>
     public string PoolType { get; init; } = "tok";
+
+    /// <summary>Whether learned queries pool the tokens by attention, the first of them for the embedding (CoCa).</summary>
+    public bool AttentionalPool { get; init; }
+    public int AttnPoolerQueries { get; init; } = 256;
+    public int AttnPoolerHeads { get; init; } = 8;
     public OpenClipNorm? NormKwargs { get; init; }
     public OpenClipActivation? ActKwargs { get; init; }
     public string? TimmModelName { get; init; }
@@ -56,8 +61,24 @@ public sealed record OpenClipTextConfig : ModelConfig
 
     /// <summary>"linear" or "none".</summary>
     public string ProjType { get; init; } = "linear";
+
+    /// <summary>Whether a class token is appended to the text and pooled (CoCa).</summary>
+    public bool EmbedCls { get; init; }
+
+    /// <summary>Whether padding hides its own keys; by default each hides the key after it, as in all published CoCa models.</summary>
+    public bool CorrectClsMask { get; init; }
     public OpenClipNorm? NormKwargs { get; init; }
     public OpenClipActivation? ActKwargs { get; init; }
+}
+
+/// <summary>CoCa's decoder ("multimodal_cfg"). Its MLPs are always four times as wide as it is: open_clip does not look at mlp_ratio there.</summary>
+public sealed record OpenClipMultimodalConfig : ModelConfig
+{
+    public int ContextLength { get; init; } = 77;
+    public int Width { get; init; } = 512;
+    public int Heads { get; init; } = 8;
+    public int Layers { get; init; } = 12;
+    public double? LsInitValue { get; init; }
 }
 
 /// <summary>Options of the norms ("norm_kwargs").</summary>
@@ -79,6 +100,9 @@ public sealed record OpenClipConfig : ModelConfig
     public int EmbedDim { get; init; } = 512;
     public OpenClipVisionConfig VisionCfg { get; init; } = new();
     public OpenClipTextConfig TextCfg { get; init; } = new();
+
+    /// <summary>The decoder that makes the model a <see cref="CoCaModel"/>; null: a CLIP.</summary>
+    public OpenClipMultimodalConfig? MultimodalCfg { get; init; }
     public bool QuickGelu { get; init; }
     public double? InitLogitScale { get; init; }
     public double? InitLogitBias { get; init; }
@@ -87,12 +111,12 @@ public sealed record OpenClipConfig : ModelConfig
     /// <summary>Whether the text tower's keys begin with "text." instead of standing beside the model's own.</summary>
     public bool CustomText { get; init; }
 
-    // Switches of parts that belong to other models (CoCa) or that no published CLIP uses.
+    // Switches of parts that no published model uses.
     static readonly string[] UnsupportedVision =
-        ["attentional_pool", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", "timm_model_pretrained"];
+        ["qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", "timm_model_pretrained"];
 
     static readonly string[] UnsupportedText =
-        ["embed_cls", "hf_model_name", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
+        ["hf_model_name", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
 
     /// <summary>Reads model_cfg out of open_clip_config.json (or the whole of a model_configs file).</summary>
     /// <exception cref="PanoptesException">Not such a file, or it asks for a part that is not supported.</exception>
@@ -113,7 +137,8 @@ public sealed record OpenClipConfig : ModelConfig
         var config = Parse<OpenClipConfig>(root.GetRawText(), source);
         Refuse(config.VisionCfg.Unknown, "vision_cfg", UnsupportedVision, source);
         Refuse(config.TextCfg.Unknown, "text_cfg", UnsupportedText, source);
-        if (config.Unknown?.ContainsKey("multimodal_cfg") == true) throw new PanoptesException($"{source}: \"multimodal_cfg\" (CoCa) is not supported here.");
+        if (config.TextCfg.EmbedCls != config.MultimodalCfg is not null)
+            throw new PanoptesException($"{source}: text_cfg.embed_cls is {(config.TextCfg.EmbedCls ? "true" : "false")}; expected true with \"multimodal_cfg\" (CoCa) and false without.");
         Expect(config.VisionCfg.PoolType, "vision_cfg.pool_type", ["tok", "avg"], source);
         Expect(config.TextCfg.PoolType, "text_cfg.pool_type", ["argmax", "eos", "first", "last"], source);
         Expect(config.TextCfg.ProjType, "text_cfg.proj_type", ["linear", "none"], source);

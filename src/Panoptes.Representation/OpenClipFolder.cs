@@ -10,7 +10,7 @@ static class OpenClipFolder
     /// <summary>OpenAI's files carry these numbers among the weights, open_clip's own files may.</summary>
     internal static bool IsNoWeight(string key) => key is "input_resolution" or "context_length" or "vocab_size" or "attn_mask" or "text.attn_mask";
 
-    internal static void Save(string folder, OpenClipModel model, SaveOptions? options)
+    internal static void Save(string folder, Module model, OpenClipConfig config, SaveOptions? options)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -20,10 +20,10 @@ static class OpenClipFolder
         SafeTensors.Save(Path.Combine(folder, "open_clip_model.safetensors"), tensors, new Dictionary<string, string> { ["format"] = "pt" });
 
         var path = Path.Combine(folder, "open_clip_config.json");
-        var cfg = JsonNode.Parse(model.Config.ToJson())!.AsObject();
+        var cfg = JsonNode.Parse(config.ToJson())!.AsObject();
         cfg.Remove("architectures");                                             // what a recipe or Hugging Face names; open_clip takes no such argument
-        var config = new JsonObject { ["model_cfg"] = cfg, ["preprocess_cfg"] = Preprocessing(path) };
-        AtomicFile.WriteText(path, config.ToJsonString(ModelConfig.JsonOptions) + "\n");
+        var file = new JsonObject { ["model_cfg"] = cfg, ["preprocess_cfg"] = Preprocessing(path) };
+        AtomicFile.WriteText(path, file.ToJsonString(ModelConfig.JsonOptions) + "\n");
     }
 
     /// <summary>What the folder's file says already, else OpenAI's channel means and deviations.</summary>

@@ -50,6 +50,13 @@ public sealed class OpenClipBlock(int width, int heads, int hidden, Activation a
         return Rest(x, Attn.Forward(Ln1.Forward(x), mask, causal)).MoveToOuterDisposeScope();
     }
 
+    /// <summary>The next tokens of a causal row, whose earlier ones are in <paramref name="cache"/>: [b, 1, width] to the same.</summary>
+    internal Tensor Next(Tensor x, KeyValueCache cache)
+    {
+        using var scope = NewDisposeScope();
+        return Rest(x, Attn.Next(Ln1.Forward(x), cache)).MoveToOuterDisposeScope();
+    }
+
     /// <summary>The output at token <paramref name="index"/> [b] of each row only: [b, width]; see <see cref="EncoderLayer.ForwardAt"/>.</summary>
     public Tensor ForwardAt(Tensor x, Tensor index, Tensor? mask = null, bool causal = false)
     {
@@ -134,7 +141,7 @@ public abstract class OpenClipVisual : Module, IImageTower
         c.QuickGelu ? Activation.QuickGelu : options?.Approximate == "tanh" ? Activation.GeluTanh : Activation.Gelu;
 }
 
-/// <summary>The vision transformer. Keys: class_embedding, positional_embedding, proj [width, embedding], conv1.weight, ln_pre, transformer, ln_post.</summary>
+/// <summary>The vision transformer. Keys: class_embedding, positional_embedding, proj [width, embedding], conv1.weight, ln_pre, transformer, attn_pool, ln_post.</summary>
 public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
 {
     readonly OpenClipVisionConfig v;
@@ -149,11 +156,12 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
         var (std, eps) = (1 / Math.Sqrt(v.Width), v.NormKwargs?.Eps ?? 1e-5);
         ClassEmbedding = new([v.Width], Init.Normal(std));
         PositionalEmbedding = new([rows * columns + 1, v.Width], Init.Normal(std));
-        Proj = new([v.Width, c.EmbedDim], Init.Normal(std));
+        AttnPool = v.AttentionalPool ? new(c.EmbedDim, v.Width, v.AttnPoolerHeads, v.AttnPoolerQueries) : null;
+        Proj = new([TokenWidth, c.EmbedDim], Init.Normal(std));
         Conv1 = new(3, v.Width, patch);
         LnPre = v.NoLnPre ? null : new(v.Width, eps);
         Transformer = new(v.Layers[0], v.Width, v.Width / v.HeadWidth, v.MlpRatio, Act(c, v.ActKwargs), eps, v.LsInitValue);
-        LnPost = new(v.Width, eps);
+        LnPost = new(TokenWidth, eps);
     }
 
     public Parameter ClassEmbedding { get; }
@@ -168,11 +176,16 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
 
     public OpenClipTransformer Transformer { get; }
 
+    public AttentionalPooler? AttnPool { get; }
+
     public LayerNorm LnPost { get; }
 
     public override int EmbeddingSize { get; }
 
     public override int ImageSize => v.ImageSize[0];
+
+    /// <summary>The width of the tokens that <see cref="Forward(Tensor, bool)"/> gives.</summary>
+    internal int TokenWidth => v.AttentionalPool ? EmbeddingSize : v.Width;
 
     /// <summary>The fraction of patches left out in training; starts as the config's patch_dropout.</summary>
     public double PatchDropout { get; set; }
@@ -181,7 +194,7 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
     public Generator? Random { get; set; }
 
     public override LayerGroups LayerGroups =>
-        LayerGroups.Of([Conv1, ClassEmbedding, PositionalEmbedding, LnPre], Transformer.Resblocks, [LnPost], [Proj]);
+        LayerGroups.Of([Conv1, ClassEmbedding, PositionalEmbedding, LnPre], Transformer.Resblocks, [LnPost], [AttnPool, Proj]);
 
     public override int PooledSize => v.Width;
 
@@ -204,6 +217,8 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
     {
         using var scope = NewDisposeScope();
         if (v.PoolType == "avg") return Forward(pixels, kept).Embedding.MoveToOuterDisposeScope();
+        if (AttnPool is not null)
+            return LnPost.Forward(AttnPool.Forward(Transformer.Forward(Embed(pixels, kept)), 1)).squeeze(1).matmul(Proj.Value).MoveToOuterDisposeScope();
         var first = zeros(pixels.shape[0], dtype: ScalarType.Int64, device: pixels.device);
         return LnPost.Forward(Transformer.ForwardAt(Embed(pixels, kept), first)).matmul(Proj.Value).MoveToOuterDisposeScope();
     }
@@ -218,9 +233,11 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
     {
         using var scope = NewDisposeScope();
         var tokens = Transformer.Forward(Embed(pixels, kept));
-        if (!v.FinalLnAfterPool) tokens = LnPost.Forward(tokens);
+        if (AttnPool is not null) tokens = AttnPool.Forward(tokens);
+        var after = v.FinalLnAfterPool && AttnPool is null;
+        if (!after) tokens = LnPost.Forward(tokens);
         var pooled = v.PoolType == "avg" ? tokens.narrow(1, 1, tokens.shape[1] - 1).mean([1]) : tokens.select(1, 0);
-        if (v.FinalLnAfterPool) pooled = LnPost.Forward(pooled);
+        if (after) pooled = LnPost.Forward(pooled);
         return new(tokens.MoveToOuterDisposeScope(), pooled.MoveToOuterDisposeScope(), pooled.matmul(Proj.Value).MoveToOuterDisposeScope());
     }
 

@@ -13,7 +13,7 @@ public sealed class LeakTests : IDisposable
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
 
-    public static TheoryData<string> Architectures => ["CLIPModel", "SiglipModel", "Siglip2Model", "CLIP"];
+    public static TheoryData<string> Architectures => ["CLIPModel", "SiglipModel", "Siglip2Model", "CLIP", "CoCa"];
 
     [Theory, MemberData(nameof(Architectures))]
     public void Loading_and_saving_leave_the_parameters_only(string architecture)
@@ -32,7 +32,7 @@ public sealed class LeakTests : IDisposable
             AddsNothing(() => model.RequiresGrad(false));
             AddsNothing(model.Pack);
             // Wrong weights are refused, and what was loaded until then is given back.
-            File.Delete(Path.Combine(folder, "copy", architecture == "CLIP" ? "open_clip_config.json" : "config.json"));
+            File.Delete(Path.Combine(folder, "copy", architecture is "CLIP" or "CoCa" ? "open_clip_config.json" : "config.json"));
             AddsNothing(() => Assert.Throws<PanoptesException>(() => Models.Load(Path.Combine(folder, "copy"))));
         }
         Assert.Equal(before, Tensor.TotalCount);
@@ -51,7 +51,7 @@ public sealed class LeakTests : IDisposable
         Adds(1, () => model.Texts.Encode(ids));
         Adds(1, () => model.Texts.Encode(ids, mask));
         Adds(null, () => model.Images.Forward(pixels));
-        if (architecture != "CLIP")
+        if (architecture is not ("CLIP" or "CoCa"))
         {
             Adds(null, () => model.Images.Forward(pixels, hiddenStates: true));
             Adds(null, () => model.Texts.Forward(ids, mask, hiddenStates: true));

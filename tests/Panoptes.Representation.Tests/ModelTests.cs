@@ -14,6 +14,8 @@ public sealed class ModelTests : IDisposable
     const string OpenClip = """{"embed_dim":12,"vision_cfg":{"image_size":16,"layers":2,"width":16,"head_width":8,"patch_size":8},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2}}""";
     const string CustomOpenClip = """{"embed_dim":12,"custom_text":true,"init_logit_bias":-10,"vision_cfg":{"image_size":64,"layers":[1,1,1,1],"width":4,"head_width":16},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2,"proj_bias":true,"no_causal_mask":true,"pool_type":"last","ls_init_value":0.1}}""";
 
+    const string CoCa = """{"embed_dim":12,"custom_text":true,"vision_cfg":{"image_size":16,"layers":2,"width":16,"head_width":8,"patch_size":8,"attentional_pool":true,"attn_pooler_queries":3,"attn_pooler_heads":2},"text_cfg":{"context_length":8,"vocab_size":40,"width":12,"heads":2,"layers":2,"embed_cls":true},"multimodal_cfg":{"context_length":8,"vocab_size":40,"width":12,"heads":2,"layers":2}}""";
+
     static readonly Dictionary<string, string> Tiny = new()
     {
         ["CLIPModel"] = $$"""{"model_type":"clip","projection_dim":12,"text_config":{{ClipText}},"vision_config":{{ClipVision}}}""",
@@ -30,6 +32,7 @@ public sealed class ModelTests : IDisposable
         ["VisionTextDualEncoderModel"] = $$"""{"projection_dim":12,"vision_config":{"model_type":"clip_vision_model",{{ClipVision[1..]}},"text_config":{"model_type":"siglip_text_model",{{SiglipText[1..]}}}""",
         ["CLIP"] = OpenClip,
         ["CustomTextCLIP"] = CustomOpenClip,
+        ["CoCa"] = CoCa,
     };
 
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-models-").FullName;
@@ -260,6 +263,7 @@ public sealed class ModelTests : IDisposable
     {
         var (pixels, ids) = Inputs(model);
         if (model is not DualEncoder both) return Output(model).square().mean();
+        if (model is CoCaModel coca && new CoCaLoss().Losses(coca.Forward(pixels, ids)) is var losses) return losses.Contrastive + losses.Caption;
         var features = both.Features(pixels, ids);
         return both.LogitBias is null ? ContrastiveLoss.Of(features) : SigmoidLoss.Of(features);
     }

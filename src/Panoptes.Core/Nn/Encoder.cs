@@ -50,6 +50,40 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
     public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, Tensor? queries = null)
     {
         using var scope = NewDisposeScope();
+        var (q, k, v) = Project(x, queries);
+        return Finish(Attention.Apply(q, k, v, mask, causal)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The next token of every row, which sees itself and what <paramref name="cache"/> holds: [b, 1, width] to the same.</summary>
+    public Tensor Next(Tensor x, KeyValueCache cache)
+    {
+        using var scope = NewDisposeScope();
+        var (q, k, v) = Project(x, null);
+        (k, v) = cache.Append(k, v);
+        return Finish(Attention.Apply(q, k, v)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The keys and values of what is attended to, for many calls of <see cref="Attend"/>.</summary>
+    /// <param name="context">[b, tokens, width]</param>
+    /// <returns>[b, heads, tokens, size] each</returns>
+    public (Tensor Key, Tensor Value) KeysAndValues(Tensor context)
+    {
+        using var scope = NewDisposeScope();
+        var (_, k, v) = Project(context, context.narrow(1, 0, 1));
+        return (k.contiguous().MoveToOuterDisposeScope(), v.contiguous().MoveToOuterDisposeScope());
+    }
+
+    /// <summary>[b, queries, width] attending to what <see cref="KeysAndValues"/> gave: [b, queries, width].</summary>
+    public Tensor Attend(Tensor queries, Tensor key, Tensor value)
+    {
+        using var scope = NewDisposeScope();
+        return Finish(Attention.Apply(Project(queries, null).Query, key, value)).MoveToOuterDisposeScope();
+    }
+
+    Tensor Finish(Tensor seen) => OutProj.Forward(Attention.MergeHeads(seen));
+
+    (Tensor Query, Tensor Key, Tensor Value) Project(Tensor x, Tensor? queries)
+    {
         Tensor q, k, v;
         if (InProjWeight.Packed is { } packed && !is_grad_enabled())
         {
@@ -69,8 +103,7 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
             var kv = TorchOps.Linear(x, weight.narrow(0, width, 2 * width), bias.narrow(0, width, 2 * width)).chunk(2, -1);
             (k, v) = (kv[0], kv[1]);
         }
-        var seen = Attention.Apply(Attention.SplitHeads(q, heads), Attention.SplitHeads(k, heads), Attention.SplitHeads(v, heads), mask, causal);
-        return OutProj.Forward(Attention.MergeHeads(seen)).MoveToOuterDisposeScope();
+        return (Attention.SplitHeads(q, heads), Attention.SplitHeads(k, heads), Attention.SplitHeads(v, heads));
     }
 
     protected override long OnPack() => InProjWeight.Pack();
