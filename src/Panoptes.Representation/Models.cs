@@ -56,6 +56,7 @@ public static class Models
         new("Siglip2VisionModel", "siglip2_vision_model", typeof(Siglip2VisionModel), static s => new Siglip2VisionModel(s.Read<SiglipVisionConfig>("vision_config")),
             static m => ((Siglip2VisionModel)m).Config with { Architectures = ["Siglip2VisionModel"] }),
         new("VisionTextDualEncoderModel", "vision-text-dual-encoder", typeof(VisionTextDualEncoder), VisionText, static m => ((VisionTextDualEncoder)m).Config),
+        new("Eva", null, typeof(TimmEva), static s => new TimmEva(s.Read<EvaConfig>()), static m => ((TimmEva)m).Config),
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CoCa", null, typeof(CoCaModel), static s => new CoCaModel(OpenClipConfig.Read(s.Config, s.Path)), static m => ((CoCaModel)m).Config),
@@ -139,6 +140,8 @@ public static class Models
             using var json = JsonDocument.Parse(source.Config);
             if (json.RootElement.TryGetProperty("architectures", out var list) && list.ValueKind == JsonValueKind.Array && list.GetArrayLength() > 0) architecture = list[0].GetString();
             modelType = json.RootElement.TryGetProperty("model_type", out var value) ? value.GetString() : null;
+            // timm's own config.json names the model and no class.
+            if (architecture is null && json.RootElement.TryGetProperty("architecture", out var timm) && timm.GetString()?.StartsWith("eva", StringComparison.Ordinal) == true) architecture = "Eva";
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
@@ -155,6 +158,7 @@ public static class Models
         if (module is VisionTextDualEncoder) return options with { Mapping = options.Mapping ?? Nested(module, weights) };
         if (module is OpenClipModel or CoCaModel) return options with { Ignored = key => OpenClipFolder.IsNoWeight(key) || options.Ignored?.Invoke(key) == true };
         var own = module.NamedParameters().Select(static p => Part(p.Key)).ToHashSet(StringComparer.Ordinal);
+        if (!own.Overlaps(["text_model", "vision_model"])) return options;
         var bare = own.Count > 0 && !weights.Keys.Any(static k => Parts.Contains(Part(k)) && Part(k) is "text_model" or "vision_model");
         var prefix = own.FirstOrDefault(static p => p is "text_model" or "vision_model");
         return options with

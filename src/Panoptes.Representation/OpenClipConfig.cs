@@ -39,6 +39,9 @@ public sealed record OpenClipVisionConfig : ModelConfig
     public string? TimmModelName { get; init; }
     public string? TimmPool { get; init; }
     public string? TimmProj { get; init; }
+
+    /// <summary>Sizes other than those that an EVA's name stands for, to train small ones; open_clip itself goes by the name alone.</summary>
+    public EvaArgs? TimmModelArgs { get; init; }
 }
 
 /// <summary>An open_clip text tower ("text_cfg").</summary>

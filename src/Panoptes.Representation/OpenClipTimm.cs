@@ -74,8 +74,22 @@ public sealed class TimmPatchEmbed(int width, int patch) : Module
     public PatchEmbedding Proj { get; } = new(3, width, patch, bias: true);
 }
 
+/// <summary>An image model of timm's that can be a tower inside an open_clip model.</summary>
+public abstract class TimmTrunk : Module, IImageTower
+{
+    public abstract int EmbeddingSize { get; }
+
+    public abstract int ImageSize { get; }
+
+    public abstract LayerGroups LayerGroups { get; }
+
+    public abstract Tensor Encode(Tensor pixels);
+
+    public abstract TowerOutput Forward(Tensor pixels, bool hiddenStates = false);
+}
+
 /// <summary>timm's vision transformer for SigLIP: no class token. Keys: pos_embed [1, patches, width], patch_embed, blocks.N, norm, attn_pool.</summary>
-public sealed class TimmVisionTransformer(TimmSizes s, int imageSize, bool attentionPool) : Module
+public sealed class TimmVisionTransformer(TimmSizes s, int imageSize, bool attentionPool) : TimmTrunk
 {
     public Parameter PosEmbed { get; } = new([1, imageSize / s.Patch * (imageSize / s.Patch), s.Width], Init.TruncatedNormal(0.02));
 
@@ -87,9 +101,24 @@ public sealed class TimmVisionTransformer(TimmSizes s, int imageSize, bool atten
 
     public TimmAttentionPool? AttnPool { get; } = attentionPool ? new(s.Width, s.Heads, s.Hidden, s.Activation) : null;
 
-    /// <returns>[b, patches, width] after the norm, and [b, width] pooled by attention or as the mean</returns>
-    public (Tensor Tokens, Tensor Pooled) Forward(Tensor pixels)
+    public override int EmbeddingSize => s.Width;
+
+    public override int ImageSize => imageSize;
+
+    public override LayerGroups LayerGroups => LayerGroups.Of([PatchEmbed, PosEmbed], Blocks, [Norm], [AttnPool]);
+
+    public override Tensor Encode(Tensor pixels)
     {
+        using var scope = NewDisposeScope();
+        return Forward(pixels).Embedding.MoveToOuterDisposeScope();
+    }
+
+    /// <returns>[b, patches, width] after the norm, and [b, width] pooled by attention or as the mean</returns>
+    public override TowerOutput Forward(Tensor pixels, bool hiddenStates = false)
+    {
+        if (hiddenStates) throw new PanoptesException("The states between the layers are kept for Hugging Face's models only.");
+        if (pixels.shape[2] != imageSize || pixels.shape[3] != imageSize)
+            throw new PanoptesException($"Images of {pixels.shape[3]}x{pixels.shape[2]} pixels were given to a model for {imageSize}x{imageSize}.");
         using var scope = NewDisposeScope();
         var x = PatchEmbed.Proj.Forward(pixels).add(PosEmbed.Value);
         foreach (var block in Blocks)
@@ -99,7 +128,9 @@ public sealed class TimmVisionTransformer(TimmSizes s, int imageSize, bool atten
             before.Dispose();
         }
         x = Norm.Forward(x);
-        return (x.MoveToOuterDisposeScope(), (AttnPool?.Forward(x) ?? x.mean([1])).MoveToOuterDisposeScope());
+        var pooled = AttnPool?.Forward(x) ?? x.mean([1]);
+        TowerOutput.Keep(x, pooled, null);
+        return new(x, pooled, pooled);
     }
 }
 
@@ -111,7 +142,7 @@ public sealed partial record TimmSizes(int Width, int Depth, int Heads, int Hidd
     public static TimmSizes Of(string name)
     {
         var match = Name().Match(name);
-        if (!match.Success) throw new PanoptesException($"vision_cfg.timm_model_name is \"{name}\"; expected one of timm's SigLIP towers, such as vit_base_patch16_siglip_224.");
+        if (!match.Success) throw new PanoptesException($"vision_cfg.timm_model_name is \"{name}\"; expected one of timm's SigLIP or EVA towers, such as vit_base_patch16_siglip_224 or eva02_base_patch16_clip_224.");
         var (size, patch, side) = (match.Groups["size"].Value, Number("patch"), Number("side"));
         var (width, depth, heads, ratio) = size switch
         {
@@ -131,41 +162,39 @@ public sealed partial record TimmSizes(int Width, int Depth, int Heads, int Hidd
     private static partial Regex Name();
 }
 
-/// <summary>An image tower of timm's inside an open_clip model. Keys: trunk.</summary>
-public sealed class OpenClipTimm : OpenClipVisual
+/// <summary>An image tower of timm's inside an open_clip model: SigLIP's or EVA-CLIP's. Keys: trunk.</summary>
+public sealed class OpenClipTimm(OpenClipConfig c) : OpenClipVisual
 {
-    public OpenClipTimm(OpenClipConfig c)
+    public TimmTrunk Trunk { get; } = Build(c);
+
+    public override int EmbeddingSize => Trunk.EmbeddingSize;
+
+    public override int ImageSize => Trunk.ImageSize;
+
+    public override LayerGroups LayerGroups => Trunk.LayerGroups;
+
+    public override Tensor Encode(Tensor pixels) => Trunk.Encode(pixels);
+
+    public override TowerOutput Forward(Tensor pixels, bool hiddenStates = false) => Trunk.Forward(pixels, hiddenStates);
+
+    static TimmTrunk Build(OpenClipConfig c)
     {
         var v = c.VisionCfg;
-        var sizes = TimmSizes.Of(v.TimmModelName!);
         if (v.TimmProj is not ("none" or "" or null)) throw new PanoptesException($"vision_cfg.timm_proj is \"{v.TimmProj}\"; expected \"none\".");
+        if (v.TimmModelName!.StartsWith("eva", StringComparison.Ordinal))
+        {
+            // Without a projection of open_clip's own, the trunk's last layer is one.
+            var args = v.TimmModelArgs ?? new();
+            return new TimmEva(new()
+            {
+                Architecture = v.TimmModelName,
+                NumClasses = v.TimmProj == "none" ? 0 : c.EmbedDim,
+                GlobalPool = v.TimmPool,
+                ModelArgs = args with { ImgSize = args.ImgSize ?? v.ImageSize },
+            });
+        }
+        var sizes = TimmSizes.Of(v.TimmModelName);
         if (v.TimmPool is not ("map" or "avg")) throw new PanoptesException($"vision_cfg.timm_pool is \"{v.TimmPool}\"; expected \"map\" or \"avg\".");
-        ImageSize = v.ImageSize[0];
-        EmbeddingSize = sizes.Width;
-        Trunk = new(sizes, ImageSize, v.TimmPool == "map");
-    }
-
-    public TimmVisionTransformer Trunk { get; }
-
-    public override int EmbeddingSize { get; }
-
-    public override int ImageSize { get; }
-
-    public override LayerGroups LayerGroups =>
-        LayerGroups.Of([Trunk.PatchEmbed, Trunk.PosEmbed], Trunk.Blocks, [Trunk.Norm], [Trunk.AttnPool]);
-
-    public override Tensor Encode(Tensor pixels)
-    {
-        using var scope = NewDisposeScope();
-        return Forward(pixels).Embedding.MoveToOuterDisposeScope();
-    }
-
-    public override TowerOutput Forward(Tensor pixels, bool hiddenStates = false)
-    {
-        if (hiddenStates) throw new PanoptesException("The states between the layers are kept for Hugging Face's models only.");
-        if (pixels.shape[2] != ImageSize || pixels.shape[3] != ImageSize)
-            throw new PanoptesException($"Images of {pixels.shape[3]}x{pixels.shape[2]} pixels were given to a model for {ImageSize}x{ImageSize}.");
-        var (tokens, pooled) = Trunk.Forward(pixels);
-        return new(tokens, pooled, pooled);
+        return new TimmVisionTransformer(sizes, v.ImageSize[0], v.TimmPool == "map");
     }
 }

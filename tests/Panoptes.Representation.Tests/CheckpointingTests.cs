@@ -17,6 +17,7 @@ public partial class CheckpointingTests
                 {"embed_dim":12,"vision_cfg":{{(tower == "ResNet" ? """{"image_size":64,"layers":[2,3,2,2],"width":4,"head_width":16}""" : """{"image_size":32,"layers":4,"width":32,"head_width":8,"patch_size":8}""")}},
                  "text_cfg":{"context_length":8,"vocab_size":40,"width":32,"heads":2,"layers":4} }
                 """, tower, static _ => null)),
+            "EVA" => new TimmEva(new() { Architecture = "eva02_base_patch14_224", NumClasses = 0, ModelArgs = new() { ImgSize = [32], PatchSize = 8, EmbedDim = 32, Depth = 4, NumHeads = 2, MlpRatio = 2, InitValues = 0.5 } }),
             _ => new TimmVisionTransformer(new(32, 4, 2, 64, 8, Activation.Gelu), 32, attentionPool: true),
         };
         built.Initialize(new Generator(7));
@@ -33,7 +34,7 @@ public partial class CheckpointingTests
         if (tower == "open_clip, text") return ((OpenClipModel)model).Texts.Encode(tensor(new long[] { 5, 9, 39, 0, 0, 0, 0, 0, 7, 1, 2, 3, 39, 0, 0, 0 }, [2, 8]));
         var side = tower == "ResNet" ? 64 : 32;
         var pixels = randn([4, 3, side, side], generator: new Generator(3));
-        return model is OpenClipModel openClip ? openClip.Images.Encode(pixels) : ((TimmVisionTransformer)model).Forward(pixels).Pooled;
+        return model is OpenClipModel openClip ? openClip.Images.Encode(pixels) : ((TimmTrunk)model).Forward(pixels).Pooled;
     }
 
     [Theory]
@@ -41,6 +42,7 @@ public partial class CheckpointingTests
     [InlineData("open_clip, text")]
     [InlineData("ResNet")]
     [InlineData("timm")]
+    [InlineData("EVA")]
     public void Outputs_gradients_and_running_statistics_are_the_same(string tower)
     {
         using var scope = NewDisposeScope();

@@ -16,6 +16,7 @@ public class LayerGroupTests
         ["open_clip"] = ("CLIP", $$$"""{"embed_dim":12,"vision_cfg":{"image_size":16,"layers":2,"width":16,"head_width":8,"patch_size":8},"text_cfg":{{{OpenClipText}}}}"""),
         ["ResNet"] = ("CLIP", $$$"""{"embed_dim":12,"vision_cfg":{"image_size":64,"layers":[1,2,1,1],"width":4,"head_width":16},"text_cfg":{{{OpenClipText}}}}"""),
         ["timm"] = ("CustomTextCLIP", """{"embed_dim":768,"custom_text":true,"vision_cfg":{"image_size":32,"timm_model_name":"vit_base_patch16_siglip_224","timm_pool":"map","timm_proj":"none"},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2}}"""),
+        ["EVA"] = ("CustomTextCLIP", """{"embed_dim":12,"custom_text":true,"vision_cfg":{"image_size":16,"timm_model_name":"eva02_base_patch16_clip_224","timm_pool":"token","timm_model_args":{"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2}},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2}}"""),
         ["timm, mean"] = ("CustomTextCLIP", """{"embed_dim":768,"custom_text":true,"vision_cfg":{"image_size":32,"timm_model_name":"vit_base_patch16_siglip_gap_224","timm_pool":"avg","timm_proj":"none"},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2}}"""),
     };
 
@@ -29,6 +30,7 @@ public class LayerGroupTests
     [InlineData("ResNet", 2, "visual.layer4 visual.attnpool")]
     [InlineData("timm", 2, "visual.trunk.blocks.11 visual.trunk.norm visual.trunk.attn_pool")]
     [InlineData("timm, mean", 1, "visual.trunk.blocks.11 visual.trunk.norm")]
+    [InlineData("EVA", 2, "visual.trunk.blocks.1 visual.trunk.norm visual.trunk.head")]
     public void Unlocking_groups_from_the_end_leaves_what_open_clip_leaves(string model, int groups, string unlocked)
     {
         using var built = Build(model);
@@ -46,6 +48,7 @@ public class LayerGroupTests
     [InlineData("ResNet", "visual.conv1 5 visual.bn1 5 visual.conv2 5 visual.bn2 5 visual.conv3 5 visual.bn3 5 visual.layer1 4 visual.layer2 3 visual.layer3 2 visual.layer4 1 visual.attnpool 0")]
     [InlineData("timm", "visual.trunk.patch_embed 13 visual.trunk.pos_embed 13 visual.trunk.blocks.0 12 visual.trunk.blocks.10 2 visual.trunk.blocks.11 1 visual.trunk.norm 0 visual.trunk.attn_pool 0")]
     [InlineData("timm, mean", "visual.trunk.patch_embed 13 visual.trunk.pos_embed 13 visual.trunk.blocks.0 12 visual.trunk.blocks.11 1 visual.trunk.norm 0")]
+    [InlineData("EVA", "visual.trunk.patch_embed 3 visual.trunk.cls_token 3 visual.trunk.pos_embed 3 visual.trunk.blocks.0 2 visual.trunk.blocks.1 1 visual.trunk.norm 0 visual.trunk.head 0")]
     public void All_that_follows_the_last_block_trains_at_the_full_rate(string model, string depths)
     {
         using var built = Build(model);

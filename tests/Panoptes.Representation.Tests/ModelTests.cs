@@ -33,6 +33,7 @@ public sealed class ModelTests : IDisposable
         ["CLIP"] = OpenClip,
         ["CustomTextCLIP"] = CustomOpenClip,
         ["CoCa"] = CoCa,
+        ["Eva"] = """{"architecture":"eva02_base_patch16_clip_224","num_classes":12,"global_pool":"token","model_args":{"img_size":16,"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"mlp_ratio":2.0}}""",
     };
 
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-models-").FullName;

@@ -23,7 +23,7 @@ public sealed record CoCaLoss
     public CoCaLosses Losses(PairFeatures pairs, Tensor logits, Tensor labels)
     {
         using var scope = NewDisposeScope();
-        var contrastive = new ContrastiveLoss().Loss(pairs) * ContrastiveWeight;
+        var contrastive = ContrastiveLoss.FromLogits(pairs.Logits()) * ContrastiveWeight;
         return new(contrastive.MoveToOuterDisposeScope(), (Captioning(logits, labels) * CaptionWeight).MoveToOuterDisposeScope());
     }
 

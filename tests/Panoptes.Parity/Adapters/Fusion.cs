@@ -55,3 +55,19 @@ sealed class CoCaLossAdapter : IAdapter
         PadId = c.Arguments.TryGetProperty("pad_id", out var pad) ? pad.GetInt32() : 0,
     };
 }
+
+/// <summary>timm's Eva alone, whatever it was trained for.</summary>
+sealed class EvaAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "Eva" && c.Call == "forward_features / forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = Models.Load<TimmEva>(c.Folder);
+        var output = model.Forward(c.Input("x"));
+        yield return ("features", output.LastHiddenState);
+        yield return ("pre_logits", output.Pooled);
+        yield return ("output", model.Classify(c.Input("x")));
+        yield return (output.Embedding.shape[1] == output.Pooled.shape[1] ? "pre_logits" : "output", model.Encode(c.Input("x")));
+    }
+}

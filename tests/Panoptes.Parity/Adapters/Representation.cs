@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
+using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Representation.Objectives;
 
@@ -97,12 +98,11 @@ sealed class Siglip2Adapter : IAdapter
 sealed class OpenClipAdapter : IAdapter
 {
     public bool Matches(ParityCase c) => c.Architecture is "CLIP" or "CustomTextCLIP"
-        && c.Call is "encode_image / encode_text / get_logits" or "encode_image in training mode" or "lock_image_tower / lock_text_tower"
-        && OpenClipConfig.Read(File.ReadAllText(c.File("open_clip_config.json")), c.Name).VisionCfg.TimmModelName is null;
+        && c.Call is "encode_image / encode_text / get_logits" or "encode_image in training mode" or "lock_image_tower / lock_text_tower";
 
     public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
     {
-        using var model = Models.Load<OpenClipModel>(c.Folder);
+        using var model = Load(c);
         foreach (var output in c.Call switch
         {
             "encode_image in training mode" => Dropped(c, model),
@@ -110,6 +110,16 @@ sealed class OpenClipAdapter : IAdapter
             _ => Encoded(c, model),
         })
             if (c.OutputNames.Contains(output.Item1)) yield return output;
+    }
+
+    static OpenClipModel Load(ParityCase c)
+    {
+        // A tiny model of timm's has sizes that its name does not tell and open_clip's config cannot.
+        if (!c.Arguments.TryGetProperty("timm_model_args", out var sizes)) return Models.Load<OpenClipModel>(c.Folder);
+        var config = OpenClipConfig.Read(File.ReadAllText(c.File("open_clip_config.json")), c.Name);
+        var model = new OpenClipModel(config with { VisionCfg = config.VisionCfg with { TimmModelArgs = ModelConfig.Parse<EvaArgs>(sizes.GetRawText(), c.Name) } });
+        ModelFolder.Load(model, c.Folder);
+        return model;
     }
 
     static IEnumerable<(string, Tensor)> Encoded(ParityCase c, OpenClipModel model)

@@ -6,9 +6,7 @@ namespace Panoptes.Parity.Adapters;
 /// <summary>Full-size checkpoints of Hugging Face's CLIP and SigLIP, of open_clip and of OpenAI.</summary>
 sealed class RepresentationLayouts : ILayoutAdapter
 {
-    public bool Matches(ParityLayout layout) => Models.All.Any(e => e.Architecture == layout.Architecture)
-        // open_clip builds other image towers of timm's under the same class.
-        && !(layout.Config.TryGetProperty("vision_cfg", out var vision) && vision.TryGetProperty("timm_model_name", out var timm) && timm.GetString()?.Contains("siglip", StringComparison.Ordinal) != true);
+    public bool Matches(ParityLayout layout) => Models.All.Any(e => e.Architecture == layout.Architecture);
 
     public Module Build(ParityLayout layout)
     {

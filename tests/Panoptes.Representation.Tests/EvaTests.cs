@@ -1,0 +1,58 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Representation.Tests;
+
+/// <summary>EVA's towers beyond the golden cases: names, kinds of blocks, gradients.</summary>
+public sealed class EvaTests
+{
+    static TimmEva Build(string name, string args = "")
+    {
+        var model = new TimmEva(ModelConfig.Parse<EvaConfig>($$"""{"architecture":"{{name}}","num_classes":5,"model_args":{"img_size":[16,24],"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"mlp_ratio":2{{args}} } }""", name));
+        model.Initialize(new Generator(7));
+        return model;
+    }
+
+    [Theory]
+    [InlineData("eva_giant_patch14_224", "")]
+    [InlineData("eva02_tiny_patch14_336", "")]
+    [InlineData("eva02_small_patch14_224.mim_in22k", """, "init_values": 0.1""")]
+    [InlineData("eva02_base_patch14_448", """, "init_values": 0.1""")]
+    [InlineData("eva02_large_patch14_clip_336", "")]
+    [InlineData("eva02_enormous_patch14_clip_224", "")]
+    public void Every_kind_of_EVA_classifies_with_a_gradient_in_every_weight(string name, string args)
+    {
+        using var scope = NewDisposeScope();
+        using var model = Build(name, args);
+        model.Train();
+        var logits = model.Classify(randn([3, 3, 16, 24], generator: new Generator(3)));
+        Assert.Equal([3, 5], logits.shape);
+        logits.square().sum().backward();
+        Assert.Empty(model.NamedParameters().Where(static p => !(p.Parameter.Grad is { } g && g.isfinite().all().item<bool>() && g.abs().max().item<float>() > 0)).Select(static p => p.Key));
+    }
+
+    [Theory]
+    [InlineData("eva02_base_patch14_clip_224x")]
+    [InlineData("eva03_base_patch14_224")]
+    [InlineData("eva_base_patch14_224")]
+    [InlineData("eva02_giant_patch14_224")]
+    [InlineData("eva02_base_patch14_224", """, "rope_type": "mixed" """)]
+    [InlineData("eva02_base_patch14_224", """, "global_pool": "map" """)]
+    [InlineData("eva02_base_patch14_224", """, "num_heads": 3 """)]
+    [InlineData("eva02_base_patch14_224", """, "num_heads": 8 """)]
+    public void What_is_not_supported_is_refused(string name, string args = "") => Assert.Throws<PanoptesException>(() => Build(name, args).Dispose());
+
+    [Fact]
+    public void Turned_queries_and_keys_meet_by_their_distance_alone()
+    {
+        using var scope = NewDisposeScope();
+        using var rotary = new RotaryEmbedding(4, 5, 8);
+        var one = randn([1, 1, 1, 8], generator: new Generator(1)).expand(1, 1, 21, 8);
+        var other = randn([1, 1, 1, 8], generator: new Generator(2)).expand(1, 1, 21, 8);
+        var scores = rotary.Apply(one).matmul(rotary.Apply(other).transpose(2, 3));
+        float Score(int row, int column, int otherRow, int otherColumn) => scores[0, 0, 1 + 5 * row + column, 1 + 5 * otherRow + otherColumn].item<float>();
+        Assert.Equal(Score(0, 0, 1, 2), Score(2, 2, 3, 4), 1e-4f);
+        Assert.Equal(Score(3, 1, 1, 0), Score(2, 4, 0, 3), 1e-4f);
+        Assert.NotEqual(Score(0, 0, 1, 2), Score(0, 0, 2, 1), 1e-3f);
+        Assert.Equal(one[0, 0, 0].data<float>().ToArray(), rotary.Apply(one)[0, 0, 0].data<float>().ToArray());
+    }
+}
