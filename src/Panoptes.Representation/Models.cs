@@ -56,6 +56,7 @@ public static class Models
         new("Siglip2VisionModel", "siglip2_vision_model", typeof(Siglip2VisionModel), static s => new Siglip2VisionModel(s.Read<SiglipVisionConfig>("vision_config")),
             static m => ((Siglip2VisionModel)m).Config with { Architectures = ["Siglip2VisionModel"] }),
         new("VisionTextDualEncoderModel", "vision-text-dual-encoder", typeof(VisionTextDualEncoder), VisionText, static m => ((VisionTextDualEncoder)m).Config),
+        new("ImageBindModel", null, typeof(ImageBindModel), static s => new ImageBindModel(s.Config.Length == 0 ? new() : s.Read<ImageBindConfig>()), static m => ((ImageBindModel)m).Config),
         new("Eva", null, typeof(TimmEva), static s => new TimmEva(s.Read<EvaConfig>()), static m => ((TimmEva)m).Config),
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
@@ -125,6 +126,8 @@ public static class Models
 
     static ModelEntry Find(ModelSource source, Weights weights, Type? type)
     {
+        // ImageBind's public file comes alone.
+        if (weights.Contains("modality_preprocessors.vision.cls_token") && (type is null || type == typeof(ImageBindModel))) return All.First(static e => e.Type == typeof(ImageBindModel));
         if (source.Config.Length == 0 || Path.GetFileName(source.Path) == OpenClipFile)
         {
             if (source.Config.Length == 0 && !weights.Contains("visual.conv1.weight"))

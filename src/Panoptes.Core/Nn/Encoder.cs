@@ -32,25 +32,31 @@ public sealed class SelfAttention(int width, int heads, Initializer? input = nul
 
 /// <summary>
 /// Multi-head attention whose three input projections are stacked in one matrix, as torch.nn.MultiheadAttention.
-/// Keys: in_proj_weight [3 width, width], in_proj_bias [3 width] (query, key, value), out_proj.
+/// Keys: in_proj_weight [3 width, width], in_proj_bias [3 width] (query, key, value), out_proj; bias_k and bias_v [1, 1, width] where there is
+/// one more key and value that belong to no token and are learned (torch's add_bias_kv).
 /// </summary>
-public sealed class FusedAttention(int width, int heads, Initializer? input = null, Initializer? output = null) : Module
+public sealed class FusedAttention(int width, int heads, Initializer? input = null, Initializer? output = null, bool learnedKey = false) : Module
 {
     public Parameter InProjWeight { get; } = new([3 * width, Attention.Divisible(width, heads)], input ?? Init.XavierUniform);
 
     public Parameter InProjBias { get; } = new([3 * width], Init.Zeros);
 
+    public Parameter? BiasK { get; } = learnedKey ? new([1, 1, width], Init.Normal(1 / Math.Sqrt(width))) : null;
+
+    public Parameter? BiasV { get; } = learnedKey ? new([1, 1, width], Init.Normal(1 / Math.Sqrt(width))) : null;
+
     public Linear OutProj { get; } = new(width, width, initializer: output);
 
     /// <param name="x">[b, tokens, width]</param>
-    /// <param name="mask">As in <see cref="Attention.Apply"/>.</param>
-    /// <param name="causal">Whether a token sees only itself and those before it.</param>
+    /// <param name="mask">As in <see cref="Attention.Apply"/>; not together with a learned key.</param>
+    /// <param name="causal">Whether a token sees only itself and those before it; not together with a learned key.</param>
     /// <param name="queries">[b, queries, width]: only these attend (to all of <paramref name="x"/>), instead of every token.</param>
     /// <returns>[b, tokens or queries, width]</returns>
     public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, Tensor? queries = null)
     {
         using var scope = NewDisposeScope();
         var (q, k, v) = Project(x, queries);
+        if (BiasK is not null) (k, v) = (With(k, BiasK), With(v, BiasV!));
         return Finish(Attention.Apply(q, k, v, mask, causal)).MoveToOuterDisposeScope();
     }
 
@@ -79,6 +85,8 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
         using var scope = NewDisposeScope();
         return Finish(Attention.Apply(Project(queries, null).Query, key, value)).MoveToOuterDisposeScope();
     }
+
+    Tensor With(Tensor all, Parameter one) => cat([all, Attention.SplitHeads(one.Value, heads).expand(all.shape[0], -1, -1, -1).to(all.dtype)], 2);
 
     Tensor Finish(Tensor seen) => OutProj.Forward(Attention.MergeHeads(seen));
 

@@ -1,3 +1,6 @@
+using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Representation.Objectives;
 
@@ -69,5 +72,57 @@ sealed class EvaAdapter : IAdapter
         yield return ("pre_logits", output.Pooled);
         yield return ("output", model.Classify(c.Input("x")));
         yield return (output.Embedding.shape[1] == output.Pooled.shape[1] ? "pre_logits" : "output", model.Encode(c.Input("x")));
+    }
+}
+
+/// <summary>ImageBind's six towers, from tokens to embeddings.</summary>
+sealed class ImageBindAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "ImageBindModel" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        // The sizes that the peer has as plain numbers are among the arguments.
+        var config = JsonNode.Parse(File.ReadAllText(c.File("config.json")))!.AsObject();
+        foreach (var size in (string[])["image_size", "vocab_size", "context_length", "imu_length"]) config[size] = c.Arguments.GetProperty(size).GetInt32();
+        using var model = new ImageBindModel(ModelConfig.Parse<ImageBindConfig>(config.ToJsonString(), c.Name));
+        ModelFolder.Load(model, c.Folder);
+        foreach (var entry in c.Arguments.GetProperty("modality_of_input").EnumerateObject())
+        {
+            var (name, modality, input) = (entry.Name, Enum.Parse<Modality>(entry.Value.GetString()!, ignoreCase: true), c.Input(entry.Name));
+            yield return ($"embedding.{name}", model.Embed(modality, input));
+            var tower = model.Tower(modality);
+            var clips = input.dim() >= 5 ? input.flatten(0, 1) : input;
+            var output = tower.Forward(clips);
+            yield return ($"tokens.{name}", tower.Input.Forward(clips));
+            yield return ($"trunk.{name}", output.LastHiddenState);
+            yield return ($"head.{name}", output.Embedding);
+            yield return ($"head.{name}", tower.Encode(clips));
+        }
+    }
+}
+
+/// <summary>ImageBind's loss with the gradients of all that it is given.</summary>
+sealed class ImageBindLossAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "loss_imagebind";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var grad = enable_grad();
+        var given = c.InputNames.ToDictionary(static n => n, n => c.Input(n).clone().requires_grad_(true));
+        var images = DualEncoder.Normalize(given["vision"]);
+        var loss = zeros([]);
+        foreach (var name in given.Keys.Where(static n => n != "vision" && !n.StartsWith("log_scale_", StringComparison.Ordinal)))
+        {
+            var (others, scale) = (DualEncoder.Normalize(given[name]), given[$"log_scale_{name}"]);
+            var part = ImageBindLoss.Of(images, others, scale);
+            loss += part;
+            yield return ($"logits_{name}", ImageBindLoss.Logits(images, others, scale).detach());
+            yield return ($"loss_{name}", part.detach());
+        }
+        loss.backward();
+        yield return ("loss", loss.detach());
+        foreach (var (name, tensor) in given) yield return ($"grad_{name}", tensor.grad!);
     }
 }
