@@ -1,7 +1,6 @@
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Nn;
-using Panoptes.Representation.Objectives;
 using Panoptes.Text;
 
 namespace Panoptes.Representation;
@@ -112,6 +111,8 @@ public sealed class CoCaText : Module, ITextTower
 
     public int VocabularySize => t.VocabSize;
 
+    public int TokenSize => t.Width;
+
     public LayerGroups LayerGroups =>
         LayerGroups.Of([TokenEmbedding, PositionalEmbedding, ClsEmb], Transformer.Resblocks, [LnFinal], [TextProjection]);
 
@@ -138,6 +139,12 @@ public sealed class CoCaText : Module, ITextTower
         x = Transformer.Forward(x, mask, causal: true);
         var pooled = LnFinal.Forward(x.select(1, count));
         return new(x.narrow(1, 0, count).MoveToOuterDisposeScope(), pooled.MoveToOuterDisposeScope(), pooled.matmul(TextProjection.Value).MoveToOuterDisposeScope());
+    }
+
+    public Tensor EmbedTokens(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return LnFinal.Forward(tokens).matmul(TextProjection.Value).MoveToOuterDisposeScope();
     }
 
     /// <summary>The next token of every row: ids [b, 1] at <paramref name="position"/> to [b, 1, width], one cache a layer.</summary>
@@ -288,8 +295,8 @@ public sealed class CoCaModel : DualEncoder
         Config = config;
         var decoder = config.MultimodalCfg ?? throw new PanoptesException("The config has no \"multimodal_cfg\"; expected one, which describes CoCa's decoder.");
         Visual = OpenClipVisual.Create(config) as OpenClipVision ?? throw new PanoptesException("CoCa's image tower is no vision transformer of open_clip's; only those are supported.");
-        if (decoder.Width != config.TextCfg.Width || decoder.Width != Visual.TokenWidth)
-            throw new PanoptesException($"multimodal_cfg.width is {decoder.Width}, but text tokens are {config.TextCfg.Width} wide and image tokens {Visual.TokenWidth}; expected one width.");
+        if (decoder.Width != config.TextCfg.Width || decoder.Width != Visual.TokenSize)
+            throw new PanoptesException($"multimodal_cfg.width is {decoder.Width}, but text tokens are {config.TextCfg.Width} wide and image tokens {Visual.TokenSize}; expected one width.");
         if (config.VisionCfg is { AttentionalPool: true, AttnPoolerQueries: < 2 })
             throw new PanoptesException("vision_cfg.attn_pooler_queries is 1; expected one for the embedding and at least one for the decoder.");
         Text = new(config);
@@ -314,7 +321,7 @@ public sealed class CoCaModel : DualEncoder
 
     public override ITextTower Texts => Text;
 
-    /// <summary>Both towers and the decoder over the pairs, for <see cref="CoCaLoss"/>.</summary>
+    /// <summary>Both towers and the decoder over the pairs, each once.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
     /// <param name="inputIds">[b, tokens] int64, padded</param>
     /// <returns>Tensors that the caller owns, but for the bias, which is the model's.</returns>
@@ -322,15 +329,24 @@ public sealed class CoCaModel : DualEncoder
     {
         using var scope = NewDisposeScope();
         var (image, text) = (Visual.Forward(pixels), Text.Forward(inputIds));
-        var tokens = ImageTokens(image);
-        var length = inputIds.shape[1] - 1;
-        var logits = TextDecoder.Forward(tokens, text.LastHiddenState.narrow(1, 0, length));
+        var tokens = ImageTokens(image.LastHiddenState);
+        var logits = Caption(image.LastHiddenState, text.LastHiddenState);
         return new(new(Normalize(image.Embedding).MoveToOuterDisposeScope(), Normalize(text.Embedding).MoveToOuterDisposeScope(), LogitScale.Value.exp().MoveToOuterDisposeScope(), LogitBias?.Value),
-            logits.MoveToOuterDisposeScope(), inputIds.narrow(1, 1, length).MoveToOuterDisposeScope(), tokens.MoveToOuterDisposeScope(), text.LastHiddenState.MoveToOuterDisposeScope());
+            logits.MoveToOuterDisposeScope(), inputIds.narrow(1, 1, inputIds.shape[1] - 1).MoveToOuterDisposeScope(), tokens.MoveToOuterDisposeScope(), text.LastHiddenState.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>What the decoder says of every token after the first, from the towers' tokens.</summary>
+    /// <param name="images">[b, tokens, width]: the image tower's last hidden state</param>
+    /// <param name="texts">[b, tokens, width]: the text tower's</param>
+    /// <returns>[b, tokens - 1, vocabulary]</returns>
+    public Tensor Caption(Tensor images, Tensor texts)
+    {
+        using var scope = NewDisposeScope();
+        return TextDecoder.Forward(ImageTokens(images), texts.narrow(1, 0, texts.shape[1] - 1)).MoveToOuterDisposeScope();
     }
 
     /// <summary>What the decoder looks at: all but the token that is pooled.</summary>
-    static Tensor ImageTokens(TowerOutput image) => image.LastHiddenState.narrow(1, 1, image.LastHiddenState.shape[1] - 1);
+    static Tensor ImageTokens(Tensor tokens) => tokens.narrow(1, 1, tokens.shape[1] - 1);
 
     /// <summary>Writes a caption of every image, the likeliest that a beam search finds. The images go through the tower once.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
@@ -347,7 +363,7 @@ public sealed class CoCaModel : DualEncoder
         var most = Math.Min(options.MaxTokens, Text.ContextLength - 1);
         if (beams < 1 || options.MinTokens < 0 || most < Math.Max(1, options.MinTokens))
             throw new PanoptesException($"A caption of {options.MinTokens} to {most} tokens by {beams} beams was asked for; expected 1 beam or more, and fewer tokens at least than at most.");
-        var tokens = ImageTokens(Visual.Forward(pixels));
+        var tokens = ImageTokens(Visual.Forward(pixels).LastHiddenState);
         var shown = TextDecoder.CrossAttn.Select(b => b.KeysAndValues(tokens)).ToArray();
         using var caches = new Caches(Text.Transformer.Resblocks.Count, TextDecoder.Resblocks.Count, most);
         var search = new BeamSearch(images, beams, endId, options.LengthPenalty);
@@ -357,7 +373,8 @@ public sealed class CoCaModel : DualEncoder
             using var inner = NewDisposeScope();
             var x = Text.Next(ids, step, caches.Text);
             var said = TextDecoder.Next(x, caches.Decoder, shown).to(ScalarType.Float32).log_softmax(-1);
-            said[TensorIndex.Colon, Config.TextCfg.PadId] = float.NegativeInfinity;          // padding is no word, even where it shares its id with one
+            // Padding is no word, even where it shares its id with one.
+            if (Config.TextCfg.PadId != endId) said[TensorIndex.Colon, Config.TextCfg.PadId] = float.NegativeInfinity;
             if (step < options.MinTokens) said[TensorIndex.Colon, endId] = float.NegativeInfinity;
             if (search.Step(said, last: step == most - 1)) break;
             ids.Dispose();

@@ -295,8 +295,8 @@ public sealed class ImageBindHead(int width, int embedding, string normKey, stri
 
     public Linear Linear { get; } = new(width, embedding, bias: false);
 
-    /// <param name="token">[b, width]</param>
-    /// <returns>[b, embedding]</returns>
+    /// <param name="token">[..., width], normalized</param>
+    /// <returns>[..., embedding]</returns>
     public Tensor Project(Tensor token) => Training && dropout > 0 ? Dropped(token) : Linear.Forward(token);
 
     Tensor Dropped(Tensor token)
@@ -327,6 +327,18 @@ public class ImageBindTower(Modality modality, ImageBindInput input, ImageBindTr
     public ImageBindHead Head { get; } = head;
 
     public int EmbeddingSize => embeddingSize;
+
+    public int PooledSize => (int)Head.Norm.Weight.ElementCount;
+
+    public int TokenSize => PooledSize;
+
+    public int PrefixTokens => 1;
+
+    public Tensor EmbedTokens(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return Head.Project(Head.Norm.Forward(tokens)).MoveToOuterDisposeScope();
+    }
 
     public LayerGroups LayerGroups => LayerGroups.Of([Input, Trunk.FirstNorm], Trunk.Blocks, [], [Head]);
 

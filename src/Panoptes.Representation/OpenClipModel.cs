@@ -157,11 +157,11 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
         ClassEmbedding = new([v.Width], Init.Normal(std));
         PositionalEmbedding = new([rows * columns + 1, v.Width], Init.Normal(std));
         AttnPool = v.AttentionalPool ? new(c.EmbedDim, v.Width, v.AttnPoolerHeads, v.AttnPoolerQueries) : null;
-        Proj = new([TokenWidth, c.EmbedDim], Init.Normal(std));
+        Proj = new([TokenSize, c.EmbedDim], Init.Normal(std));
         Conv1 = new(3, v.Width, patch);
         LnPre = v.NoLnPre ? null : new(v.Width, eps);
         Transformer = new(v.Layers[0], v.Width, v.Width / v.HeadWidth, v.MlpRatio, Act(c, v.ActKwargs), eps, v.LsInitValue);
-        LnPost = new(TokenWidth, eps);
+        LnPost = new(TokenSize, eps);
     }
 
     public Parameter ClassEmbedding { get; }
@@ -184,9 +184,6 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
 
     public override int ImageSize => v.ImageSize[0];
 
-    /// <summary>The width of the tokens that <see cref="Forward(Tensor, bool)"/> gives.</summary>
-    internal int TokenWidth => v.AttentionalPool ? EmbeddingSize : v.Width;
-
     /// <summary>The fraction of patches left out in training; starts as the config's patch_dropout.</summary>
     public double PatchDropout { get; set; }
 
@@ -196,16 +193,16 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
     public override LayerGroups LayerGroups =>
         LayerGroups.Of([Conv1, ClassEmbedding, PositionalEmbedding, LnPre], Transformer.Resblocks, [LnPost], [AttnPool, Proj]);
 
-    public override int PooledSize => v.Width;
+    public override int PooledSize => TokenSize;
 
-    public override int TokenSize => v.Width;
+    public override int TokenSize => v.AttentionalPool ? EmbeddingSize : v.Width;
 
     public override int PrefixTokens => 1;
 
     public override Tensor EmbedTokens(Tensor tokens)
     {
         using var scope = NewDisposeScope();
-        return (v.FinalLnAfterPool ? LnPost.Forward(tokens) : tokens).matmul(Proj.Value).MoveToOuterDisposeScope();
+        return (NormsAfterPooling ? LnPost.Forward(tokens) : tokens).matmul(Proj.Value).MoveToOuterDisposeScope();
     }
 
     public override Tensor Encode(Tensor pixels) => Encode(pixels, null);
@@ -229,15 +226,16 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
         return Forward(pixels, null);
     }
 
+    bool NormsAfterPooling => v.FinalLnAfterPool && AttnPool is null;
+
     TowerOutput Forward(Tensor pixels, Tensor? kept)
     {
         using var scope = NewDisposeScope();
         var tokens = Transformer.Forward(Embed(pixels, kept));
         if (AttnPool is not null) tokens = AttnPool.Forward(tokens);
-        var after = v.FinalLnAfterPool && AttnPool is null;
-        if (!after) tokens = LnPost.Forward(tokens);
+        if (!NormsAfterPooling) tokens = LnPost.Forward(tokens);
         var pooled = v.PoolType == "avg" ? tokens.narrow(1, 1, tokens.shape[1] - 1).mean([1]) : tokens.select(1, 0);
-        if (after) pooled = LnPost.Forward(pooled);
+        if (NormsAfterPooling) pooled = LnPost.Forward(pooled);
         return new(tokens.MoveToOuterDisposeScope(), pooled.MoveToOuterDisposeScope(), pooled.matmul(Proj.Value).MoveToOuterDisposeScope());
     }
 

@@ -83,6 +83,15 @@ public abstract class TimmTrunk : Module, IImageTower
 
     public abstract LayerGroups LayerGroups { get; }
 
+    public virtual int PooledSize => EmbeddingSize;
+
+    public virtual int TokenSize => EmbeddingSize;
+
+    public virtual int PrefixTokens => 0;
+
+    public virtual Tensor EmbedTokens(Tensor tokens) =>
+        throw new PanoptesException($"{GetType().Name} pools its tokens in a way that single ones cannot follow; expected a vision transformer with a class token.");
+
     public abstract Tensor Encode(Tensor pixels);
 
     public abstract TowerOutput Forward(Tensor pixels, bool hiddenStates = false);
@@ -172,6 +181,14 @@ public sealed class OpenClipTimm(OpenClipConfig c) : OpenClipVisual
     public override int ImageSize => Trunk.ImageSize;
 
     public override LayerGroups LayerGroups => Trunk.LayerGroups;
+
+    public override int PooledSize => Trunk.PooledSize;
+
+    public override int TokenSize => Trunk.TokenSize;
+
+    public override int PrefixTokens => Trunk.PrefixTokens;
+
+    public override Tensor EmbedTokens(Tensor tokens) => Trunk.EmbedTokens(tokens);
 
     public override Tensor Encode(Tensor pixels) => Trunk.Encode(pixels);
 

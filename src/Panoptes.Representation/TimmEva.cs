@@ -340,6 +340,18 @@ public sealed class TimmEva : TimmTrunk
 
     public override int ImageSize => a.ImgSize![0];
 
+    public override int PooledSize => a.EmbedDim!.Value;
+
+    public override int TokenSize => a.EmbedDim!.Value;
+
+    public override int PrefixTokens => 1;
+
+    public override Tensor EmbedTokens(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return Project(FcNorm?.Forward(tokens) ?? tokens.alias()).MoveToOuterDisposeScope();
+    }
+
     public override LayerGroups LayerGroups => LayerGroups.Of([PatchEmbed, ClsToken, PosEmbed], Blocks, [Norm], [FcNorm, Head]);
 
     public override Tensor Encode(Tensor pixels)

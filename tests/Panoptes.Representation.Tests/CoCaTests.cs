@@ -1,6 +1,8 @@
 using Panoptes.Checkpoints;
+using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Parity;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Representation.Tests;
 
@@ -69,8 +71,9 @@ public sealed class CoCaTests : IDisposable
     [Fact]
     public void Greedy_search_gives_the_captions_of_open_clip()
     {
+        using var scope = NewDisposeScope();
         using var golden = Models.Load<CoCaModel>(Path.Combine(Goldens.Root, "representation", "openclip_coca"));
-        using var pixels = SafeTensors.Load(Path.Combine(Goldens.Root, "representation", "openclip_coca", "inputs.safetensors"))["image"];
+        var pixels = SafeTensors.Load(Path.Combine(Goldens.Root, "representation", "openclip_coca", "inputs.safetensors"))["image"];
         var captions = golden.Generate(pixels, 38, 39, new() { MaxTokens = 9 });
         // generate(image, generation_type="top_k", top_k=1, sot_token_id=38, eos_token_id=39)
         Assert.Equal([20, 36, 36, 36, 36, 36, 36, 36, 36], captions[0].Ids);
@@ -150,6 +153,38 @@ public sealed class CoCaTests : IDisposable
         Assert.All(coca.Caption(images, new() { Beams = 3, MaxTokens = 8 }), static c => Assert.True(c.Score <= 0));
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal(2, coca.Clip.Classify(images[0], ["a cat", "do"]).Count);
+    }
+
+    [Fact]
+    public void A_recipe_trains_captions_and_embeddings_together_until_captions_name_what_was_seen()
+    {
+        var run = Path.Combine(folder, "run");
+        var recipe = Recipe.Parse($$"""
+            name: coca
+            seed: 5
+            model:
+              architecture: CoCa
+              config:
+                embed_dim: 48
+                custom_text: true
+                vision_cfg: {image_size: 32, layers: 1, width: 48, head_width: 12, patch_size: 8, attentional_pool: true, attn_pooler_queries: 5, attn_pooler_heads: 4}
+                text_cfg: {context_length: 24, vocab_size: 1014, width: 48, heads: 4, layers: 1, embed_cls: true, pad_id: 1013}
+                multimodal_cfg: {context_length: 24, width: 48, heads: 4, layers: 1}
+              tokenizer: {merges: {{Path.Combine(Goldens.Repository, "data", "tokenizers", "clip", "merges.txt")}}, count: 500}
+            data: {set: emoji, concepts: 20, batch_size: 16, validate: false, captions: {templates: ["{}"], tag_probability: 0} }
+            objectives: [{name: contrastive}, {name: captioning, weight: 2}]
+            schedule: {learning_rate: 0.004, steps: 100, warmup_steps: 10}
+            training: {precision: float32, log_every: 40, validate_every: 0}
+            """, "coca.yaml");
+        using (var training = RecipeRun.Create(recipe, run)) training.Trainer.Run();
+        using var coca = CoCa.Load(Path.Combine(run, "last"));
+        var emoji = EmojiSet.Open().Subset(20);
+        var drawings = emoji.Select(EmojiSplit.Train)[..72];
+        var captions = coca.Caption([.. drawings.Select(d => new Image(emoji.Size, emoji.Size, 4, emoji.Pixels(d).ToArray()))], new() { MinTokens = 1, Beams = 2, LengthPenalty = 0 });
+        var right = drawings.Where((drawing, i) => Letters(captions[i].Text) == Letters(emoji.Concepts[emoji.Images[drawing].Concept].Name)).Count();
+        Assert.True(right > drawings.Length / 6, $"{right} of {drawings.Length} captions are right; by chance 1 of 20 would be.");
+
+        static string Letters(string text) => string.Concat(text.Where(char.IsLetter)).ToLowerInvariant();
     }
 
     [Theory]

@@ -10,7 +10,8 @@ public sealed class GoldenTests
             .. Goldens.Names("training", static n => n.StartsWith("clip_train", StringComparison.Ordinal))];
 
     public static TheoryData<string> Layouts =>
-        [.. Goldens.Names("layouts", static n => n.StartsWith("clip-", StringComparison.Ordinal) || n.StartsWith("siglip", StringComparison.Ordinal) || n.StartsWith("openclip-", StringComparison.Ordinal))];
+        [.. Goldens.Names("layouts", static n => n.StartsWith("clip-", StringComparison.Ordinal) || n.StartsWith("siglip", StringComparison.Ordinal) || n.StartsWith("openclip-", StringComparison.Ordinal)
+            || n.StartsWith("imagebind", StringComparison.Ordinal))];
 
     [Theory, MemberData(nameof(Cases))]
     public void A_golden_case_gives_the_numbers_of_the_peer(string name) => Goldens.Check(name);

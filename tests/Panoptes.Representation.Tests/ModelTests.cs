@@ -33,6 +33,7 @@ public sealed class ModelTests : IDisposable
         ["CLIP"] = OpenClip,
         ["CustomTextCLIP"] = CustomOpenClip,
         ["CoCa"] = CoCa,
+        ["ImageBindModel"] = """{"kernel_size":[2,8,8],"image_size":16,"vocab_size":40,"context_length":8,"imu_length":40,"out_embed_dim":12,"vision_embed_dim":16,"vision_num_blocks":2,"vision_num_heads":2,"text_embed_dim":16,"text_num_blocks":2,"text_num_heads":2,"audio_embed_dim":16,"audio_num_blocks":2,"audio_num_heads":2,"audio_kernel_size":8,"audio_stride":4,"audio_num_mel_bins":16,"audio_target_len":20,"audio_drop_path":0,"depth_embed_dim":8,"depth_kernel_size":8,"depth_num_blocks":1,"depth_num_heads":2,"thermal_embed_dim":8,"thermal_kernel_size":8,"thermal_num_blocks":1,"thermal_num_heads":2,"imu_embed_dim":8,"imu_num_blocks":1,"imu_num_heads":2,"imu_drop_path":0}""",
         ["Eva"] = """{"architecture":"eva02_base_patch16_clip_224","num_classes":12,"global_pool":"token","model_args":{"img_size":16,"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"mlp_ratio":2.0}}""",
     };
 
@@ -245,6 +246,15 @@ public sealed class ModelTests : IDisposable
         return (randn([2, 3, side, side], generator: generator), ids);
     }
 
+    static Tensor Sample(ImageBindConfig c, Modality modality) => modality switch
+    {
+        Modality.Vision => randn([2, 3, c.ImageSize, c.ImageSize], generator: new Generator(3)),
+        Modality.Text => tensor(new long[] { 5, 9, 39, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4, 8, 6, 39 }, [2, 8]),
+        Modality.Audio => randn([2, 3, 1, c.AudioNumMelBins, c.AudioTargetLen], generator: new Generator(3)),
+        Modality.Imu => randn([2, 6, c.ImuLength], generator: new Generator(3)),
+        _ => randn([2, 1, c.ImageSize, c.ImageSize], generator: new Generator(3)),
+    };
+
     static IEnumerable<Func<Tensor>> Encoders(Module model, Tensor pixels, Tensor ids)
     {
         foreach (var (image, text) in Towers(model))
@@ -264,7 +274,8 @@ public sealed class ModelTests : IDisposable
     {
         var (pixels, ids) = Inputs(model);
         if (model is not DualEncoder both) return Output(model).square().mean();
-        if (model is CoCaModel coca && new CoCaLoss().Losses(coca.Forward(pixels, ids)) is var losses) return losses.Contrastive + losses.Caption;
+        if (model is CoCaModel coca && coca.Forward(pixels, ids) is var output) return ContrastiveLoss.Of(output.Pairs) + CaptioningLoss.Of(output.Logits, output.Labels);
+        if (model is ImageBindModel bind) return Enum.GetValues<Modality>().Select(m => (bind.Embed(m, Sample(bind.Config, m)) * randn([2, 12], generator: new Generator(5))).sum()).Aggregate(static (a, b) => a + b);
         var features = both.Features(pixels, ids);
         return both.LogitBias is null ? ContrastiveLoss.Of(features) : SigmoidLoss.Of(features);
     }

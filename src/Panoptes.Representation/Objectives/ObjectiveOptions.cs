@@ -15,6 +15,7 @@ public abstract record ObjectiveOptions
     /// <summary>Every objective by its name: a new one is its file and a line here.</summary>
     public static IReadOnlyDictionary<string, Type> All { get; } = new SortedDictionary<string, Type>(StringComparer.Ordinal)
     {
+        ["captioning"] = typeof(CaptioningOptions),
         ["contrastive"] = typeof(ContrastiveOptions),
         ["declip"] = typeof(DeclipOptions),
         ["filip"] = typeof(FilipOptions),

@@ -22,9 +22,8 @@ sealed class CoCaAdapter : IAdapter
         yield return ("image_embs", output.ImageTokens);
         yield return ("token_embs", output.TextTokens);
         yield return ("logit_scale", output.Pairs.Scale);
-        var losses = CoCaLossAdapter.Of(c).Losses(output);
-        yield return ("contrastive_loss", losses.Contrastive);
-        yield return ("caption_loss", losses.Caption);
+        yield return ("contrastive_loss", ContrastiveLoss.Of(output.Pairs) * CoCaLossAdapter.Weight(c, "clip_loss_weight"));
+        yield return ("caption_loss", CaptioningLoss.Of(output.Logits, output.Labels, model.Config.TextCfg.PadId) * CoCaLossAdapter.Weight(c, "caption_loss_weight"));
 
         // The cheaper path of search must agree as well.
         var features = model.Features(c.Input("image"), c.Input("text"));
@@ -42,21 +41,17 @@ sealed class CoCaLossAdapter : IAdapter
     {
         using var grad = enable_grad();
         var given = c.InputNames.Where(static n => n != "labels").ToDictionary(static n => n, n => c.Input(n).clone().requires_grad_(true));
-        var losses = Of(c).Losses(new(given["image_features"], given["text_features"], given["logit_scale"]), given["logits"], c.Input("labels"));
-        var loss = losses.Contrastive + losses.Caption;
+        var contrastive = ContrastiveLoss.Of(new(given["image_features"], given["text_features"], given["logit_scale"])) * Weight(c, "clip_loss_weight");
+        var caption = CaptioningLoss.Of(given["logits"], c.Input("labels"), c.Arguments.GetProperty("pad_id").GetInt32()) * Weight(c, "caption_loss_weight");
+        var loss = contrastive + caption;
         loss.backward();
         yield return ("loss", loss.detach());
-        yield return ("contrastive_loss", losses.Contrastive.detach());
-        yield return ("caption_loss", losses.Caption.detach());
+        yield return ("contrastive_loss", contrastive.detach());
+        yield return ("caption_loss", caption.detach());
         foreach (var (name, tensor) in given) yield return ($"grad_{name}", tensor.grad!);
     }
 
-    internal static CoCaLoss Of(ParityCase c) => new()
-    {
-        ContrastiveWeight = c.Arguments.GetProperty("clip_loss_weight").GetDouble(),
-        CaptionWeight = c.Arguments.GetProperty("caption_loss_weight").GetDouble(),
-        PadId = c.Arguments.TryGetProperty("pad_id", out var pad) ? pad.GetInt32() : 0,
-    };
+    internal static double Weight(ParityCase c, string name) => c.Arguments.GetProperty(name).GetDouble();
 }
 
 /// <summary>timm's Eva alone, whatever it was trained for.</summary>
