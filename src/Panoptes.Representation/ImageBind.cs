@@ -332,8 +332,6 @@ public class ImageBindTower(Modality modality, ImageBindInput input, ImageBindTr
 
     public int TokenSize => PooledSize;
 
-    public int PrefixTokens => 1;
-
     public Tensor EmbedTokens(Tensor tokens)
     {
         using var scope = NewDisposeScope();
@@ -374,6 +372,8 @@ public sealed class ImageBindVision(ImageBindConfig c, ImageBindInput input, Ima
     : ImageBindTower(Modality.Vision, input, trunk, head, c.OutEmbedDim), IImageTower
 {
     public int ImageSize => c.ImageSize;
+
+    public int PrefixTokens => 1;
 }
 
 /// <summary>The tower of texts.</summary>
