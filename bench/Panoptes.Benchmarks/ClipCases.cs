@@ -77,7 +77,7 @@ static class ClipCases
         {
             using var scope = NewDisposeScope();
             Tensor loss;
-            using (Autocast.To(dtype)) loss = new ContrastiveLoss().Loss(model.Features(pixels, ids));
+            using (Autocast.To(dtype)) loss = ContrastiveLoss.Of(model.Features(pixels, ids));
             loss.backward();
             using var noGrad = no_grad();
             foreach (var s in steps) s.add_(1);

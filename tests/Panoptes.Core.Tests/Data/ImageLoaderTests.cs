@@ -108,7 +108,7 @@ public sealed class ImageLoaderTests : IDisposable
         folder.Write("rgba.webp", new Panoptes.Imaging.Image(16, 16, 4, Pictures.Noise(16, 16, 4)).Encode(Panoptes.Imaging.ImageFormat.Webp));
         folder.Write("broken.png", Pictures.Broken());
         var images = ImageFolder.Open(folder.Path);
-        var maker = new BatchMaker(new(Augmentation.Drawings(32)), 1, images.Problems);
+        var maker = new BatchMaker(Augmentation.Drawings(32), new(), 1, images.Problems);
         var before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
         using (NewDisposeScope())
         {
