@@ -24,13 +24,19 @@ static class ModelLoader
 
     /// <summary>Loads a model as the shared options ask.</summary>
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged.</exception>
-    public static Clip Load(ParseResult parsed, string path, int batchSize = 64) => Clip.Load(path, new()
+    public static Clip Load(ParseResult parsed, string path, int batchSize = 64) => Clip.Load(path, Options(parsed, batchSize));
+
+    /// <summary>The same of any model that has an image tower.</summary>
+    /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged.</exception>
+    public static ImageEncoder LoadEncoder(ParseResult parsed, string path, int batchSize = 64) => ImageEncoder.Load(path, Options(parsed, batchSize));
+
+    static ClipOptions Options(ParseResult parsed, int batchSize) => new()
     {
         Dtype = Precision(parsed),
         Device = Device(parsed),
         Threads = parsed.GetValue(SharedOptions.Threads),
         BatchSize = batchSize,
-    });
+    };
 
     /// <summary>The type that --precision means on this machine.</summary>
     public static ScalarType Precision(ParseResult parsed) => parsed.GetValue(SharedOptions.Precision) switch

@@ -4,10 +4,10 @@ using Panoptes.Text;
 namespace Panoptes.Representation;
 
 /// <summary>
-/// Puts images and texts through the towers of a model in batches; while a batch goes through the model, the next one is loaded and
+/// Puts images, and texts where there is a tower for them, through a model's towers in batches; while a batch goes through the model, the next one is loaded and
 /// prepared on other threads. Results are float32 on the CPU, each row of length 1, owned by the caller.
 /// </summary>
-sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, int batchSize, Device? device = null, bool truncateTexts = false)
+sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? tokenizer, int batchSize, Device? device = null, bool truncateTexts = false)
 {
     /// <summary>Embeds images that are in memory: [images, embedding].</summary>
     public Tensor Images(IReadOnlyList<Image> images) =>
@@ -77,8 +77,8 @@ sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer
         InBatches(texts.Count, (start, count) =>
         {
             cancellation.ThrowIfCancellationRequested();
-            var ids = ClipParts.Tokenize(tokenizer, model, [.. texts.Skip(start).Take(count)], truncateTexts);
-            var embedded = Normalized(model.Texts.Encode(OnDevice(ids)));
+            var ids = ClipParts.Tokenize(tokenizer!, towers.Texts!, [.. texts.Skip(start).Take(count)], truncateTexts).InputIds();
+            var embedded = Normalized(towers.Texts!.Encode(OnDevice(ids)));
             progress?.Report(start + count);
             return embedded;
         });
@@ -101,13 +101,13 @@ sealed class BatchEncoder(DualEncoder model, ImageProcessor processor, Tokenizer
     }
 
     PreparedImages Prepare(Image[] images) =>
-        processor is NaFlexImageProcessor naFlex && model is Siglip2Model ? new(null, naFlex.ProcessPatches(images)) : new(processor.Process(images), null);
+        processor is NaFlexImageProcessor naFlex && towers.Model is Siglip2Model ? new(null, naFlex.ProcessPatches(images)) : new(processor.Process(images), null);
 
-    Tensor Encode(PreparedImages images) => images.Patches is null ? model.Images.Encode(OnDevice(images.Pixels!)) : Forward(images).Embedding;
+    Tensor Encode(PreparedImages images) => images.Patches is null ? towers.Images.Encode(OnDevice(images.Pixels!)) : Forward(images).Embedding;
 
     TowerOutput Forward(PreparedImages images) => images.Patches is { } patches
-        ? ((Siglip2Model)model).Vision.Forward(device is null ? patches : new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes))
-        : model.Images.Forward(OnDevice(images.Pixels!));
+        ? ((Siglip2Model)towers.Model).Vision.Forward(device is null ? patches : new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes))
+        : towers.Images.Forward(OnDevice(images.Pixels!));
 
     Tensor OnDevice(Tensor tensor) => device is null ? tensor : tensor.to(device);
 

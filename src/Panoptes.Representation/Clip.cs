@@ -4,25 +4,6 @@ using Panoptes.Text;
 
 namespace Panoptes.Representation;
 
-/// <summary>How <see cref="Clip.Load"/> prepares a model, and how it is then used.</summary>
-public sealed record ClipOptions
-{
-    /// <summary>The type of the weights: bfloat16 halves the memory and is several times faster where the processor has it; null: as they are stored.</summary>
-    public ScalarType? Dtype { get; init; } = ScalarType.Float32;
-
-    /// <summary>Where the model runs; null: the CPU.</summary>
-    public Device? Device { get; init; }
-
-    /// <summary>How many threads libtorch may use, for the whole process; null: as many as there are cores.</summary>
-    public int? Threads { get; init; }
-
-    /// <summary>How many images or texts go through the model at once.</summary>
-    public int BatchSize { get; init; } = 32;
-
-    /// <summary>Whether texts that are longer than the model takes are cut; by default they are refused.</summary>
-    public bool TruncateTexts { get; init; }
-}
-
 /// <summary>How likely a label is for an image, from 0 to 1.</summary>
 public sealed record LabelProbability(string Label, float Probability);
 
@@ -34,28 +15,15 @@ public sealed record LabelProbability(string Label, float Probability);
 /// using var clip = Clip.Load("zoo/clip-emoji");
 /// foreach (var (label, probability) in clip.Classify("photo.jpg", ["a red apple", "a cat"])) Console.WriteLine($"{probability:P0} {label}");
 /// </code></example>
-public sealed class Clip : IDisposable
+public sealed class Clip : ImageEncoder
 {
     /// <summary>A model that is in memory already; it is disposed with this object.</summary>
-    public Clip(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, ClipOptions? options = null)
-    {
-        options ??= new();
-        (Model, Processor, Tokenizer) = (model, processor, tokenizer);
-        if (options.BatchSize < 1) throw new PanoptesException($"The batch size is {options.BatchSize}; expected 1 or more.");
-        Encoder = new(model, processor, tokenizer, options.BatchSize, options.Device, options.TruncateTexts);
-        Model.Train(false);
-        Model.RequiresGrad(false);
-        Model.Pack();
-    }
+    public Clip(DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, ClipOptions? options = null) : base(model, processor, tokenizer, options ?? new()) =>
+        (Model, Tokenizer) = (model, tokenizer);
 
-    public DualEncoder Model { get; }
-
-    public ImageProcessor Processor { get; }
+    public override DualEncoder Model { get; }
 
     public Tokenizer Tokenizer { get; }
-
-    /// <summary>What the evaluations embed with.</summary>
-    internal BatchEncoder Encoder { get; }
 
     /// <summary>The length of an embedding.</summary>
     public int EmbeddingSize => Model.Images.EmbeddingSize;
@@ -63,27 +31,12 @@ public sealed class Clip : IDisposable
     /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>).</param>
     /// <param name="options">The wanted type, device and batch size.</param>
     /// <exception cref="PanoptesException">Nothing there, not a model of this family, or a file of it is missing or broken.</exception>
-    public static Clip Load(string model, ClipOptions? options = null)
+    public static new Clip Load(string model, ClipOptions? options = null)
     {
-        options ??= new();
-        if (options.Threads is { } threads)
-        {
-            if (threads < 1) throw new PanoptesException($"{threads} threads were asked for; expected 1 or more.");
-            set_num_threads(threads);
-        }
-        var path = ModelFolder.Resolve(model);
-        var loaded = Models.Load(path, new LoadOptions { Dtype = options.Dtype, Device = options.Device });
-        try
-        {
-            if (loaded is not DualEncoder both) throw new PanoptesException($"{path} holds a {loaded.GetType().Name}; expected a model with an image tower and a text tower.");
-            var (processor, tokenizer) = ClipParts.Load(path, both);
-            return new(both, processor, tokenizer, options);
-        }
-        catch
-        {
-            loaded.Dispose();
-            throw;
-        }
+        var loaded = ImageEncoder.Load(model, options);
+        if (loaded is Clip clip) return clip;
+        loaded.Dispose();
+        throw new PanoptesException($"{model} holds a {loaded.Model.GetType().Name}; expected a model with an image tower and a text tower.");
     }
 
     /// <summary>How likely each label is for the image in <paramref name="path"/>, the likeliest first; see <see cref="Classify(Image, IReadOnlyList{string}, IReadOnlyList{string}?)"/>.</summary>
@@ -188,8 +141,6 @@ public sealed class Clip : IDisposable
         Models.Save(folder, Model, saving);
         ClipParts.Save(folder, Processor, Tokenizer);
     }
-
-    public void Dispose() => Model.Dispose();
 
     /// <summary>cosine · scale + bias, float32.</summary>
     Tensor Logits(Tensor images, Tensor labels) =>

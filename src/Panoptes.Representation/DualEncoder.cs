@@ -112,6 +112,23 @@ public abstract class DualEncoder : Module
     }
 }
 
+/// <summary>What a model has for images and texts: an image tower, and where it reads texts, a text tower that meets it in a shared space.</summary>
+/// <param name="Model">The whole, whose parameters these are.</param>
+/// <param name="Images">The image tower.</param>
+/// <param name="Texts">The text tower, or null.</param>
+/// <param name="LogitScale">The logarithm of what cosines are multiplied by; null where there is no text tower.</param>
+/// <param name="LogitBias">What is added to them, or null.</param>
+public sealed record Towers(Module Model, IImageTower Images, ITextTower? Texts = null, Parameter? LogitScale = null, Parameter? LogitBias = null)
+{
+    /// <exception cref="PanoptesException">The model has no image tower.</exception>
+    public static Towers Of(Module model) => model switch
+    {
+        DualEncoder both => new(both, both.Images, both.Texts, both.LogitScale, both.LogitBias),
+        IImageTower images => new(model, images),
+        _ => throw new PanoptesException($"A {model.GetType().Name} was given; expected a model with an image tower."),
+    };
+}
+
 /// <summary>A batch of pairs in the shared space; row i of one belongs to row i of the other.</summary>
 /// <param name="Image">[b, embedding], of length 1</param>
 /// <param name="Text">[b, embedding], of length 1</param>

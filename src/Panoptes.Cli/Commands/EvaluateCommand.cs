@@ -36,15 +36,17 @@ sealed class EvaluateCommand : ExampleCommand
     readonly Option<string?> confusion = new("--confusion") { Description = "Draw which classes are taken for which (.png, .jpg or .webp).", HelpName = "FILE" };
     readonly Option<bool> strict = new("--strict") { Description = "An image that cannot be read is an error; by default it is counted and left out." };
     readonly Option<string> model = SharedOptions.Model();
+    readonly Option<string[]> all = new("--all") { Description = "Compare these models, of any kind that has an image tower, in one table: emoji names and subgroups, and Fashion-MNIST where it is there (with --data emoji the emoji alone).", HelpName = "MODEL", AllowMultipleArgumentsPerToken = true };
 
     public EvaluateCommand() : base("evaluate", "Measure a model: zero-shot accuracy, retrieval, k-NN and linear probe, beside chance and simple baselines.", """
         panoptes evaluate
         panoptes evaluate --model zoo/clip-emoji --data emoji --report emoji.json
         panoptes evaluate --model openai/clip-vit-base-patch32 --data fashion-mnist --task zero-shot --task linear-probe --precision auto
+        panoptes evaluate --all zoo/clip-emoji runs/mae/last facebook/dinov2-small
         panoptes evaluate --data ~/Pictures/by-class --template "a photo of a {}." --confusion confusion.png
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, neighbors, report, confusion, strict, model]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, neighbors, report, confusion, strict, model, all]) Add(option);
         data.CompletionSources.Add("emoji", "fashion-mnist");
         tasks.AcceptOnlyFromAmong([.. Tasks.Keys]);
         SharedOptions.AtLeastOne(neighbors);
@@ -55,6 +57,7 @@ sealed class EvaluateCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
+        if (parsed.GetValue(all) is { Length: > 0 } models) return await Compare(parsed, terminal, models, cancel);
         var what = parsed.GetRequiredValue(data);
         var templates = SharedOptions.Templates(parsed, template, "class's name");
         EvaluationTask[] chosen = [.. (parsed.GetValue(tasks) ?? []).Select(static t => Tasks[t]).Distinct()];
@@ -71,20 +74,50 @@ sealed class EvaluateCommand : ExampleCommand
             Templates = templates ?? PromptTemplates.General,
             Neighbors = new() { K = parsed.GetValue(neighbors) },
         };
-        using var clip = Load(parsed);
-        var result = await terminal.WithProgress("Evaluating", progress => ImageEvaluation.Run(clip, test, train, options, new Steps(progress), cancel));
+        using var encoder = Load(parsed);
+        var result = await terminal.WithProgress("Evaluating", progress => ImageEvaluation.Run(encoder, test, train, options, new Steps(progress), cancel));
         Finish(parsed, terminal, result, result.ZeroShot ?? result.LinearProbe?.Report ?? result.Knn?.Report, cancel);
         if (!terminal.IsJson) Show(terminal, result);
         foreach (var line in test.Problems.Lines().Concat(train?.Problems.Lines() ?? [])) terminal.Note(line);
         return App.Success;
     }
 
-    Clip Load(ParseResult parsed) => ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+    async Task<int> Compare(ParseResult parsed, Terminal terminal, string[] models, CancellationToken cancel)
+    {
+        foreach (var option in (Option[])[tasks, template, neighbors, confusion, strict, model])
+            if (parsed.GetResult(option) is { Implicit: false }) throw new UsageException($"{option.Name} does not go with --all, which measures the same of every model.");
+        string[] paths = [.. models.Select(ModelLoader.Resolve)];                                           // none is measured before all are found
+        // With data that was named, on that alone.
+        var named = parsed.GetResult(data) is { Implicit: false } ? parsed.GetRequiredValue(data) : null;
+        if (named is not (null or "emoji") && !EmojiSet.IsIn(named)) throw new UsageException($"--data {named} does not go with --all; expected emoji, or the folder of such a set.");
+        var set = EmojiSet.Open(named is null or "emoji" ? null : named);
+        var fashion = named is null && FashionMnist.Find() is { } found ? FashionMnist.Open(found) : null;
+        if (fashion is null && named is null) terminal.Note("Fashion-MNIST is not on this machine (see `panoptes evaluate --data fashion-mnist`) and is left out.");
+        var result = await terminal.WithProgress("Evaluating", progress => ModelComparison.Run(name => ModelLoader.LoadEncoder(parsed, paths[Array.IndexOf(models, name)]), models, set, fashion,
+            (_, p) => progress.Report(new(p.Done, p.Total)), cancel));
+        cancel.ThrowIfCancellationRequested();
+        if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, result, Terminal.JsonOptions));
+        if (terminal.IsJson) terminal.WriteJson(result);
+        else ModelComparison.Show(terminal, result);
+        return App.Success;
+    }
+
+    ImageEncoder Load(ParseResult parsed) => ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
 
     async Task<int> RunEmoji(ParseResult parsed, Terminal terminal, string? folder, string[]? templates, CancellationToken cancel)
     {
         var set = EmojiSet.Open(folder);
-        using var clip = Load(parsed);
+        using var encoder = Load(parsed);
+        if (encoder is not Clip clip)
+        {
+            // Without a text tower there are no names: the features are tested by CLDR's subgroups.
+            if (templates is not null) throw new UsageException("--template does not go with a model that has no text tower.");
+            var (test, train) = ImageSource.OfEmojiStyles(set, EmojiLabel.Subgroup);
+            var features = await terminal.WithProgress("Evaluating", progress => ImageEvaluation.Run(encoder, test, train, new() { Neighbors = new() { K = parsed.GetValue(neighbors) } }, new Steps(progress), cancel));
+            Finish(parsed, terminal, features, features.LinearProbe?.Report, cancel);
+            if (!terminal.IsJson) Show(terminal, features);
+            return App.Success;
+        }
         var options = new EmojiEvaluationOptions();
         if (templates is not null) options = options with { Templates = templates };
         var result = await terminal.WithProgress("Evaluating", progress => EmojiEvaluation.Run(clip, set, options, new Steps(progress), cancel));

@@ -97,6 +97,14 @@ public sealed record EmojiAnnotations
         _ => [.. set.Concepts.Select(static c => c.Group).Distinct().Order(StringComparer.Ordinal)],
     };
 
+    /// <summary>For every concept of the set its label.</summary>
+    public int[] LabelsOf(EmojiSet set)
+    {
+        if (Label == EmojiLabel.Concept) return [.. Enumerable.Range(0, set.Concepts.Count)];
+        var index = Names(set).Select(static (name, i) => (name, i)).ToDictionary(static p => p.name, static p => p.i, StringComparer.Ordinal);
+        return [.. set.Concepts.Select(c => index[Label == EmojiLabel.Subgroup ? c.Subgroup : c.Group])];
+    }
+
     /// <exception cref="PanoptesException">A share is none.</exception>
     internal void Validate()
     {
@@ -147,7 +155,7 @@ public static class EmojiLoader
     {
         options.Annotations.Validate();
         var (a, names) = (options.Annotations, options.Annotations.Names(set));
-        var labels = LabelsOf(set, a, names);
+        var labels = a.LabelsOf(set);
         if (a.Noise > 0 && names.Count < 2) throw new PanoptesException("Labels cannot be wrong where there is one only.");
         BatchSampler sampler = options.DistinctConcepts
             ? new DistinctBatchSampler(images, i => set.Images[i].Concept, options.BatchSize, options.Seed, options.Shard)
@@ -166,13 +174,6 @@ public static class EmojiLoader
             var caption = a.LabeledShare is not null && isLabeled ? options.Captions.Draw(names[label], ref random) : options.Captions.Draw(concept, ref random);
             return new(set.Pixels(image), set.Size, set.Size, 4, caption, label);
         }
-    }
-
-    static int[] LabelsOf(EmojiSet set, EmojiAnnotations annotations, IReadOnlyList<string> names)
-    {
-        if (annotations.Label == EmojiLabel.Concept) return [.. Enumerable.Range(0, names.Count)];
-        var index = names.Select(static (name, i) => (name, i)).ToDictionary(static p => p.name, static p => p.i, StringComparer.Ordinal);
-        return [.. set.Concepts.Select(c => index[annotations.Label == EmojiLabel.Subgroup ? c.Subgroup : c.Group])];
     }
 }
 

@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
+using Panoptes.Nn;
 using Panoptes.Text;
 
 namespace Panoptes.Representation.Evaluation;
@@ -103,7 +104,7 @@ public static class EmojiEvaluation
         IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
     {
         options ??= new();
-        return Evaluating(model, () => Run(new BatchEncoder(model, processor, tokenizer, options.BatchSize, options.Device), set, options, progress, cancel));
+        return Evaluating(model, () => Run(new BatchEncoder(Towers.Of(model), processor, tokenizer, options.BatchSize, options.Device), set, options, progress, cancel));
     }
 
     /// <summary>
@@ -120,9 +121,9 @@ public static class EmojiEvaluation
             using var scope = NewDisposeScope();
             var names = new EmojiNames(set);
             var images = HeldOutStyle(set);
-            var encoder = new BatchEncoder(model, processor, tokenizer, options.BatchSize, options.Device);
+            var encoder = new BatchEncoder(Towers.Of(model), processor, tokenizer, options.BatchSize, options.Device);
             var parts = new PartialProgress(progress, images.Length + (names.Names.Count * options.Templates.Count));
-            var embedded = encoder.Images(images.Length, i => Picture(set, images[i]), parts.Part(images.Length), cancel);
+            var embedded = encoder.Images(images.Length, i => ImageSource.Picture(set, images[i]), parts.Part(images.Length), cancel);
             var texts = encoder.Labels(names.Names, options.Templates, parts.Part(names.Names.Count * options.Templates.Count), cancel);
             var ranking = Ranking.OfVectors(embedded, texts, names.ClassesOf(images), names.All, cancel);
             var heldOut = images.Select(i => set.Concepts[set.Images[i].Concept].HeldOut).ToArray();
@@ -157,7 +158,7 @@ public static class EmojiEvaluation
         var (style, concepts) = (HeldOutStyle(set), set.Select(EmojiSplit.HeldOutConcepts));
         int[] images = [.. style, .. concepts];
         var parts = new PartialProgress(progress, images.Length + (names.Names.Count * options.Templates.Count));
-        var embedded = encoder.Images(images.Length, i => Picture(set, images[i]), parts.Part(images.Length), cancel);
+        var embedded = encoder.Images(images.Length, i => ImageSource.Picture(set, images[i]), parts.Part(images.Length), cancel);
         var texts = encoder.Labels(names.Names, options.Templates, parts.Part(names.Names.Count * options.Templates.Count), cancel);
         using var noGrad = no_grad();
         var scores = embedded.matmul(texts.t());                                        // [images, names]
@@ -262,10 +263,29 @@ public static class EmojiEvaluation
 
     static int[] HeldOutStyle(EmojiSet set) => set.Select(i => set.Styles[i.Style].HeldOut);
 
-    /// <summary>On white, as drawings are mostly met.</summary>
-    static Image Picture(EmojiSet set, int image) => new Image(set.Size, set.Size, 4, set.Pixels(image).ToArray()).ToRgb();
+    /// <summary>
+    /// k-NN on the features of any image tower: the subgroup of each image of the held-out style by the nearest ones of the other styles, for
+    /// validation while a model is trained. The model is in evaluation mode meanwhile and as it was afterwards.
+    /// </summary>
+    /// <returns>The share of the images whose subgroup (one of about a hundred) is found.</returns>
+    public static double Neighbors(Module model, ImageProcessor processor, EmojiSet set, NearestNeighborOptions? neighbors = null, EmojiEvaluationOptions? options = null,
+        IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
+    {
+        options ??= new();
+        return Evaluating(model, () =>
+        {
+            using var scope = NewDisposeScope();
+            var (test, train) = ImageSource.OfEmojiStyles(set, EmojiLabel.Subgroup);
+            var encoder = new BatchEncoder(Towers.Of(model), processor, null, options.BatchSize, options.Device);
+            var parts = new PartialProgress(progress, test.Count + train.Count);
+            var known = encoder.Features(train.Count, train.Load, parts.Part(train.Count), cancel);
+            var queries = encoder.Features(test.Count, test.Load, parts.Part(test.Count), cancel);
+            var votes = NearestNeighbors.Votes(known, train.Labels, queries, train.Classes.Count, neighbors, null, cancel);
+            return Classification.OfScores(votes, test.Labels, test.Classes, cancel).Top1;
+        });
+    }
 
-    static T Evaluating<T>(DualEncoder model, Func<T> run)
+    static T Evaluating<T>(Module model, Func<T> run)
     {
         var training = model.Training;
         if (training) model.Train(false);

@@ -84,19 +84,23 @@ public sealed record ImageReport
 public static class ImageEvaluation
 {
     /// <summary>Measures what the images allow.</summary>
-    /// <param name="clip">The model.</param>
+    /// <param name="model">The model; only one with a text tower can be measured by names and captions.</param>
     /// <param name="test">The images that the numbers are of.</param>
     /// <param name="train">Images of the same classes for k-NN and the linear probe; null: neither.</param>
     /// <param name="options">What to measure and how.</param>
     /// <exception cref="PanoptesException">The data allow nothing that was asked for, or an image or text is of no use.</exception>
-    public static ImageReport Run(Clip clip, ImageSource test, ImageSource? train = null, ImageEvaluationOptions? options = null,
+    public static ImageReport Run(ImageEncoder model, ImageSource test, ImageSource? train = null, ImageEvaluationOptions? options = null,
         IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
     {
         options ??= new();
         var isLabeled = test.Classes.Count > 1 && test.Labels.Any(static l => l >= 0);
-        var zeroShot = Wants(EvaluationTask.ZeroShot, isLabeled, "classes: a folder with one subfolder a class, or a table with a column of labels");
-        var retrieval = Wants(EvaluationTask.Retrieval, test.HasCaptions, "captions: a text file beside every image, or a table with a column of captions");
+        var reads = model is Clip;
+        foreach (var task in options.Tasks ?? [])
+            if (!reads && task is EvaluationTask.ZeroShot or EvaluationTask.Retrieval) throw new PanoptesException($"The model has no text tower, which {Name(task)} needs.");
+        var zeroShot = Wants(EvaluationTask.ZeroShot, isLabeled && reads, "classes: a folder with one subfolder a class, or a table with a column of labels");
+        var retrieval = Wants(EvaluationTask.Retrieval, test.HasCaptions && reads, "captions: a text file beside every image, or a table with a column of captions");
         var (knn, probe) = (Wants(EvaluationTask.Knn, isLabeled && train is not null, TrainImages), Wants(EvaluationTask.LinearProbe, isLabeled && train is not null, TrainImages));
+        if (!reads && !knn && !probe) throw new PanoptesException($"The model has no text tower, so that only k-NN and a linear probe can be measured, which {test.Name} does not allow: expected {TrainImages}.");
         if (!zeroShot && !retrieval && !knn && !probe)
             throw new PanoptesException($"{test.Name} has neither two or more classes nor captions, so that there is nothing to measure: expected one subfolder a class, text files beside the images, or a table with captions or labels.");
 
@@ -105,7 +109,7 @@ public static class ImageEvaluation
 
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var encoder = clip.Encoder;
+        var encoder = model.Encoder;
         var (embeds, probes) = (zeroShot || retrieval, knn || probe);
         var names = test.Classes.Select(static c => c.Replace('_', ' ')).ToArray();
         var textWork = (zeroShot ? names.Length * options.Templates.Count : 0) + (retrieval ? test.Count : 0);

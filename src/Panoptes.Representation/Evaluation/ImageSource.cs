@@ -55,6 +55,25 @@ public sealed class ImageSource
 
     public static ImageSource Of(LabeledImages images, IReadOnlyList<string> classes, string name) => new(name, images.Labels, classes, i => (images[i], "")) { Gray = images };
 
+    /// <summary>Some of the emoji on white, by concept, subgroup or group.</summary>
+    public static ImageSource Of(EmojiSet set, int[] images, EmojiLabel label, string name)
+    {
+        var annotations = new EmojiAnnotations { Label = label };
+        var labels = annotations.LabelsOf(set);
+        return new(name, [.. images.Select(i => labels[set.Images[i].Concept])], annotations.Names(set), i => (Picture(set, images[i]), ""));
+    }
+
+    /// <summary>On white, as drawings are mostly met.</summary>
+    internal static Image Picture(EmojiSet set, int image) => new Image(set.Size, set.Size, 4, set.Pixels(image).ToArray()).ToRgb();
+
+    /// <summary>
+    /// The test of features on the emoji: in the style that no model is trained on, by what is learned of the others; the same concepts in both.
+    /// </summary>
+    /// <param name="set">All or some of the emoji.</param>
+    /// <param name="label">What is told apart.</param>
+    public static (ImageSource Test, ImageSource Train) OfEmojiStyles(EmojiSet set, EmojiLabel label) =>
+        (Of(set, set.Select(EmojiSplit.HeldOutStyle), label, "the emoji in the held-out style"), Of(set, set.Select(EmojiSplit.Train), label, "the emoji in the other styles"));
+
     /// <summary>The images of a folder or table.</summary>
     public static ImageSource Of(ImageCollection images)
     {

@@ -75,23 +75,6 @@ public abstract class SampleObjective : Objective
     public abstract Tensor Loss(Towers towers, PairInput input, Generator random);
 }
 
-/// <summary>What objectives train: an image tower, and where texts are learned from, a text tower that meets it in a shared space.</summary>
-/// <param name="Model">The whole, whose parameters these are.</param>
-/// <param name="Images">The image tower.</param>
-/// <param name="Texts">The text tower, or null.</param>
-/// <param name="LogitScale">The logarithm of what cosines are multiplied by; null where there is no text tower.</param>
-/// <param name="LogitBias">What is added to them, or null.</param>
-public sealed record Towers(Module Model, IImageTower Images, ITextTower? Texts = null, Parameter? LogitScale = null, Parameter? LogitBias = null)
-{
-    /// <exception cref="PanoptesException">The model has no image tower.</exception>
-    public static Towers Of(Module model) => model switch
-    {
-        DualEncoder both => new(both, both.Images, both.Texts, both.LogitScale, both.LogitBias),
-        IImageTower images => new(model, images),
-        _ => throw new PanoptesException($"A {model.GetType().Name} was given to be trained; expected a model with an image tower."),
-    };
-}
-
 /// <summary>A batch as the towers take it.</summary>
 /// <param name="Images">Every view: [b, channels, height, width].</param>
 /// <param name="Ids">Every view's token ids, [b, tokens] int64; none where the data has no texts.</param>

@@ -16,17 +16,17 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     const int Batch = 128, MostValidated = 5000;
 
     /// <param name="recipe">Names the data.</param>
-    /// <param name="imageSize">Side of the images that the model takes.</param>
+    /// <param name="towers">What is trained: decides the images' size and whether there have to be texts.</param>
     /// <param name="processor">Of the model: images are normalized as it does.</param>
     /// <param name="needs">What the objectives look at: as many views are drawn.</param>
     /// <param name="set">The emoji, where they are the data (<see cref="OpenEmoji"/>).</param>
     /// <exception cref="PanoptesException">There is no such data, or an option does not fit it.</exception>
-    public static PairData Open(Recipe recipe, int imageSize, ImageProcessor processor, IReadOnlyCollection<Feature> needs, EmojiSet? set)
+    public static PairData Open(Recipe recipe, Towers towers, ImageProcessor processor, IReadOnlyCollection<Feature> needs, EmojiSet? set)
     {
         var d = recipe.Data;
         var views = new MoreViews { Images = Views(Side.Image), Texts = Views(Side.Text), Augmentation = d.ViewAugmentation, TextAugmentation = d.TextAugmentation };
-        var augmentation = d.Augmentation with { Size = imageSize, Mean = processor.Mean, Std = processor.Std };
-        return set is not null ? Emoji(recipe, augmentation, views, set) : Own(recipe, augmentation, views);
+        var augmentation = d.Augmentation with { Size = towers.Images.ImageSize, Mean = processor.Mean, Std = processor.Std };
+        return set is not null ? Emoji(recipe, towers, augmentation, views, set) : Own(recipe, towers, augmentation, views);
 
         int Views(Side side) => needs.Where(f => f.Side == side).Select(static f => f.View).DefaultIfEmpty(0).Max();
     }
@@ -39,7 +39,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         return recipe.Data.Concepts is { } concepts ? set.Subset(concepts) : set;
     }
 
-    static PairData Emoji(Recipe recipe, Augmentation augmentation, MoreViews views, EmojiSet set)
+    static PairData Emoji(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, EmojiSet set)
     {
         var d = recipe.Data;
         if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
@@ -64,21 +64,30 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             Loader = new() { Workers = d.Workers },
         });
         if (!d.Validate) return new(loader, null, null, null);
+        var measures = d.Measures ?? [towers.Texts is null ? RecipeMeasure.Neighbors : RecipeMeasure.ZeroShot];
+        if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
+        if (towers.Texts is null && measures.Contains(RecipeMeasure.ZeroShot)) throw new PanoptesException("zero_shot cannot be measured of a model without a text tower; expected neighbors.");
         return new(loader, (model, processor, tokenizer, progress, cancel) =>
         {
-            if (model is not DualEncoder both) return new Dictionary<string, double>();
-            var found = EmojiEvaluation.ZeroShot(both, processor, tokenizer!, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
-            return new Dictionary<string, double>
+            var found = new Dictionary<string, double>();
+            foreach (var measure in measures.Distinct())
             {
-                ["top1"] = found.Top1,
-                ["top5"] = found.Top5,
-                ["top1_train_concepts"] = found.TrainConceptsTop1,
-                ["top1_held_out_concepts"] = found.HeldOutConceptsTop1,
-            };
-        }, "top1", null);
+                if (measure == RecipeMeasure.Neighbors)
+                {
+                    found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, set, options: new() { BatchSize = Batch }, progress: progress, cancel: cancel);
+                    continue;
+                }
+                var named = EmojiEvaluation.ZeroShot((DualEncoder)model, processor, tokenizer!, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
+                found["top1"] = named.Top1;
+                found["top5"] = named.Top5;
+                found["top1_train_concepts"] = named.TrainConceptsTop1;
+                found["top1_held_out_concepts"] = named.HeldOutConceptsTop1;
+            }
+            return found;
+        }, measures[0] == RecipeMeasure.ZeroShot ? "top1" : "knn_subgroups", null);
     }
 
-    static PairData Own(Recipe recipe, Augmentation augmentation, MoreViews views)
+    static PairData Own(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views)
     {
         var d = recipe.Data;
         foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations)])
@@ -87,8 +96,10 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         if (d.Captions is not null) throw new PanoptesException($"captions are about the emoji and do not go with the data {d.Set}, which has its own.");
         var problems = new DataProblems(d.Strict);
         var data = ImageData.Open(recipe.Resolve(d.Set), d.Table, problems);
-        if (!data.HasText) throw new PanoptesException($"{data.Source} has no captions: a text file beside each image, or a column of texts, was expected.");
+        if (d.Measures is not null) throw new PanoptesException($"measures are those of the emoji and do not go with the data {d.Set}, which is measured by recall where there is a validation_set.");
+        if (!data.HasText && towers.Texts is not null) throw new PanoptesException($"{data.Source} has no captions: a text file beside each image, or a column of texts, was expected.");
         var loader = ImageLoader.Create(data, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Views = views, Loader = new() { Workers = d.Workers } });
+        if (d.ValidationSet is not null && towers.Texts is null) throw new PanoptesException("validation_set measures recall between images and captions, which a model without a text tower does not have.");
         return d.ValidationSet is null || !d.Validate ? new(loader, null, null, problems) : new(loader, Retrieving(recipe, problems), "image_to_text_r1", problems);
     }
 
@@ -103,8 +114,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         {
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
-            if (model is not DualEncoder both) return new Dictionary<string, double>();
-            var encoder = new BatchEncoder(both, processor, tokenizer!, Batch, truncateTexts: true);
+            var encoder = new BatchEncoder(Towers.Of(model), processor, tokenizer!, Batch, truncateTexts: true);
             var parts = new PartialProgress(progress, samples.Length + texts.Length);
             var images = encoder.Images(samples.Length, i => samples[i].Decode(), parts.Part(samples.Length), cancel);
             var found = Retrieval.Score(images, encoder.Texts(texts, parts.Part(texts.Length), cancel), [.. samples.Select(s => groups[s.Text])], [.. Enumerable.Range(0, texts.Length)], cancel);

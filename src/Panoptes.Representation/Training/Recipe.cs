@@ -60,6 +60,7 @@ public sealed partial record Recipe
             text = RecipeInheritance.Expand(text, source);
             var deserializer = new DeserializerBuilder()
                 .WithNamingConvention(UnderscoredNamingConvention.Instance)
+                .WithEnumNamingConvention(UnderscoredNamingConvention.Instance)
                 .WithDuplicateKeyChecking()
                 .WithEnforceRequiredMembers()
                 .WithAttemptingUnquotedStringTypeDeserialization()
@@ -68,6 +69,7 @@ public sealed partial record Recipe
                 .WithTypeMapping<IReadOnlyDictionary<string, object?>, Dictionary<string, object?>>()
                 .WithTypeMapping<IReadOnlyList<ObjectiveOptions>, List<ObjectiveOptions>>()
                 .WithTypeDiscriminatingNodeDeserializer(static o => o.AddKeyValueTypeDiscriminator<ObjectiveOptions>("name", ObjectiveOptions.All.ToDictionary()))
+                .WithTypeMapping<IReadOnlyList<RecipeMeasure>, List<RecipeMeasure>>()
                 .WithTypeMapping<IReadOnlyList<string>, List<string>>()
                 .WithTypeMapping<IReadOnlyList<float>, List<float>>()
                 .WithTypeMapping<IReadOnlyList<int>, List<int>>()
@@ -202,8 +204,21 @@ public sealed record RecipeData
     /// <summary>Whether the model is measured on what is held out: zero-shot in the style that is never trained on.</summary>
     public bool Validate { get; init; } = true;
 
+    /// <summary>What is measured on the emoji, the first of which decides which model is the best; null: zero-shot names, or without a text tower neighbors.</summary>
+    public IReadOnlyList<RecipeMeasure>? Measures { get; init; }
+
     /// <summary>Threads that prepare batches.</summary>
     public int Workers { get; init; } = 1;
+}
+
+/// <summary>What can be measured on the emoji while a model is trained.</summary>
+public enum RecipeMeasure
+{
+    /// <summary>Names of the drawings of the held-out style.</summary>
+    ZeroShot,
+
+    /// <summary>Subgroups of the drawings of the held-out style, by the features of the nearest ones in the other styles.</summary>
+    Neighbors,
 }
 
 /// <summary>How gradients become steps. An option that the optimizer has not is an error.</summary>

@@ -50,7 +50,7 @@ public sealed class RecipeRun : IDisposable
             var objectives = recipe.Objectives.Select(o => new WeightedObjective(o.Name, o.Create(setting), o.Weight)).ToArray();
             foreach (var (_, objective, _) in objectives) objective.Initialize(generator);
             HashSet<Feature> needs = [.. objectives.Select(static o => o.Objective).OfType<FeatureObjective>().SelectMany(static o => o.Needs)];
-            var data = PairData.Open(recipe, towers.Images.ImageSize, processor, needs, emoji);
+            var data = PairData.Open(recipe, towers, processor, needs, emoji);
             var task = new TowerTask(model, processor, tokenizer, data.Loader, new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision })
             {
                 BatchSize = recipe.Data.BatchSize,

@@ -33,6 +33,39 @@ public sealed class EvaluateCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Models_with_and_without_a_text_tower_stand_in_one_table()
+    {
+        using var emoji = new SmallEmoji();
+        using (var whole = (Representation.ClipModel)Representation.Models.Load(tiny.Folder)) Representation.Models.Save(folder["tower"], whole.Vision);
+        File.Copy(Path.Combine(tiny.Folder, "preprocessor_config.json"), folder["tower/preprocessor_config.json"]);
+        var (code, output, error) = await Run("evaluate", "--all", tiny.Folder, folder["tower"], "--data", emoji.Folder, "--json");
+        Assert.True(code == 0, error);
+        using var json = JsonDocument.Parse(output);
+        var models = json.RootElement.GetProperty("models");
+        Assert.Equal([tiny.Folder, folder["tower"]], models.EnumerateArray().Select(static m => m.GetProperty("model").GetString()));
+        Assert.InRange(models[0].GetProperty("emoji_zero_shot").GetDouble(), 0, 1);
+        Assert.False(models[1].TryGetProperty("emoji_zero_shot", out var none) && none.ValueKind != JsonValueKind.Null);
+        // The same tower: the same features, whatever is beside it.
+        Assert.Equal(models[0].GetProperty("emoji_neighbors").GetDouble(), models[1].GetProperty("emoji_neighbors").GetDouble());
+        Assert.Equal(models[0].GetProperty("emoji_probe").GetDouble(), models[1].GetProperty("emoji_probe").GetDouble());
+        (code, output, error) = await Run("evaluate", "--all", tiny.Folder, "--data", emoji.Folder);
+        Assert.True(code == 0, error);
+        Assert.Contains("nearest colors", output);
+
+        // Alone, a tower is tested by its features.
+        (code, output, error) = await Run("evaluate", "--model", folder["tower"], "--data", emoji.Folder);
+        Assert.True(code == 0, error);
+        Assert.Contains("linear probe", output);
+        Classes();
+        (code, _, error) = await Run("evaluate", "--model", folder["tower"], "--data", folder["images"]);
+        Assert.Equal(1, code);
+        Assert.Contains("no text tower", error);
+        (code, _, error) = await Run("evaluate", "--all", folder["tower"], "--task", "knn");
+        Assert.Equal(2, code);
+        Assert.Contains("--task does not go with --all", error);
+    }
+
+    [Fact]
     public async Task A_folder_of_classes_gives_JSON_alone()
     {
         Classes();
