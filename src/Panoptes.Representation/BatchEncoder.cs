@@ -5,7 +5,7 @@ namespace Panoptes.Representation;
 
 /// <summary>
 /// Puts images, and texts where there is a tower for them, through a model's towers in batches; while a batch goes through the model, the next one is loaded and
-/// prepared on other threads. Results are float32 on the CPU, each row of length 1, owned by the caller.
+/// prepared on other threads. Results are float32 on the CPU, each row as the model compares it (of length 1, but for STAIR), owned by the caller.
 /// </summary>
 sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? tokenizer, int batchSize, Device? device = null, bool truncateTexts = false)
 {
@@ -97,7 +97,7 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
         string[] texts = [.. labels.SelectMany(l => templates.Select(t => t.Replace("{}", l, StringComparison.Ordinal)))];
         var embedded = Texts(texts, progress, cancellation);
         if (templates.Count == 1) return embedded.MoveToOuterDisposeScope();
-        return DualEncoder.Normalize(embedded.view(labels.Count, templates.Count, -1).mean([1])).MoveToOuterDisposeScope();
+        return towers.Comparable(embedded.view(labels.Count, templates.Count, -1).mean([1])).MoveToOuterDisposeScope();
     }
 
     PreparedImages Prepare(Image[] images) =>
@@ -113,7 +113,7 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
 
     static Tensor Plain(Tensor features) => features.cpu().to(ScalarType.Float32);
 
-    static Tensor Normalized(Tensor features) => DualEncoder.Normalize(Plain(features));
+    Tensor Normalized(Tensor features) => towers.Comparable(Plain(features));
 
     Tensor InBatches(int total, Func<int, int, Tensor> encode)
     {

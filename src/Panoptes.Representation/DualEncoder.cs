@@ -100,9 +100,13 @@ public abstract class DualEncoder : Module
     public PairFeatures Features(Tensor pixels, Tensor inputIds, Tensor? attentionMask = null)
     {
         using var scope = NewDisposeScope();
-        return new(Normalize(Images.Encode(pixels)).MoveToOuterDisposeScope(), Normalize(Texts.Encode(inputIds, attentionMask)).MoveToOuterDisposeScope(),
+        return new(Comparable(Images.Encode(pixels)).MoveToOuterDisposeScope(), Comparable(Texts.Encode(inputIds, attentionMask)).MoveToOuterDisposeScope(),
             LogitScale.Value.exp().MoveToOuterDisposeScope(), LogitBias?.Value);
     }
+
+    /// <summary>An embedding as it is compared, by inner product: of length 1, unless the model means its length.</summary>
+    /// <param name="embedding">[b, embedding]</param>
+    public virtual Tensor Comparable(Tensor embedding) => Normalize(embedding);
 
     /// <summary>x / ‖x‖ over the last dimension.</summary>
     public static Tensor Normalize(Tensor x)
@@ -120,6 +124,9 @@ public abstract class DualEncoder : Module
 /// <param name="LogitBias">What is added to them, or null.</param>
 public sealed record Towers(Module Model, IImageTower Images, ITextTower? Texts = null, Parameter? LogitScale = null, Parameter? LogitBias = null)
 {
+    /// <summary>An embedding as it is compared: <see cref="DualEncoder.Comparable"/>.</summary>
+    public Tensor Comparable(Tensor embedding) => Model is DualEncoder both ? both.Comparable(embedding) : DualEncoder.Normalize(embedding);
+
     /// <exception cref="PanoptesException">The model has no image tower.</exception>
     public static Towers Of(Module model) => model switch
     {

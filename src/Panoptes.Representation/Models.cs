@@ -58,6 +58,7 @@ public static class Models
         new("VisionTextDualEncoderModel", "vision-text-dual-encoder", typeof(VisionTextDualEncoder), VisionText, static m => ((VisionTextDualEncoder)m).Config),
         new("ImageBindModel", null, typeof(ImageBindModel), static s => new ImageBindModel(s.Config.Length == 0 ? new() : s.Read<ImageBindConfig>()), static m => ((ImageBindModel)m).Config),
         new("Eva", null, typeof(TimmEva), static s => new TimmEva(s.Read<EvaConfig>()), static m => ((TimmEva)m).Config),
+        new("StairModel", "stair", typeof(StairModel), Stair, static m => ((StairModel)m).Config),
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CoCa", null, typeof(CoCaModel), static s => new CoCaModel(OpenClipConfig.Read(s.Config, s.Path)), static m => ((CoCaModel)m).Config),
@@ -158,7 +159,7 @@ public static class Models
     /// <summary>A tower out of a whole model's file leaves the other parts; a text tower's file may leave out "text_model.".</summary>
     static LoadOptions Options(Module module, Weights weights, LoadOptions options)
     {
-        if (module is VisionTextDualEncoder) return options with { Mapping = options.Mapping ?? Nested(module, weights) };
+        if (module is VisionTextDualEncoder or StairModel) return options with { Mapping = options.Mapping ?? Nested(module, weights) };
         if (module is OpenClipModel or CoCaModel) return options with { Ignored = key => OpenClipFolder.IsNoWeight(key) || options.Ignored?.Invoke(key) == true };
         var own = module.NamedParameters().Select(static p => Part(p.Key)).ToHashSet(StringComparer.Ordinal);
         if (!own.Overlaps(["text_model", "vision_model"])) return options;
@@ -191,14 +192,29 @@ public static class Models
     static VisionTextDualEncoder VisionText(ModelSource source)
     {
         var config = source.Read<VisionTextDualEncoderConfig>();
-        var vision = Tower<IImageTower>(source, config.VisionConfig, "vision");
+        return Join(source, config.VisionConfig, config.TextConfig, (vision, text) => new VisionTextDualEncoder(config, vision, text));
+    }
+
+    static StairModel Stair(ModelSource source)
+    {
+        var config = source.Read<StairConfig>();
+        return Join(source, config.VisionConfig, config.TextConfig, (vision, text) => new StairModel(config, vision, text));
+    }
+
+    /// <summary>A model of two towers, each built by its own config.</summary>
+    static T Join<T>(ModelSource source, JsonElement vision, JsonElement text, Func<IImageTower, ITextTower, T> join)
+    {
+        var images = Tower<IImageTower>(source, vision, "vision");
+        ITextTower? texts = null;
         try
         {
-            return new(config, vision, Tower<ITextTower>(source, config.TextConfig, "text"));
+            texts = Tower<ITextTower>(source, text, "text");
+            return join(images, texts);
         }
         catch
         {
-            ((Module)vision).Dispose();
+            ((Module)images).Dispose();
+            (texts as Module)?.Dispose();
             throw;
         }
     }

@@ -30,6 +30,7 @@ public sealed class ModelTests : IDisposable
         ["Siglip2TextModel"] = SiglipText,
         ["Siglip2VisionModel"] = SiglipVision,
         ["VisionTextDualEncoderModel"] = $$"""{"projection_dim":12,"vision_config":{"model_type":"clip_vision_model",{{ClipVision[1..]}},"text_config":{"model_type":"siglip_text_model",{{SiglipText[1..]}}}""",
+        ["StairModel"] = $$"""{"vision_config":{"model_type":"clip_vision_model",{{ClipVision[1..]}},"text_config":{"model_type":"clip_text_model",{{ClipText[1..]}}}""",
         ["CLIP"] = OpenClip,
         ["CustomTextCLIP"] = CustomOpenClip,
         ["CoCa"] = CoCa,
@@ -143,7 +144,7 @@ public sealed class ModelTests : IDisposable
             {
                 if (tower is null) continue;
                 // A tower that is another one with a projection is no module itself: its weights are the model's on its side.
-                var own = (tower is Module module ? module.NamedParameters() : model.NamedParameters().Where(p => p.Key.StartsWith(tower is IImageTower ? "vi" : "te", StringComparison.Ordinal)))
+                var own = (tower is Module module ? module.NamedParameters() : model.NamedParameters().Where(p => p.Key.StartsWith(tower is IImageTower ? "vi" : "te", StringComparison.Ordinal) || (tower is IImageTower && p.Key.StartsWith("dec", StringComparison.Ordinal))))
                     .Select(static p => p.Parameter).Where(static p => p.Trainable).ToHashSet();
                 foreach (var groups in (IReadOnlyList<IReadOnlyList<Parameter>>[])[tower.LayerGroups.ForLocking, tower.LayerGroups.ForLayerDecay])
                 {

@@ -24,6 +24,7 @@ public abstract record ObjectiveOptions
         ["nclip"] = typeof(NclipOptions),
         ["sigmoid"] = typeof(SigmoidOptions),
         ["simclr"] = typeof(SimClrOptions),
+        ["stair"] = typeof(StairOptions),
         ["unicl"] = typeof(UniClOptions),
     };
 

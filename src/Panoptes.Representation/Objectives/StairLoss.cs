@@ -1,11 +1,41 @@
+using Panoptes.Nn;
+
 namespace Panoptes.Representation.Objectives;
 
 /// <summary>
 /// STAIR (Chen et al. 2023, arXiv:2301.13081): images and texts as sparse, non-negative weights of the words of a vocabulary, so that every
 /// dimension can be read. A contrast of inner products, and a price for dimensions that are used by many.
 /// </summary>
-public static class StairLoss
+public sealed class StairLoss(StairOptions options) : FeatureObjective
 {
+    /// <summary>How many steps were done: a whole number.</summary>
+    public Parameter Steps { get; } = new([], Init.Zeros) { Trainable = false };
+
+    public override IReadOnlyList<Feature> Needs { get; } = [Feature.Image(), Feature.Text()];
+
+    public override Tensor Loss(BatchFeatures features)
+    {
+        using var scope = NewDisposeScope();
+        var (image, text) = (features[Feature.Image()], features[Feature.Text()]);
+        var step = Steps.Value.item<float>();
+        if (step < options.GroundedSteps)
+        {
+            // A text may only use its own tokens at first, so that every dimension comes to mean its token.
+            var ids = features.Input.Ids[0];
+            text = text * zeros_like(text).scatter_(1, ids, ones_like(ids).to(text.dtype));
+        }
+        // The price rises as the square of the step, so that nothing is switched off before it has been of use (SPLADE, Formal et al. 2021).
+        var price = options.FlopsWarmupSteps == 0 ? 1 : Math.Pow(Math.Min(1, step / options.FlopsWarmupSteps), 2);
+        var loss = ContrastiveLoss.FromLogits(image.matmul(text.t()) * features.Scale);
+        return (loss + (Flops(image) * (price * options.ImageFlops)) + (Flops(text) * (price * options.TextFlops))).MoveToOuterDisposeScope();
+    }
+
+    public override void AfterStep()
+    {
+        using var noGrad = no_grad();
+        Steps.Value.add_(1);
+    }
+
     /// <summary>log(1 + relu(W h + b)), the largest over the tokens: [b, vocabulary].</summary>
     /// <param name="hidden">[b, tokens, width]</param>
     /// <param name="weight">[vocabulary, width]</param>
@@ -32,5 +62,28 @@ public static class StairLoss
     {
         using var scope = NewDisposeScope();
         return ContrastiveLoss.FromLogits(images.matmul(texts.t()) / temperature).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>STAIR in a recipe, for a <see cref="StairModel"/>.</summary>
+public sealed record StairOptions : ObjectiveOptions
+{
+    /// <summary>The price of the images' dimensions that are at work.</summary>
+    public double ImageFlops { get; init; } = 1e-3;
+
+    /// <summary>The price of the texts' dimensions.</summary>
+    public double TextFlops { get; init; } = 1e-3;
+
+    /// <summary>Steps over which both prices rise from 0.</summary>
+    public long FlopsWarmupSteps { get; init; }
+
+    /// <summary>Steps in which a text's weights lie on its own tokens alone.</summary>
+    public long GroundedSteps { get; init; }
+
+    public override Objective Create(ObjectiveSetting setting)
+    {
+        if (setting.Towers.Model is not StairModel) throw new PanoptesException($"stair needs a StairModel; found a {setting.Towers.Model.GetType().Name}.");
+        if (ImageFlops < 0 || TextFlops < 0 || FlopsWarmupSteps < 0 || GroundedSteps < 0) throw new PanoptesException("stair: prices and steps cannot be negative.");
+        return new StairLoss(this);
     }
 }

@@ -133,7 +133,7 @@ public sealed record PairGradients
                 foreach (var feature in run)
                 {
                     var tensor = (feature.Level switch { Level.Embedding => output.Embedding, Level.Pooled => output.Pooled, _ => output.LastHiddenState }).to(ScalarType.Float32);
-                    if (feature.Level == Level.Embedding) tensor = DualEncoder.Normalize(tensor);
+                    if (feature.Level == Level.Embedding) tensor = towers.Comparable(tensor);
                     features.Add(feature, tensor.MoveToOuterDisposeScope());
                 }
             }
