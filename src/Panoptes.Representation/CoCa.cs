@@ -171,7 +171,7 @@ public sealed class CoCaText : Module, ITextTower
         // open_clip's own models put the class token's place in the mask first instead of last: padding at p hides the key p + 1.
         var words0 = kept.ne(t.PadId);
         var seen = ones(rows, 1, dtype: ScalarType.Bool, device: ids.device);
-        var mask = t.CorrectClsMask ? cat([words0, seen], 1) : cat([seen, words0.narrow(1, 0, count - 1), ids.narrow(1, all - 1, 1).ne(t.PadId)], 1);
+        var mask = t.CorrectClsMask == true ? cat([words0, seen], 1) : cat([seen, words0.narrow(1, 0, count - 1), ids.narrow(1, all - 1, 1).ne(t.PadId)], 1);
         return (x.MoveToOuterDisposeScope(), mask.view(rows, 1, 1, -1).MoveToOuterDisposeScope());
     }
 }

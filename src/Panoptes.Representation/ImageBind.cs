@@ -14,7 +14,7 @@ public enum Modality
     /// <summary>Token ids [b, tokens] int64; the largest id is the one that is pooled.</summary>
     Text,
 
-    /// <summary>Log-mel spectrograms [b, 1, mel bands, frames].</summary>
+    /// <summary>Log-mel spectrograms [b, 1, mel bands, frames], or clips of a sound [b, clips, 1, mel bands, frames] (<see cref="Panoptes.Audio.SpectrogramProcessor"/>).</summary>
     Audio,
 
     /// <summary>Disparities [b, 1, height, width].</summary>

@@ -69,7 +69,7 @@ public sealed record OpenClipTextConfig : ModelConfig
     public bool EmbedCls { get; init; }
 
     /// <summary>Whether padding hides its own keys; by default each hides the key after it, as in all published CoCa models.</summary>
-    public bool CorrectClsMask { get; init; }
+    public bool? CorrectClsMask { get; init; }
     public OpenClipNorm? NormKwargs { get; init; }
     public OpenClipActivation? ActKwargs { get; init; }
 }

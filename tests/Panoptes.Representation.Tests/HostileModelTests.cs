@@ -33,6 +33,27 @@ public sealed class HostileModelTests : IDisposable
     }
 
     [Theory]
+    [InlineData("CoCa", """{"embed_dim":16,"custom_text":true,"quick_gelu":true,"vision_cfg":{"image_size":16,"layers":2,"width":24,"head_width":8,"patch_size":8,"attentional_pool":true,"attn_pooler_queries":3,"attn_pooler_heads":2},"text_cfg":{"context_length":8,"width":16,"heads":2,"layers":2,"vocab_size":40,"embed_cls":true,"correct_cls_mask":true,"ls_init_value":0.1},"multimodal_cfg":{"context_length":8,"width":16,"heads":2,"layers":2,"ls_init_value":0.1}}""")]
+    [InlineData("CustomTextCLIP", """{"embed_dim":12,"custom_text":true,"vision_cfg":{"image_size":16,"timm_model_name":"eva02_base_patch16_clip_224","timm_pool":"token","timm_model_args":{"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"ref_feat_shape":[4,4]}},"text_cfg":{"context_length":8,"vocab_size":40,"width":16,"heads":2,"layers":2}}""")]
+    [InlineData("Eva", """{"architecture":"eva02_base_patch14_224","num_classes":12,"global_pool":"avg","model_args":{"img_size":[16,24],"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"mlp_ratio":2.0,"ref_feat_shape":[4,4],"init_values":0.1,"qkv_fused":true,"swiglu_mlp":true,"scale_mlp":false}}""")]
+    [InlineData("ImageBindModel", """{"kernel_size":[2,8,8],"image_size":16,"vocab_size":40,"context_length":8,"imu_length":40,"out_embed_dim":12,"vision_embed_dim":16,"vision_num_blocks":2,"vision_num_heads":2,"text_embed_dim":16,"audio_embed_dim":16,"audio_kernel_size":8,"audio_stride":4,"audio_num_mel_bins":16,"audio_target_len":20,"audio_drop_path":0.1,"depth_kernel_size":8,"thermal_kernel_size":8,"imu_kernel_size":8}""")]
+    public void A_damaged_config_describes_a_model_or_gives_one_sentence(string architecture, string config)
+    {
+        var entry = Models.All.First(e => e.Architecture == architecture);
+        Mutation.OfJson([Encoding.UTF8.GetBytes(config)]).Sample(bytes =>
+        {
+            try
+            {
+                entry.Build(new(Encoding.UTF8.GetString(bytes), "the config", static _ => null)).Dispose();
+            }
+            catch (PanoptesException e)
+            {
+                Assert.DoesNotContain('\n', e.Message);
+            }
+        }, iter: 400, threads: 1, print: Mutation.Print);
+    }
+
+    [Theory]
     [InlineData("CLIPModel", "model.safetensors")]
     [InlineData("CLIP", "open_clip_model.safetensors")]
     public void Damaged_weights_give_a_model_or_one_sentence(string architecture, string name)

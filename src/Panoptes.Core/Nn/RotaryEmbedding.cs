@@ -18,6 +18,7 @@ public sealed class RotaryEmbedding : IDisposable
     public RotaryEmbedding(int rows, int columns, int size, (int Rows, int Columns)? reference = null, int prefix = 1, double temperature = 10000)
     {
         if (size < 4 || size % 4 != 0) throw new PanoptesException($"Attention heads of size {size} were to have rotary positions over a grid; expected a multiple of 4.");
+        if ((long)rows * columns * size > 1 << 23) throw new PanoptesException($"Rotary positions over a grid of {rows}x{columns} were asked for, with heads of size {size}; expected fewer places.");
         var (heights, widths) = (Places(rows, reference?.Rows), Places(columns, reference?.Columns));
         var bands = size / 4;
         var values = new float[(prefix + rows * columns) * size];

@@ -1,4 +1,7 @@
+using System.Globalization;
+using System.Text.Json;
 using System.Text.Json.Nodes;
+using Panoptes.Audio;
 using Panoptes.Checkpoints;
 using Panoptes.Nn;
 using Panoptes.Representation;
@@ -119,5 +122,60 @@ sealed class ImageBindLossAdapter : IAdapter
         loss.backward();
         yield return ("loss", loss.detach());
         foreach (var (name, tensor) in given) yield return ($"grad_{name}", tensor.grad!);
+    }
+}
+
+/// <summary>ImageBind's audio: the filter bank, the whole of its preprocessing, resampling, and where clips lie.</summary>
+sealed class ImageBindAudioAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "waveform2melspec" && c.Call == "load_and_transform_audio_data";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var a = c.Arguments;
+        var filters = new MelFilterBank
+        {
+            SampleRate = a.GetProperty("sample_rate").GetInt32(),
+            Bands = a.GetProperty("num_mel_bins").GetInt32(),
+            FrameMilliseconds = a.GetProperty("frame_length_ms").GetDouble(),
+            ShiftMilliseconds = a.GetProperty("frame_shift_ms").GetDouble(),
+        };
+        var processor = new SpectrogramProcessor
+        {
+            Filters = filters,
+            TargetLength = a.GetProperty("target_length").GetInt32(),
+            Mean = a.GetProperty("mean").GetDouble(),
+            Std = a.GetProperty("std").GetDouble(),
+            ClipSeconds = a.GetProperty("clip_duration").GetDouble(),
+        };
+        CheckClips(a.GetProperty("clip_timepoints_of_duration_and_clips"), processor);
+        foreach (var name in c.OutputNames.Where(static n => n.StartsWith("melspec_normalised.", StringComparison.Ordinal)))
+            yield return (name, processor.Spectrogram(Sound(c, name["melspec_normalised.".Length..], filters.SampleRate)));
+        foreach (var name in c.OutputNames.Where(static n => n.StartsWith("fbank.", StringComparison.Ordinal)))
+        {
+            var sound = Sound(c, name["fbank.".Length..], filters.SampleRate);
+            var mean = sound.Channels.SelectMany(static s => s).Average(static s => (double)s);
+            yield return (name, filters.Compute([.. sound.Channels[0].Select(s => (float)(s - mean))]).narrow(0, 0, c.Output(name).shape[0]));
+        }
+        var rows = (int)(filters.Bands / c.Output("mel_filters").shape[0]);
+        yield return ("mel_filters", tensor(filters.Filters()).view(filters.Bands / rows, rows, -1).select(1, 0));
+        yield return ("window", tensor(filters.Window()));
+        foreach (var name in c.InputNames.Select(static n => n["waveform_".Length..]).Where(static n => int.TryParse(n, out _)))
+            yield return ($"resampled_{filters.SampleRate}", tensor(Sound(c, name, int.Parse(name, CultureInfo.InvariantCulture)).Resample(filters.SampleRate).Channels[0]).unsqueeze(0));
+    }
+
+    static Waveform Sound(ParityCase c, string name, int rate) =>
+        new([.. Enumerable.Range(0, (int)c.Input($"waveform_{name}").shape[0]).Select(i => c.Input($"waveform_{name}")[i].data<float>().ToArray())], rate);
+
+    static void CheckClips(JsonElement expected, SpectrogramProcessor processor)
+    {
+        foreach (var entry in expected.EnumerateObject())
+        {
+            var parts = entry.Name.Split('/');
+            var ours = (processor with { Clips = int.Parse(parts[1], CultureInfo.InvariantCulture) }).ClipTimes(double.Parse(parts[0], CultureInfo.InvariantCulture));
+            var theirs = entry.Value.EnumerateArray().Select(static t => (t[0].GetDouble(), t[1].GetDouble())).ToArray();
+            if (ours.Count != theirs.Length || ours.Zip(theirs).Any(static p => Math.Abs(p.First.Start - p.Second.Item1) + Math.Abs(p.First.End - p.Second.Item2) > 1e-9))
+                throw new InvalidOperationException($"clips of {entry.Name}: {string.Join(", ", ours)}, expected {string.Join(", ", theirs)}");
+        }
     }
 }
