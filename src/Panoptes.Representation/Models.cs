@@ -30,7 +30,11 @@ public sealed record ModelSource(string Config, string Path, Func<string, long[]
 /// <param name="Type">Our class.</param>
 /// <param name="Build">Builds it without weights.</param>
 /// <param name="Config">The config to save with it.</param>
-public sealed record ModelEntry(string Architecture, string? ModelType, Type Type, Func<ModelSource, Module> Build, Func<Module, ModelConfig> Config);
+public sealed record ModelEntry(string Architecture, string? ModelType, Type Type, Func<ModelSource, Module> Build, Func<Module, ModelConfig> Config)
+{
+    /// <summary>What a larger model's file puts before this one's keys, so that it loads out of that file ("vit."); null where there is no such file.</summary>
+    public string? Prefix { get; init; }
+}
 
 /// <summary>Every model of this library by its architecture: what loads, saves, reports and tests goes by this list.</summary>
 public static class Models
@@ -59,6 +63,36 @@ public static class Models
         new("ImageBindModel", null, typeof(ImageBindModel), static s => new ImageBindModel(s.Config.Length == 0 ? new() : s.Read<ImageBindConfig>()), static m => ((ImageBindModel)m).Config),
         new("Eva", null, typeof(TimmEva), static s => new TimmEva(s.Read<EvaConfig>()), static m => ((TimmEva)m).Config),
         new("StairModel", "stair", typeof(StairModel), Stair, static m => ((StairModel)m).Config),
+        new("ViTModel", "vit", typeof(VitModel), Vit, static m => ((VitModel)m).Config with { Architectures = ["ViTModel"] }) { Prefix = "vit." },
+        new("ViTForImageClassification", null, typeof(VitForImageClassification), static s => new VitForImageClassification(s.Read<VitConfig>()),
+            static m => ((VitForImageClassification)m).Vit.Config with { Architectures = ["ViTForImageClassification"] }),
+        new("Dinov2Model", "dinov2", typeof(Dinov2Model), static s => new Dinov2Model(s.Read<Dinov2Config>()),
+            static m => ((Dinov2Model)m).Config with { Architectures = ["Dinov2Model"] }) { Prefix = "dinov2." },
+        new("Dinov2WithRegistersModel", "dinov2_with_registers", typeof(Dinov2WithRegistersModel), static s => new Dinov2WithRegistersModel(s.Read<Dinov2WithRegistersConfig>()),
+            static m => ((Dinov2WithRegistersModel)m).Config with { Architectures = ["Dinov2WithRegistersModel"] }) { Prefix = "dinov2_with_registers." },
+        new("DINOv3ViTModel", "dinov3_vit", typeof(Dinov3VitModel), static s => new Dinov3VitModel(s.Read<Dinov3VitConfig>()),
+            static m => ((Dinov3VitModel)m).Config with { Architectures = ["DINOv3ViTModel"] }),
+        new("SwinModel", "swin", typeof(SwinModel), static s => new SwinModel(s.Read<SwinConfig>()),
+            static m => ((SwinModel)m).Config with { Architectures = ["SwinModel"] }) { Prefix = "swin." },
+        new("ConvNextModel", "convnext", typeof(ConvNextModel), static s => new ConvNextModel(s.Read<ConvNextConfig>()),
+            static m => ((ConvNextModel)m).Config with { Architectures = ["ConvNextModel"] }) { Prefix = "convnext." },
+        new("ConvNextV2Model", "convnextv2", typeof(ConvNextV2Model), static s => new ConvNextV2Model(s.Read<ConvNextV2Config>()),
+            static m => ((ConvNextV2Model)m).Config with { Architectures = ["ConvNextV2Model"] }) { Prefix = "convnextv2." },
+        new("FocalNetModel", "focalnet", typeof(FocalNetModel), static s => new FocalNetModel(s.Read<FocalNetConfig>()),
+            static m => ((FocalNetModel)m).Config with { Architectures = ["FocalNetModel"] }) { Prefix = "focalnet." },
+        new("SwinForImageClassification", null, typeof(SwinForImageClassification), static s => new SwinForImageClassification(s.Read<SwinConfig>()),
+            static m => ((SwinForImageClassification)m).Swin.Config with { Architectures = ["SwinForImageClassification"] }),
+        new("ConvNextForImageClassification", null, typeof(ConvNextForImageClassification), static s => new ConvNextForImageClassification(s.Read<ConvNextConfig>()),
+            static m => ((ConvNextForImageClassification)m).Convnext.Config with { Architectures = ["ConvNextForImageClassification"] }),
+        new("ConvNextV2ForImageClassification", null, typeof(ConvNextV2ForImageClassification), static s => new ConvNextV2ForImageClassification(s.Read<ConvNextV2Config>()),
+            static m => ((ConvNextV2ForImageClassification)m).Convnextv2.Config with { Architectures = ["ConvNextV2ForImageClassification"] }),
+        new("FocalNetForImageClassification", null, typeof(FocalNetForImageClassification), static s => new FocalNetForImageClassification(s.Read<FocalNetConfig>()),
+            static m => ((FocalNetForImageClassification)m).Focalnet.Config with { Architectures = ["FocalNetForImageClassification"] }),
+        new("VisionTransformer", null, typeof(DinoVit), Dino, static m => ((DinoVit)m).Config with { Architectures = ["VisionTransformer"] }),
+        new("ImageGPTForCausalImageModeling", "imagegpt", typeof(ImageGptModel), static s => new ImageGptModel(s.Read<ImageGptConfig>()), static m => ((ImageGptModel)m).Config),
+        new("AlignModel", "align", typeof(AlignModel), static s => new AlignModel(s.Read<AlignConfig>()), static m => ((AlignModel)m).Config),
+        new("FlavaModel", "flava", typeof(FlavaModel), static s => new FlavaModel(s.Read<FlavaConfig>()),
+            static m => ((FlavaModel)m).Config with { Architectures = ["FlavaModel"] }) { Prefix = "flava." },
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CoCa", null, typeof(CoCaModel), static s => new CoCaModel(OpenClipConfig.Read(s.Config, s.Path)), static m => ((CoCaModel)m).Config),
@@ -82,6 +116,12 @@ public static class Models
         using var weights = Weights.Open(path);
         var source = Source(path, weights);
         var entry = Find(source, weights, type);
+        if (entry.Prefix is { } prefix && weights.Keys.Any(k => k.StartsWith(prefix, StringComparison.Ordinal)))
+        {
+            var whole = source.Shape;
+            source = source with { Shape = key => whole(prefix + key) };
+            options = (options ?? new()) with { Prefix = prefix };
+        }
         Module module;
         try
         {
@@ -131,8 +171,9 @@ public static class Models
         if (weights.Contains("modality_preprocessors.vision.cls_token") && (type is null || type == typeof(ImageBindModel))) return All.First(static e => e.Type == typeof(ImageBindModel));
         if (source.Config.Length == 0 || Path.GetFileName(source.Path) == OpenClipFile)
         {
+            if (source.Config.Length == 0 && IsDino(weights.Contains) && type is null or { Name: nameof(DinoVit) }) return All.First(static e => e.Type == typeof(DinoVit));
             if (source.Config.Length == 0 && !weights.Contains("visual.conv1.weight"))
-                throw new PanoptesException($"{weights.Source} has no config.json or {OpenClipFile} beside it, and its keys are not those of OpenAI's CLIP, which needs none.");
+                throw new PanoptesException($"{weights.Source} has no config.json or {OpenClipFile} beside it, and its keys are not those of OpenAI's CLIP or DINO's backbone, which need none.");
             var own = source.Config.Length > 0 && OpenClipConfig.Read(source.Config, source.Path).MultimodalCfg is not null ? typeof(CoCaModel) : typeof(OpenClipModel);
             if (type is not null && type != own)
                 throw new PanoptesException($"{weights.Source} is an open_clip model{(own == typeof(CoCaModel) ? ", a CoCa" : "")}; expected {(type == typeof(OpenClipModel) || type == typeof(CoCaModel) ? $"a {type.Name}" : "one with config.json of Hugging Face's (convert it first)")}.");
@@ -230,6 +271,17 @@ public static class Models
             ?? throw new PanoptesException($"{own.Path}: the model_type \"{type}\" is unknown; expected one of {string.Join(", ", All.Where(static e => e.ModelType is not null && typeof(T).IsAssignableFrom(e.Type)).Select(static e => e.ModelType))}.");
         return (T)(object)entry.Build(own);
     }
+
+    static VitModel Vit(ModelSource source)
+    {
+        var isFile = source.Shape("embeddings.cls_token") is not null;
+        return new(source.Read<VitConfig>(), pooler: !isFile || source.Shape("pooler.dense.weight") is not null, maskToken: source.Shape("embeddings.mask_token") is not null);
+    }
+
+    /// <summary>DINO's backbone comes without a config; MAE's files, whose blocks have the same names, hold a decoder or a classifier, too.</summary>
+    static bool IsDino(Func<string, bool> has) => has("cls_token") && has("pos_embed") && has("blocks.0.attn.qkv.weight") && has("norm.weight") && !has("decoder_embed.weight") && !has("head.weight");
+
+    static DinoVit Dino(ModelSource source) => new(source.Config.Length == 0 ? DinoVitConfig.FromShapes(source.Shape, source.Path) : source.Read<DinoVitConfig>());
 
     static OpenClipModel OpenClip(ModelSource source)
     {

@@ -54,11 +54,8 @@ public static class StochasticDepth
 }
 
 /// <summary>A tower that leaves residual branches out in training.</summary>
-public interface IStochasticDepth
+public interface IStochasticDepth : IRandomTower
 {
-    /// <summary>Draws what is left out; null: libtorch's own generator.</summary>
-    Generator? Random { get; set; }
-
     /// <summary>The probability that a branch of the last block is left out in training, from 0 to below 1.</summary>
     double DropPath { get; set; }
 }

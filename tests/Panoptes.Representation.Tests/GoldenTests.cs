@@ -11,7 +11,11 @@ public sealed class GoldenTests
 
     public static TheoryData<string> Layouts =>
         [.. Goldens.Names("layouts", static n => n.StartsWith("clip-", StringComparison.Ordinal) || n.StartsWith("siglip", StringComparison.Ordinal) || n.StartsWith("openclip-", StringComparison.Ordinal)
-            || n.StartsWith("imagebind", StringComparison.Ordinal))];
+            || n.StartsWith("imagebind", StringComparison.Ordinal)
+            || n.StartsWith("vit-base-patch16", StringComparison.Ordinal)
+            || n.StartsWith("dino", StringComparison.Ordinal)
+            || n.StartsWith("swin-", StringComparison.Ordinal)
+            || n.StartsWith("convnext-", StringComparison.Ordinal))];
 
     [Theory, MemberData(nameof(Cases))]
     public void A_golden_case_gives_the_numbers_of_the_peer(string name) => Goldens.Check(name);

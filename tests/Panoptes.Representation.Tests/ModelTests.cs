@@ -16,7 +16,16 @@ public sealed class ModelTests : IDisposable
 
     const string CoCa = """{"embed_dim":12,"custom_text":true,"vision_cfg":{"image_size":16,"layers":2,"width":16,"head_width":8,"patch_size":8,"attentional_pool":true,"attn_pooler_queries":3,"attn_pooler_heads":2},"text_cfg":{"context_length":8,"vocab_size":40,"width":12,"heads":2,"layers":2,"embed_cls":true},"multimodal_cfg":{"context_length":8,"vocab_size":40,"width":12,"heads":2,"layers":2}}""";
 
-    static readonly Dictionary<string, string> Tiny = new()
+    const string Vit = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"id2label":{"0":"cat","1":"dog","2":"owl"}}""";
+
+    const string Dinov2 = """{"hidden_size":16,"num_hidden_layers":2,"num_attention_heads":2,"mlp_ratio":2,"image_size":16,"patch_size":8}""";
+
+    const string Labels = """ "id2label":{"0":"cat","1":"dog","2":"owl"} """;
+    const string Swin = $$"""{"image_size":40,"embed_dim":8,"depths":[2,2],"num_heads":[1,2],"window_size":3,"drop_path_rate":0,"use_absolute_embeddings":true,{{Labels}}}""";
+    const string ConvNext = $$"""{"image_size":32,"num_stages":2,"hidden_sizes":[8,12],"depths":[2,1],{{Labels}}}""";
+    const string FocalNet = $$"""{"image_size":32,"embed_dim":8,"depths":[2,1],"focal_levels":[2,1],"focal_windows":[3,3],"use_layerscale":true,"drop_path_rate":0,{{Labels}}}""";
+
+    internal static readonly Dictionary<string, string> Tiny = new()
     {
         ["CLIPModel"] = $$"""{"model_type":"clip","projection_dim":12,"text_config":{{ClipText}},"vision_config":{{ClipVision}}}""",
         ["CLIPTextModelWithProjection"] = ClipText,
@@ -31,6 +40,26 @@ public sealed class ModelTests : IDisposable
         ["Siglip2VisionModel"] = SiglipVision,
         ["VisionTextDualEncoderModel"] = $$"""{"projection_dim":12,"vision_config":{"model_type":"clip_vision_model",{{ClipVision[1..]}},"text_config":{"model_type":"siglip_text_model",{{SiglipText[1..]}}}""",
         ["StairModel"] = $$"""{"vision_config":{"model_type":"clip_vision_model",{{ClipVision[1..]}},"text_config":{"model_type":"clip_text_model",{{ClipText[1..]}}}""",
+        ["ViTModel"] = Vit,
+        ["ViTForImageClassification"] = Vit,
+        ["Dinov2Model"] = Dinov2,
+        ["Dinov2WithRegistersModel"] = Dinov2.Replace("}", ",\"use_swiglu_ffn\":true}", StringComparison.Ordinal),
+        ["DINOv3ViTModel"] = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"use_gated_mlp":true,"num_register_tokens":2,"pos_embed_rescale":null}""",
+        ["SwinModel"] = Swin,
+        ["SwinForImageClassification"] = Swin,
+        ["ConvNextModel"] = ConvNext,
+        ["ConvNextForImageClassification"] = ConvNext,
+        ["ConvNextV2Model"] = ConvNext,
+        ["ConvNextV2ForImageClassification"] = ConvNext,
+        ["FocalNetModel"] = FocalNet,
+        ["FocalNetForImageClassification"] = FocalNet,
+        ["VisionTransformer"] = """{"img_size":16,"embed_dim":16,"depth":2,"num_heads":2,"patch_size":8}""",
+        ["ImageGPTForCausalImageModeling"] = """{"vocab_size":42,"n_positions":8,"n_embd":16,"n_layer":2,"n_head":2}""",
+        ["AlignModel"] = $$"""
+            {"projection_dim":24,"text_config":{{ClipText}},"vision_config":{"image_size":32,"width_coefficient":1,"depth_coefficient":1,"in_channels":[32,16],"out_channels":[16,24],
+            "kernel_sizes":[3,5],"strides":[1,2],"num_block_repeats":[1,2],"expand_ratios":[1,6],"drop_connect_rate":0} }
+            """,
+        ["FlavaModel"] = $$"""{"projection_dim":12,"text_config":{{ClipText}},"image_config":{{Vit}},"multimodal_config":{"hidden_size":12,"intermediate_size":24,"num_hidden_layers":1,"num_attention_heads":2} }""",
         ["CLIP"] = OpenClip,
         ["CustomTextCLIP"] = CustomOpenClip,
         ["CoCa"] = CoCa,
@@ -112,6 +141,7 @@ public sealed class ModelTests : IDisposable
         var (pixels, ids) = Inputs(model);
         foreach (var encode in Encoders(model, pixels, ids))
         {
+            encode().Dispose();                                                      // what is made once a size
             var before = Tensor.TotalCount;
             using var output = encode();
             Assert.Equal(before + 1, Tensor.TotalCount);
@@ -217,11 +247,16 @@ public sealed class ModelTests : IDisposable
     }
 
 
-    static Module Build(string architecture)
+    /// <summary>The tiny model of an architecture, without weights.</summary>
+    internal static Module Build(string architecture)
     {
         var entry = Models.All.Single(e => e.Architecture == architecture);
         var projected = architecture.EndsWith("WithProjection", StringComparison.Ordinal);
-        return entry.Build(new(Tiny[architecture], architecture, key => projected && key.EndsWith("_projection.weight", StringComparison.Ordinal) ? [12, 16] : null));
+        return entry.Build(new(Tiny[architecture], architecture, Shape));
+
+        // What a model's file says, where it decides: the size of a projection, that a mask token is there.
+        long[]? Shape(string key) => projected && key.EndsWith("_projection.weight", StringComparison.Ordinal) ? [12, 16]
+            : key is "embeddings.cls_token" or "embeddings.mask_token" or "pooler.dense.weight" ? [1, 1, 16] : null;
     }
 
     static Module Fresh(string architecture)
@@ -236,12 +271,14 @@ public sealed class ModelTests : IDisposable
         DualEncoder both => [(both.Images, both.Texts)],
         IImageTower image => [(image, null)],
         ITextTower text => [(null, text)],
+        AlignModel align => [(align.Vision, align.Text)],
+        ImageGptModel => [],
         _ => throw new InvalidOperationException(model.GetType().Name),
     };
 
     static (Tensor Pixels, Tensor Ids) Inputs(Module model)
     {
-        var side = Towers(model).First().Image?.ImageSize ?? 16;
+        var side = Towers(model).FirstOrDefault().Image?.ImageSize ?? 16;
         var generator = new Generator(3);
         var ids = tensor(new long[] { 5, 9, 39, 0, 0, 0, 0, 0, 7, 1, 2, 3, 39, 0, 0, 0 }, [2, 8]);
         return (randn([2, 3, side, side], generator: generator), ids);
@@ -268,12 +305,28 @@ public sealed class ModelTests : IDisposable
     static Tensor Output(Module model)
     {
         var (pixels, ids) = Inputs(model);
+        if (model is ImageGptModel colors) return colors.Forward(ids);
         return model is DualEncoder both ? both.Features(pixels, ids).Logits() : Encoders(model, pixels, ids).First()();
     }
 
     static Tensor Loss(Module model)
     {
         var (pixels, ids) = Inputs(model);
+        if (model is ImageClassifier classifier) return classifier.Logits(pixels).square().mean();
+        var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
+        if (model is IMaskedImageTower tower) return tower.Forward(pixels, masked).Embedding.square().mean();
+        if (model is ImageGptModel colors) return ImageGptModel.Loss(colors.Forward(ids), ids);
+        if (model is AlignModel align)
+        {
+            var aligned = align.Forward(pixels, ids);
+            return AlignModel.Loss(aligned.LogitsPerImage) + aligned.Text.Pooled.square().mean();
+        }
+        if (model is FlavaModel flava)
+        {
+            var (image, text, multimodal) = flava.Forward(pixels, ids, masked: masked);
+            var pooled = image.Pooled.square().mean() + text.Pooled.square().mean() + multimodal.Pooled.square().mean();
+            return ContrastiveLoss.Of(flava.Features(pixels, ids)) + pooled;
+        }
         if (model is not DualEncoder both) return Output(model).square().mean();
         if (model is CoCaModel coca && coca.Forward(pixels, ids) is var output) return ContrastiveLoss.Of(output.Pairs) + CaptioningLoss.Of(output.Logits, output.Labels);
         if (model is ImageBindModel bind) return Enum.GetValues<Modality>().Select(m => (bind.Embed(m, Sample(bind.Config, m)) * randn([2, 12], generator: new Generator(5))).sum()).Aggregate(static (a, b) => a + b);

@@ -27,14 +27,18 @@ static class ActivationCheckpoint
 
     /// <param name="block">Whose weights <paramref name="forward"/> uses.</param>
     /// <param name="forward">Computes the block's output from <paramref name="x"/> and <paramref name="mask"/>; the same numbers every time.</param>
-    internal static Tensor Run(Module block, Func<Tensor, Tensor?, Tensor> forward, Tensor x, Tensor? mask)
+    internal static Tensor Run(Module block, Func<Tensor, Tensor?, Tensor> forward, Tensor x, Tensor? mask) =>
+        Run(block, (x, mask, _) => forward(x, mask), x, mask, null);
+
+    /// <summary>With a second tensor that is kept beside the mask; neither gets a gradient.</summary>
+    internal static Tensor Run(Module block, Func<Tensor, Tensor?, Tensor?, Tensor> forward, Tensor x, Tensor? mask, Tensor? constant)
     {
-        if (!is_grad_enabled()) return forward(x, mask);
+        if (!is_grad_enabled()) return forward(x, mask, constant);
         // Autograd comes by only for an input with a gradient: where the block's own has none (all below is frozen), a weight stands in.
         var witness = x.requires_grad ? null : block.Parameters().FirstOrDefault(static p => p.RequiresGrad)?.Value;
-        if (witness is null && !x.requires_grad) return forward(x, mask);
+        if (witness is null && !x.requires_grad) return forward(x, mask, constant);
         using var scope = NewDisposeScope();
-        return Recomputed.apply(x, mask!, witness!, forward).MoveToOuterDisposeScope();
+        return Recomputed.apply(x, mask!, constant!, witness!, forward).MoveToOuterDisposeScope();
     }
 
     sealed class Recomputed : autograd.SingleTensorFunction<Recomputed>
@@ -46,19 +50,19 @@ static class ActivationCheckpoint
 
         public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
         {
-            var (x, mask, forward) = ((Tensor)vars[0], (Tensor?)vars[1], (Func<Tensor, Tensor?, Tensor>)vars[3]);
+            var (x, mask, constant, forward) = ((Tensor)vars[0], (Tensor?)vars[1], (Tensor?)vars[2], (Func<Tensor, Tensor?, Tensor?, Tensor>)vars[4]);
             ctx.set_materialize_grads(false);
-            ctx.save_for_backward([x, mask!]);
+            ctx.save_for_backward([x, mask!, constant!]);
             ctx.save_data(nameof(forward), forward);
             ctx.save_data(nameof(Autocast), Autocast.Dtype ?? ScalarType.Float32);
-            return forward(x, mask);
+            return forward(x, mask, constant);
         }
 
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad)
         {
             handedBack?.Dispose();
             handedBack = null;
-            if (grad.IsInvalid) return [null!, null!, null!, null!];
+            if (grad.IsInvalid) return [null!, null!, null!, null!, null!];
             using var scope = NewDisposeScope();
             var saved = ctx.get_saved_variables();
             var x = saved[0].detach().requires_grad_(saved[0].requires_grad);
@@ -66,10 +70,10 @@ static class ActivationCheckpoint
             using (Repeating())
             using (enable_grad())
             using (Autocast.To((ScalarType)ctx.get_data(nameof(Autocast))))
-                y = ((Func<Tensor, Tensor?, Tensor>)ctx.get_data(nameof(forward)))(x, saved[1]);
+                y = ((Func<Tensor, Tensor?, Tensor?, Tensor>)ctx.get_data(nameof(forward)))(x, saved[1], saved[2]);
             using (grad) y.backward([grad]);
             handedBack = x.grad?.MoveToOuterDisposeScope();
-            return [handedBack!, null!, null!, null!];
+            return [handedBack!, null!, null!, null!, null!];
         }
     }
 }

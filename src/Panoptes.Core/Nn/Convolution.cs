@@ -1,15 +1,15 @@
 namespace Panoptes.Nn;
 
-/// <summary>A two-dimensional convolution with square kernels. Keys: weight [out, in, kernel, kernel], bias [out].</summary>
-public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stride = 1, int padding = 0, bool bias = true, Initializer? initializer = null) : Module
+/// <summary>A two-dimensional convolution with square kernels. Keys: weight [out, in / groups, kernel, kernel], bias [out].</summary>
+public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stride = 1, int padding = 0, bool bias = true, Initializer? initializer = null, int groups = 1) : Module
 {
     public Parameter Weight { get; } =
-        new([outChannels, inChannels, kernel, kernel], initializer ?? Init.Uniform(1 / Math.Sqrt(inChannels * kernel * kernel)));
+        new([outChannels, inChannels / groups, kernel, kernel], initializer ?? Init.Uniform(1 / Math.Sqrt(inChannels / groups * kernel * kernel)));
 
     public Parameter? Bias { get; } = bias ? new([outChannels], Init.Zeros) : null;
 
     /// <param name="x">[b, in, height, width]</param>
-    public Tensor Forward(Tensor x) => nn.functional.conv2d(x, Weight.Value, Bias?.Value, strides: [stride, stride], padding: [padding, padding]);
+    public Tensor Forward(Tensor x) => nn.functional.conv2d(x, Weight.Value, Bias?.Value, strides: [stride, stride], padding: [padding, padding], groups: groups);
 }
 
 /// <summary>

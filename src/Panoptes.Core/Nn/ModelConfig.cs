@@ -25,7 +25,7 @@ public abstract record ModelConfig
 
     /// <summary>
     /// null for a part that must be there means its default, as in the peer. Whole numbers are sizes, unless they are ids: one that no model has is
-    /// refused before anything is built of it.
+    /// refused before anything is built of it. There may be no extra tokens.
     /// </summary>
     static void CheckValues(JsonTypeInfo type)
     {
@@ -34,12 +34,13 @@ public abstract record ModelConfig
             if (property.Set is not { } set) continue;
             var mayBeNull = property.IsSetNullable || property.PropertyType.IsValueType;
             var most = property.Name.EndsWith("_id", StringComparison.Ordinal) ? 0 : property.Name.EndsWith("layers", StringComparison.Ordinal) ? 1000 : 1 << 24;
+            var least = property.Name.EndsWith("_tokens", StringComparison.Ordinal) ? 0 : 1;
             property.Set = (target, value) =>
             {
                 if (value is null && !mayBeNull) return;
                 if (most > 0)
                     foreach (var size in value switch { int number => [number], int[] numbers => numbers, _ => (ReadOnlySpan<int>)[] })
-                        if (size < 1 || size > most) throw new JsonException($"found {size}, expected 1 to {most}");
+                        if (size < least || size > most) throw new JsonException($"found {size}, expected {least} to {most}");
                 set(target, value);
             };
         }

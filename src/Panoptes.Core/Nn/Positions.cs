@@ -16,35 +16,57 @@ public static class Positions
     }
 
     /// <summary>
+    /// Resizes a grid of positions bicubically with antialiasing (a = -0.5; the filter widens where the grid shrinks), as DINOv2 with registers does.
+    /// </summary>
+    /// <param name="table">[rows · columns, width]</param>
+    /// <returns>[newRows · newColumns, width]</returns>
+    public static Tensor ResizeBicubicAntialiased(Tensor table, int rows, int columns, int newRows, int newColumns)
+    {
+        using var scope = NewDisposeScope();
+        var grid = table.view(rows, columns, -1).to(ScalarType.Float32);
+        return Resize(grid, newRows, newColumns, 2, Cubic).to(table.dtype).MoveToOuterDisposeScope();
+
+        static double Cubic(double x) => Math.Abs(x) switch
+        {
+            var t and < 1 => (1.5 * t - 2.5) * t * t + 1,
+            var t and < 2 => ((-0.5 * t + 2.5) * t - 4) * t + 2,
+            _ => 0,
+        };
+    }
+
+    /// <summary>
     /// Resizes a grid of positions bilinearly with antialiasing (the triangle widens where the grid shrinks), as SigLIP 2 does.
-    /// Separable, so two matrix products.
     /// </summary>
     /// <param name="table">[rows, columns, width] float32</param>
     /// <returns>[newRows · newColumns, width]</returns>
-    public static Tensor ResizeBilinearAntialiased(Tensor table, int newRows, int newColumns)
+    public static Tensor ResizeBilinearAntialiased(Tensor table, int newRows, int newColumns) =>
+        Resize(table, newRows, newColumns, 1, static x => Math.Max(0, 1 - Math.Abs(x)));
+
+    /// <summary>Separable, so two matrix products.</summary>
+    static Tensor Resize(Tensor table, int newRows, int newColumns, int halfWidth, Func<double, double> filter)
     {
         using var scope = NewDisposeScope();
         var (rows, columns, width) = ((int)table.shape[0], (int)table.shape[1], table.shape[2]);
-        var (down, across) = (Triangle(rows, newRows).to(table.device), Triangle(columns, newColumns).to(table.device));
+        var (down, across) = (Weights(rows, newRows, halfWidth, filter).to(table.device), Weights(columns, newColumns, halfWidth, filter).to(table.device));
         var vertical = down.matmul(table.flatten(1)).view(newRows, columns, width);              // [new rows, columns, width]
         return across.matmul(vertical).flatten(0, 1).MoveToOuterDisposeScope();                   // [new rows · new columns, width]
     }
 
-    /// <summary>The weights [to, from] of antialiased linear resizing: a triangle of half-width max(1, from / to) about each new sample's center.</summary>
-    static Tensor Triangle(int from, int to)
+    /// <summary>The weights [to, from] of antialiased resizing: a filter of half-width · max(1, from / to) about each new sample's center.</summary>
+    static Tensor Weights(int from, int to, int halfWidth, Func<double, double> filter)
     {
         var weights = new float[to * from];
-        var scale = (double)from / to;
-        var support = Math.Max(scale, 1);
+        var step = (double)from / to;
+        var stretch = Math.Max(step, 1);
         for (var i = 0; i < to; i++)
         {
-            var center = scale * (i + 0.5);
-            var (first, last) = (Math.Max(0, (int)(center - support + 0.5)), Math.Min(from, (int)(center + support + 0.5)));
+            var center = step * (i + 0.5);
+            var (first, last) = (Math.Max(0, (int)(center - halfWidth * stretch + 0.5)), Math.Min(from, (int)(center + halfWidth * stretch + 0.5)));
             var total = 0.0;
             for (var j = first; j < last; j++) total += Weight(j);
             for (var j = first; j < last; j++) weights[i * from + j] = (float)(Weight(j) / total);
 
-            double Weight(int j) => Math.Max(0, 1 - Math.Abs((j - center + 0.5) / support));
+            double Weight(int j) => filter((j - center + 0.5) / stretch);
         }
         return tensor(weights, [to, from]);
     }

@@ -39,6 +39,18 @@ public sealed record TimmCosineSchedule(double BaseRate, long TotalSteps) : Sche
         : Cosine(BaseRate, FinalRate, step / (double)TotalSteps);
 }
 
+/// <summary>DINO's (cosine_scheduler in its utils.py): from <see cref="WarmupRate"/> straight up to the rate in the last warm-up step, then half a cosine down to <see cref="FinalRate"/>.</summary>
+public sealed record DinoSchedule(double BaseRate, long TotalSteps) : Schedule(BaseRate, TotalSteps)
+{
+    public double WarmupRate { get; init; }
+
+    public double FinalRate { get; init; }
+
+    public override double At(long step) => step < WarmupSteps
+        ? WarmupRate + (BaseRate - WarmupRate) * step / Math.Max(1, WarmupSteps - 1)
+        : Cosine(BaseRate, FinalRate, (step - WarmupSteps) / (double)Math.Max(1, TotalSteps - WarmupSteps));
+}
+
 /// <summary>
 /// torch.optim's OneCycleLR (Smith and Topin 2017, arXiv:1708.07120): half a cosine up from <see cref="StartDivisor"/> times less, half a
 /// cosine down to that by <see cref="FinalDivisor"/>. A warm-up of 0 steps is torch's default, 30 % of the run.
