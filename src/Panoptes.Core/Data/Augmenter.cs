@@ -184,7 +184,7 @@ public sealed class Augmenter
     }
 
     /// <summary>Source column = A x + B y + C, source row = D x + E y + F, in pixels whose centers are whole numbers.</summary>
-    readonly record struct Map(float A, float B, float C, float D, float E, float F)
+    internal readonly record struct Map(float A, float B, float C, float D, float E, float F)
     {
         /// <summary>How many source pixels one step in the result takes, the smaller of the two directions.</summary>
         internal float Shrink => MathF.Min(MathF.Sqrt((A * A) + (D * D)), MathF.Sqrt((B * B) + (E * E)));
@@ -207,7 +207,7 @@ public sealed class Augmenter
     }
 
     /// <summary>The source with a border of one pixel, premultiplied, in [0, 1].</summary>
-    readonly ref struct Source(ReadOnlySpan<Vector128<float>> pixels, int width, int height, bool opaque)
+    internal readonly ref struct Source(ReadOnlySpan<Vector128<float>> pixels, int width, int height, bool opaque)
     {
         internal readonly ReadOnlySpan<Vector128<float>> Pixels = pixels;
         internal readonly int Width = width, Height = height;
@@ -252,10 +252,10 @@ public sealed class Augmenter
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    static Vector128<float> Lerp(Vector128<float> a, Vector128<float> b, Vector128<float> t) => Vector128.FusedMultiplyAdd(b - a, t, a);
+    internal static Vector128<float> Lerp(Vector128<float> a, Vector128<float> b, Vector128<float> t) => Vector128.FusedMultiplyAdd(b - a, t, a);
 
     /// <summary>Scratch memory of one thread.</summary>
-    sealed class Workspace
+    internal sealed class Workspace
     {
         Vector128<float>[] full = [], half = [], canvas = [];
         float[] plane = [], kernel = [];

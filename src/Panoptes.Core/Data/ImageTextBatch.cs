@@ -13,6 +13,9 @@ public sealed record ImageTextBatch(Tensor Images, IReadOnlyList<string> Texts, 
     /// <summary>Other wordings of the same texts, one list a view.</summary>
     public IReadOnlyList<IReadOnlyList<string>> MoreTexts { get; init; } = [];
 
+    /// <summary>What is known about the pictures of a <see cref="SceneLoader"/>, one scene an image; empty for other data.</summary>
+    public IReadOnlyList<Scene> Scenes { get; init; } = [];
+
     /// <summary>Images in the batch.</summary>
     public int Count => Samples.Count;
 

@@ -1,0 +1,178 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using Panoptes.Imaging;
+
+namespace Panoptes.Data;
+
+/// <summary>Makes the picture and the masks of a layout: one bilinear resampling an object, over its own box only.</summary>
+sealed class ScenePainter(EmojiSet set, SceneOptions options)
+{
+    const int Opaque = 128;
+
+    readonly Backgrounds backgrounds = new(options.Background, options.Size);
+    readonly ulong[] tight = new ulong[set.Images.Count];                             // 0: not looked at yet
+
+    [ThreadStatic] static Augmenter.Workspace? workspace;
+
+    /// <summary>Whether enough of a drawing is opaque to be an object.</summary>
+    internal bool IsFit(int image) => Tight(image).Width > 0;
+
+    /// <summary>Half the width and height that a drawing takes when it is turned.</summary>
+    internal (float Width, float Height) HalfExtent(ScenePlacement placement)
+    {
+        var box = Tight(placement.Image);
+        var scale = placement.Side / Math.Max(Math.Max(box.Width, box.Height), 1) / 2;
+        var (cos, sin) = (MathF.Abs(MathF.Cos(placement.Angle)), MathF.Abs(MathF.Sin(placement.Angle)));
+        return (scale * ((box.Width * cos) + (box.Height * sin)), scale * ((box.Width * sin) + (box.Height * cos)));
+    }
+
+    /// <summary>Paints; the scene has no texts yet.</summary>
+    internal Scene Paint(SceneLayout layout)
+    {
+        var (size, count) = (options.Size, layout.Objects.Count);
+        var work = workspace ??= new();
+        var canvas = work.Canvas(size * size);
+        var random = new SampleRandom(layout.Seed, SceneGenerator.BackgroundStream, layout.Index);
+        backgrounds.Draw(canvas, ref random);
+
+        var (coverage, ids) = (new ushort[size * size], new byte[size * size]);
+        for (var k = 0; k < count; k++) Draw(layout.Objects[k], k, work, canvas, coverage);
+        var hides = new int[count * count];                                           // [k, j]: pixels of j that k is seen at
+        var (seen, all) = (new int[count], new int[count]);
+        var boxes = new (int Left, int Top, int Right, int Bottom)[count];
+        Array.Fill(boxes, (size, size, -1, -1));
+        for (var y = 0; y < size; y++)
+        {
+            for (var x = 0; x < size; x++)
+            {
+                var covers = (uint)coverage[(y * size) + x];
+                if (covers == 0) continue;
+                var top = BitOperations.Log2(covers);
+                ids[(y * size) + x] = (byte)(top + 1);
+                ref var box = ref boxes[top];
+                box = (Math.Min(box.Left, x), Math.Min(box.Top, y), Math.Max(box.Right, x), Math.Max(box.Bottom, y));
+                seen[top]++;
+                for (var rest = covers; rest != 0; rest &= rest - 1)
+                {
+                    var j = BitOperations.TrailingZeroCount(rest);
+                    all[j]++;
+                    hides[(top * count) + j]++;
+                }
+            }
+        }
+
+        var objects = new SceneObject[count];
+        for (var k = 0; k < count; k++)
+        {
+            var (placement, box) = (layout.Objects[k], boxes[k]);
+            var image = set.Images[placement.Image];
+            var share = placement.Side / size;
+            objects[k] = new(image.Index, image.Concept, image.Style, set.Concepts[image.Concept].Name,
+                seen[k] == 0 ? default : new(box.Left, box.Top, box.Right - box.Left + 1, box.Bottom - box.Top + 1), seen[k], all[k] == 0 ? 0 : (float)seen[k] / all[k],
+                share < 0.26f ? SceneSize.Small : share < 0.42f ? SceneSize.Medium : SceneSize.Large, placement.Depth);
+        }
+        return new(layout, Bytes(canvas, size), coverage, ids, objects, Relate(objects, hides, all, size));
+    }
+
+    static List<SceneRelation> Relate(SceneObject[] objects, int[] hides, int[] all, int size)
+    {
+        var relations = new List<SceneRelation>();
+        for (var a = 0; a < objects.Length; a++)
+        {
+            for (var b = 0; b < objects.Length; b++)
+            {
+                if (a == b) continue;
+                var (dx, dy) = (objects[a].Box.CenterX - objects[b].Box.CenterX, objects[a].Box.CenterY - objects[b].Box.CenterY);
+                if (Math.Max(Math.Abs(dx), Math.Abs(dy)) >= size / 8f)
+                {
+                    var kind = Math.Abs(dx) >= Math.Abs(dy)
+                        ? dx < 0 ? SceneRelationKind.LeftOf : SceneRelationKind.RightOf
+                        : dy < 0 ? SceneRelationKind.Above : SceneRelationKind.Below;
+                    relations.Add(new(a, kind, b));
+                }
+                if (hides[(a * objects.Length) + b] * 20 >= Math.Max(all[b], 1)) relations.Add(new(a, SceneRelationKind.InFrontOf, b));
+            }
+        }
+        return relations;
+    }
+
+    void Draw(ScenePlacement placement, int index, Augmenter.Workspace work, Span<Vector128<float>> canvas, ushort[] coverage)
+    {
+        var (size, box) = (options.Size, Tight(placement.Image));
+        var step = Math.Max(box.Width, box.Height) / placement.Side;                  // source pixels a pixel
+        var factor = Math.Clamp((int)MathF.Ceiling(step / 1.5f), 1, set.Size);
+        var source = work.Load(set.Pixels(placement.Image), set.Size, set.Size, 4, factor);
+        var (cos, sin) = (MathF.Cos(placement.Angle) * step, MathF.Sin(placement.Angle) * step);
+        var (x0, y0) = (0.5f - placement.X, 0.5f - placement.Y);
+        var map = new Augmenter.Map(cos, sin, box.CenterX - 0.5f + (cos * x0) + (sin * y0), -sin, cos, box.CenterY - 0.5f - (sin * x0) + (cos * y0)).Reduced(factor);
+
+        // The whole drawing with its soft edges, not only what is opaque; a margin for the resampling.
+        var reach = ((set.Size / 2f) + MathF.Abs(box.CenterX - (set.Size / 2f)) + MathF.Abs(box.CenterY - (set.Size / 2f))) * 1.42f / step + 2;
+        var (left, right) = (Math.Max((int)(placement.X - reach), 0), Math.Min((int)(placement.X + reach) + 1, size));
+        var (top, bottom) = (Math.Max((int)(placement.Y - reach), 0), Math.Min((int)(placement.Y + reach) + 1, size));
+        var stride = source.Width + 2;
+        var (maxU, maxV) = ((float)source.Width, (float)source.Height);
+        var bit = (ushort)(1 << index);
+        ref var pixels = ref MemoryMarshal.GetReference(source.Pixels);
+        for (var y = top; y < bottom; y++)
+        {
+            var (u, v) = ((map.B * y) + map.C, (map.E * y) + map.F);
+            var row = canvas.Slice(y * size, size);
+            for (var x = left; x < right; x++)
+            {
+                var (px, py) = (u + (map.A * x), v + (map.D * x));
+                if (!(px > -1 && py > -1 && px < maxU && py < maxV)) continue;        // the border makes the four taps safe
+                var (fx, fy) = (MathF.Floor(px), MathF.Floor(py));
+                ref var tap = ref Unsafe.Add(ref pixels, (((int)fy + 1) * stride) + (int)fx + 1);
+                var (wx, wy) = (Vector128.Create(px - fx), Vector128.Create(py - fy));
+                var upper = Augmenter.Lerp(tap, Unsafe.Add(ref tap, 1), wx);
+                var lower = Augmenter.Lerp(Unsafe.Add(ref tap, stride), Unsafe.Add(ref tap, stride + 1), wx);
+                var color = Augmenter.Lerp(upper, lower, wy);
+                var alpha = color.GetElement(3);
+                row[x] = Vector128.FusedMultiplyAdd(Vector128.Create(1 - alpha), row[x], color);
+                if (alpha >= 0.5f) coverage[(y * size) + x] |= bit;
+            }
+        }
+    }
+
+    static Image Bytes(ReadOnlySpan<Vector128<float>> canvas, int size)
+    {
+        var image = Image.Uninitialized(size, size, 3);
+        var (bytes, half) = (image.Pixels, Vector128.Create(0.5f));
+        var (scale, limit) = (Vector128.Create(255f), Vector128.Create(255f));
+        for (int i = 0, o = 0; i < canvas.Length; i++, o += 3)
+        {
+            var color = Vector128.ConvertToInt32(Vector128.Max(Vector128<float>.Zero, Vector128.Min(limit, Vector128.FusedMultiplyAdd(canvas[i], scale, half))));
+            bytes[o] = (byte)color.GetElement(0);
+            bytes[o + 1] = (byte)color.GetElement(1);
+            bytes[o + 2] = (byte)color.GetElement(2);
+        }
+        return image;
+    }
+
+    /// <summary>The box of a drawing's pixels that are at least half opaque; empty where fewer than one in a hundred are.</summary>
+    PixelBox Tight(int image)
+    {
+        var packed = Volatile.Read(ref tight[image]);
+        if (packed == 0) Volatile.Write(ref tight[image], packed = Measure(set.Pixels(image), set.Size));
+        return new((int)(packed >> 48) & 0x7FFF, (int)(packed >> 32) & 0xFFFF, (int)(packed >> 16) & 0xFFFF, (int)packed & 0xFFFF);
+    }
+
+    static ulong Measure(ReadOnlySpan<byte> pixels, int size)
+    {
+        var (left, top, right, bottom, count) = (size, size, -1, -1, 0);
+        for (var y = 0; y < size; y++)
+        {
+            var row = pixels.Slice(y * size * 4, size * 4);
+            for (var x = 0; x < size; x++)
+            {
+                if (row[(4 * x) + 3] < Opaque) continue;
+                (left, top, right, bottom, count) = (Math.Min(left, x), Math.Min(top, y), Math.Max(right, x), y, count + 1);
+            }
+        }
+        const ulong Looked = 1UL << 63;
+        return count * 100 < size * size ? Looked : Looked | ((ulong)(uint)left << 48) | ((ulong)(uint)top << 32) | ((ulong)(uint)(right - left + 1) << 16) | (uint)(bottom - top + 1);
+    }
+}
