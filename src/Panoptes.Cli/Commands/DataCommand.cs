@@ -11,22 +11,30 @@ sealed class DataCommand : ExampleCommand
 {
     public DataCommand() : base("data", "Build and look at data sets, check images of your own, and pack them into shards.", """
         panoptes data build emoji --out data/emoji
+        panoptes data build scenes --out data/scenes
+        panoptes data show scenes --out scenes.png
         panoptes data info emoji
         panoptes data check captions.csv
         panoptes data shards captions.csv shards
         """)
     {
-        Add(new Build());
+        Add(new Group("build", "Build a data set; the same sources and options give the same bytes.", """
+            panoptes data build emoji
+            panoptes data build scenes --out data/scenes --count 1000
+            """, new BuildEmoji(), new BuildScenesCommand()));
+        Add(new Group("show", "Draw a data set for the eye.", "panoptes data show scenes --out scenes.png", new ShowScenesCommand()));
         Add(new Info());
         Add(new Check());
         Add(new Shards());
     }
 
-    static Argument<string> Set()
+    /// <summary>What is done, of one data set or another.</summary>
+    sealed class Group : ExampleCommand
     {
-        var set = new Argument<string>("SET") { Description = "emoji" };
-        set.AcceptOnlyFromAmong("emoji");
-        return set;
+        internal Group(string name, string description, string example, params ReadOnlySpan<ExampleCommand> sets) : base(name, description, example)
+        {
+            foreach (var set in sets) Add(set);
+        }
     }
 
     /// <summary>Images of one's own, and how a table of them is read.</summary>
@@ -73,18 +81,16 @@ sealed class DataCommand : ExampleCommand
         foreach (var line in problems.Lines()) terminal.Note(line);
     }
 
-    sealed class Build : ExampleCommand
+    sealed class BuildEmoji : ExampleCommand
     {
-        readonly Argument<string> set = Set();
         readonly Option<string> output = new("--out", "-o") { Description = "The folder that it goes to.", HelpName = "DIR", DefaultValueFactory = static _ => Path.Combine("data", "emoji") };
         readonly Option<int> size = new("--size") { Description = "The side of every image in pixels.", HelpName = "PIXELS", DefaultValueFactory = static _ => 72 };
 
-        public Build() : base("build", "Build a data set from its published sources (downloads about 30 MB once); the same sources give the same bytes.", """
+        public BuildEmoji() : base("emoji", "Build the emoji set from its published sources (downloads about 30 MB once).", """
             panoptes data build emoji
             panoptes data build emoji --out /tmp/emoji --size 128
             """)
         {
-            Add(set);
             Add(output);
             Add(size);
             size.Validators.Add(static result =>

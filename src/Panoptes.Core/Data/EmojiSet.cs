@@ -133,6 +133,9 @@ public sealed class EmojiSet
     /// <summary>Every drawing, style by style, in the concepts' order.</summary>
     public IReadOnlyList<EmojiImage> Images { get; }
 
+    /// <summary>The folder that it was read from.</summary>
+    internal string Root => root;
+
     /// <summary>Bytes of one decoded image: size * size * 4.</summary>
     public int ImageBytes => Size * Size * 4;
 

@@ -230,6 +230,8 @@ public sealed partial class SceneTests
     [InlineData("mouse", 2, "two mice")]
     [InlineData("cherries", 1, "cherries")]
     [InlineData("bacon", 1, "bacon")]
+    [InlineData("skis", 1, "skis")]
+    [InlineData("sunrise over mountains", 1, "a sunrise over mountains")]
     [InlineData("octopus", 1, "an octopus")]
     [InlineData("strawberry", 4, "four strawberries")]
     [InlineData("tropical fish", 2, "two tropical fish")]

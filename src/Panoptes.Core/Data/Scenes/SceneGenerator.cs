@@ -56,13 +56,15 @@ public sealed class SceneGenerator
 
     /// <summary>
     /// The drawings of a split that show things one can point at: animals, plants, food, places, vehicles, toys and other objects; no faces, people,
-    /// symbols and flags, and no clock faces, whose names tell the time.
+    /// symbols and flags, no clock faces, whose names tell the time, and none that are called by an adjective (locked, foggy).
     /// </summary>
     public static int[] Things(EmojiSet set, EmojiSplit split = EmojiSplit.Train)
     {
-        var isThing = set.Concepts.Select(static c => c.Group is "animals-nature" or "food-drink" or "travel-places" or "activities" or "objects"
-            && !c.Name.EndsWith("o’clock", StringComparison.Ordinal) && !c.Name.EndsWith("-thirty", StringComparison.Ordinal)).ToArray();
+        var isThing = set.Concepts.Select(static c => c.Group is "animals-nature" or "food-drink" or "travel-places" or "activities" or "objects" && IsNoun(c.Name)).ToArray();
         return [.. set.Select(split).Where(i => isThing[set.Images[i].Concept])];
+
+        static bool IsNoun(string name) => !name.EndsWith("o’clock", StringComparison.Ordinal) && !name.EndsWith("-thirty", StringComparison.Ordinal)
+            && !name.StartsWith("locked", StringComparison.Ordinal) && name is not ("unlocked" or "foggy");
     }
 
     /// <summary>Makes scene <paramref name="index"/>.</summary>

@@ -11,21 +11,21 @@ sealed class SceneNames
     /// <summary>What begins a name's second part: the word before it is the noun.</summary>
     static readonly string[] Tails =
     [
-        " with ", " without ", " of ", " on ", " in ", " at ", " from ", " behind ", " showing ", " facing ", " tilted ", " fluttering ", " increasing", " decreasing", " done", " not done", " for ",
+        " with ", " without ", " of ", " on ", " in ", " at ", " from ", " behind ", " showing ", " over ", " under ", " facing ", " tilted ", " fluttering ", " increasing", " decreasing", " done", " not done", " for ",
     ];
 
     static readonly FrozenSet<string> Uncounted = new[]
     {
         "bread", "baguette bread", "flatbread", "stuffed flatbread", "bacon", "cooked rice", "curry rice", "popcorn", "butter", "salt", "canned food", "spaghetti", "sushi", "sake", "oden", "dango", "fondue",
-        "falafel", "garlic", "broccoli", "shaved ice", "ice", "ice cream", "soft ice cream", "candy", "custard", "pouring liquid", "mate", "bubble tea", "wood", "coral", "fire", "fog", "foggy", "wedding", "camping", "cooking", "bowling", "tennis",
-        "badminton", "lacrosse", "ping pong", "field hockey", "ice hockey", "money with wings", "dna", "construction", "building construction", "yarn", "thread", "soap", "roasted sweet potato", "mount fuji", "ginger root", "high voltage", "joker",
+        "falafel", "garlic", "broccoli", "shaved ice", "ice", "ice cream", "soft ice cream", "candy", "custard", "pouring liquid", "mate", "bubble tea", "wood", "coral", "fire", "fog", "wedding", "camping", "cooking", "bowling", "tennis",
+        "badminton", "lacrosse", "ping pong", "field hockey", "ice hockey", "money with wings", "dna", "construction", "building construction", "yarn", "thread", "soap", "roasted sweet potato", "mount fuji", "ginger root", "high voltage", "luggage",
     }.ToFrozenSet(StringComparer.Ordinal);
 
     static readonly FrozenDictionary<string, string> Plurals = new Dictionary<string, string>(StringComparer.Ordinal)
     {
         ["mouse"] = "mice", ["goose"] = "geese", ["ox"] = "oxen", ["foot"] = "feet", ["tooth"] = "teeth", ["leaf"] = "leaves", ["wolf"] = "wolves", ["knife"] = "knives", ["child"] = "children", ["die"] = "dice",
         ["deer"] = "deer", ["bison"] = "bison", ["moose"] = "moose", ["shrimp"] = "shrimp", ["squid"] = "squid", ["sheep"] = "sheep", ["buffalo"] = "buffalo", ["potato"] = "potatoes", ["tomato"] = "tomatoes",
-        ["mango"] = "mangoes", ["volcano"] = "volcanoes", ["mosquito"] = "mosquitoes", ["tornado"] = "tornadoes", ["cargo"] = "cargoes", ["loaf"] = "loaves", ["scarf"] = "scarves", ["shelf"] = "shelves",
+        ["mango"] = "mangoes", ["volcano"] = "volcanoes", ["mosquito"] = "mosquitoes", ["tornado"] = "tornadoes", ["loaf"] = "loaves", ["scarf"] = "scarves", ["shelf"] = "shelves", ["sheaf"] = "sheaves",
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
     static readonly FrozenSet<string> SmallWords = new[] { "a", "and", "at", "behind", "for", "from", "in", "of", "on", "or", "the", "to", "with", "without" }.ToFrozenSet(StringComparer.Ordinal);
@@ -106,8 +106,8 @@ sealed class SceneNames
         return (name[..end], name[end..]);
     }
 
-    static bool IsPlural(string noun) =>
-        noun.EndsWith('s') && !noun.EndsWith("ss", StringComparison.Ordinal) && !noun.EndsWith("us", StringComparison.Ordinal) && !noun.EndsWith("is", StringComparison.Ordinal) && !noun.EndsWith("ros", StringComparison.Ordinal);
+    static bool IsPlural(string noun) => noun == "skis" || (noun.EndsWith('s') && !noun.EndsWith("ss", StringComparison.Ordinal)
+        && !noun.EndsWith("us", StringComparison.Ordinal) && !noun.EndsWith("is", StringComparison.Ordinal) && !noun.EndsWith("ros", StringComparison.Ordinal));
 
     static string PluralOf(string name)
     {

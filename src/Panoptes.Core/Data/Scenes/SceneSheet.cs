@@ -16,12 +16,14 @@ public static class SceneSheet
     /// <param name="first">The first scene.</param>
     /// <param name="count">How many.</param>
     /// <param name="cellSize">The side of a picture on the sheet in pixels, from 32 to 1024.</param>
+    /// <param name="cancel">Stops between scenes.</param>
     /// <exception cref="PanoptesException">A number is out of range.</exception>
-    public static ContactSheet Create(SceneGenerator generator, long first, int count, int cellSize = 200)
+    public static ContactSheet Create(SceneGenerator generator, long first, int count, int cellSize = 200, CancellationToken cancel = default)
     {
         var rows = new List<SheetRow>();
         for (var index = first; index < first + count; index++)
         {
+            cancel.ThrowIfCancellationRequested();
             var scene = generator.Generate(index);
             var cells = new List<SheetCell>
             {
