@@ -38,7 +38,7 @@ public static class SceneWriter
         {
             foreach (var kind in (string[])["images", "masks", "depth", "edges"]) Directory.CreateDirectory(Path.Combine(temporary, kind));
             WriteAll(temporary, set, generator, count, progress, cancel);
-            SceneSheet.Create(generator, 0, Math.Min(count, SheetRows)).Save(Path.Combine(temporary, "sheet.png"));
+            SceneSheet.Create(generator, 0, Math.Min(count, SheetRows), cancel: cancel).Save(Path.Combine(temporary, "sheet.png"));
             File.WriteAllText(Path.Combine(temporary, "LICENSES.md"), Licenses(set));
             if (Directory.Exists(target)) Directory.Delete(target);
             Directory.Move(temporary, target);
