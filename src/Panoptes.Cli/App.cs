@@ -72,6 +72,7 @@ public static class App
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
         root.Add(new EvaluateCommand());
+        root.Add(new ExplainCommand());
         root.Add(new InfoCommand());
         root.Add(new PullCommand());
         root.Add(new ConvertCommand());

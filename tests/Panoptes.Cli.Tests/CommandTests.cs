@@ -40,6 +40,21 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(2, (await Command.Succeeds("classify", folder["pictures/0.png"], "--labels-file", folder["labels.txt"], "-m", Model, "--json")).Json[0].GetProperty("labels").GetArrayLength());
     }
 
+    [Fact]
+    public async Task Explain_draws_words_or_attention()
+    {
+        var words = (await Command.Succeeds("explain", folder["pictures/0.png"], folder["pictures/1.png"], "--text", "a cat", "--out", folder["words.png"], "-m", Model, "--json")).Json;
+        var explained = words.GetProperty("explained");
+        Assert.Equal(2, explained.GetArrayLength());
+        Assert.Equal(["a", "cat"], explained[0].GetProperty("words").EnumerateArray().Select(static w => w.GetProperty("word").GetString()));
+        Assert.True(Image.Load(folder["words.png"]).Width > 600);
+        await Command.Succeeds("explain", folder["pictures/0.png"], "--out", folder["attention.webp"], "-m", Model);
+        Assert.True(Image.Load(folder["attention.webp"]).Width > 300);
+        await Command.Fails(["explain", folder["none.png"], "-m", Model], "none.png does not exist");
+        await Command.Fails(["explain", folder["pictures/0.png"], "--text", new string('x', 300), "--out", folder["x.png"], "-m", Model], "tokens");
+        Assert.False(File.Exists(folder["x.png"]));
+    }
+
     [Theory]
     [InlineData("v.npy")]
     [InlineData("v.safetensors")]

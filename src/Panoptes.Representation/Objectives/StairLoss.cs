@@ -44,10 +44,16 @@ public sealed class StairLoss(StairOptions options) : FeatureObjective
     public static Tensor Embed(Tensor hidden, Tensor weight, Tensor bias, Tensor? valid = null)
     {
         using var scope = NewDisposeScope();
-        // log(1 + relu(x)) never falls, so that the largest can be taken first.
-        var logits = Native.TorchOps.Linear(hidden, weight, bias);
-        if (valid is not null) logits = logits.masked_fill(valid.to(ScalarType.Bool).logical_not().unsqueeze(-1), double.NegativeInfinity);
-        return nn.functional.relu(logits.amax([1])).log1p().MoveToOuterDisposeScope();
+        if (valid is not null)
+        {
+            // Padding becomes a copy of a token that counts, which changes no maximum and costs less than to mask all words of the vocabulary.
+            var mask = valid.to(ScalarType.Bool);
+            var first = mask.to(ScalarType.Int32).argmax(-1).view(-1, 1, 1).expand(-1, 1, hidden.shape[2]);
+            hidden = where(mask.unsqueeze(-1), hidden, hidden.gather(1, first));
+        }
+        // log(1 + relu(x)) never falls and the bias is every token's, so that the largest can be taken first.
+        var largest = Native.TorchOps.Linear(hidden, weight, null).max(1).values;
+        return nn.functional.relu(largest + bias).log1p().MoveToOuterDisposeScope();
     }
 
     /// <summary>The FLOPs regularizer (Paria et al. 2020, arXiv:2004.05665): the squares of every dimension's mean activation, summed.</summary>

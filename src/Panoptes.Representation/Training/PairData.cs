@@ -82,6 +82,12 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
                 found["top5"] = named.Top5;
                 found["top1_train_concepts"] = named.TrainConceptsTop1;
                 found["top1_held_out_concepts"] = named.HeldOutConceptsTop1;
+                if (model is not StairModel sparse) continue;
+                var read = SparseEvaluation.Run(sparse, processor, tokenizer!, set, Batch, progress, cancel);
+                found["active_in_images"] = read.ImageActive;
+                found["active_in_texts"] = read.TextActive;
+                found["named_in_top"] = read.NamedInTop;
+                found["named_by_chance"] = read.NamedByChance;
             }
             return found;
         }, measures[0] == RecipeMeasure.ZeroShot ? "top1" : "knn_subgroups", null);

@@ -1,0 +1,116 @@
+using Panoptes.Imaging;
+using Panoptes.Nn;
+using Panoptes.Representation.Objectives;
+
+namespace Panoptes.Representation.Explanations;
+
+/// <summary>Where in an image a word is.</summary>
+public sealed record WordMap(string Word, HeatMap Map);
+
+/// <summary>How a text is found in an image.</summary>
+/// <param name="Text">The text.</param>
+/// <param name="Similarity">Of the whole image to the whole text, as the model compares them.</param>
+/// <param name="Whole">How like the text each patch is.</param>
+/// <param name="Words">How like each of its words each patch is.</param>
+public sealed record TextExplanation(string Text, double Similarity, HeatMap Whole, IReadOnlyList<WordMap> Words);
+
+/// <summary>A token of the vocabulary that an image lights up, with its weight and where it is.</summary>
+public sealed record WeightedToken(string Token, float Weight, HeatMap Map);
+
+/// <summary>What can be read out of a model about one image.</summary>
+public static class Explain
+{
+    /// <summary>What the model sees of an image: resized and cropped as its processor does.</summary>
+    public static Image View(ImageEncoder model, Image image)
+    {
+        using var scope = NewDisposeScope();
+        var pixels = model.Processor.Process(image)[0];                                                 // [3, height, width]
+        var (mean, std) = (tensor(model.Processor.Mean.ToArray()).view(3, 1, 1), tensor(model.Processor.Std.ToArray()).view(3, 1, 1));
+        return Image.FromTensor(((pixels.to(ScalarType.Float32) * std) + mean).clamp(0, 1).mul(255).round().to(ScalarType.Byte));
+    }
+
+    /// <summary>
+    /// The similarity of every patch to a text and to each of its words, as FILIP compares them (Yao et al. 2022, arXiv:2111.07783); a model that was not trained so shows
+    /// what its single tokens hold, which is less.
+    /// </summary>
+    /// <exception cref="PanoptesException">The text is too long, or the model's patches cannot be compared with texts.</exception>
+    public static TextExplanation Words(Clip clip, Image image, string text)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var towers = clip.Towers;
+        var patches = FilipLoss.PatchesOf(towers, towers.Images.Forward(clip.Processor.Process(image)).LastHiddenState)[0];                // [patches, d]
+        var tokens = ClipParts.Tokenize(clip.Tokenizer, towers.Texts!, [text], truncate: false);
+        var output = towers.Texts!.Forward(tokens.InputIds());
+        var words = FilipLoss.WordsOf(towers, output.LastHiddenState)[0];                                                                 // [tokens, d]
+        var similarity = patches.to(ScalarType.Float32).matmul(words.to(ScalarType.Float32).t());                                        // [patches, tokens]
+        var whole = patches.to(ScalarType.Float32).matmul(DualEncoder.Normalize(output.Embedding.to(ScalarType.Float32)).t()).squeeze(1);
+        using var own = clip.EmbedImages([image]);
+        using var embedded = clip.EmbedTexts([text]);
+        return new(text, own.matmul(embedded.t()).item<float>(), HeatMap.OfSquare(whole), [.. WordsOf(clip, text).Select(w =>
+            new WordMap(w.Word, HeatMap.OfSquare(similarity.index_select(1, tensor(w.Tokens.Select(static t => (long)t).ToArray())).mean([1]))))]);
+    }
+
+    /// <summary>
+    /// Attention roll-out (Abnar and Zuidema 2020, arXiv:2005.00928): how much of each patch has come into the pooled token through all layers; half of every
+    /// layer is what was there before.
+    /// </summary>
+    /// <exception cref="PanoptesException">The tower is not a plain transformer over patches.</exception>
+    public static HeatMap Rollout(ImageEncoder model, Image image)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var recorder = new AttentionRecorder();
+        var tower = model.Towers.Images;
+        tower.Forward(model.Processor.Process(image));
+        Tensor? flow = null;
+        var count = recorder.Probabilities.Count == 0 ? 0 : recorder.Probabilities[0].shape[^1];
+        if (count == 0 || recorder.Probabilities.Any(p => p.shape[0] != 1 || p.shape[2] != count || p.shape[3] != count))
+            throw new PanoptesException($"The attention of {tower.Backbone.GetType().Name} does not go from all of an image's tokens to all of them in every layer, so that it cannot be rolled out; expected a plain vision transformer.");
+        foreach (var probabilities in recorder.Probabilities)
+        {
+            var layer = (probabilities[0].to(ScalarType.Float32).mean([0]) + eye(count)) / 2;                                             // [tokens, tokens]
+            flow = flow is null ? layer : layer.matmul(flow);
+        }
+        var prefix = tower.PrefixTokens;
+        var pooled = prefix > 0 ? flow![0] : flow!.mean([0]);
+        return HeatMap.OfSquare(pooled.narrow(0, prefix, count - prefix));
+    }
+
+    /// <summary>The tokens that an image lights up in a STAIR model, the brightest first.</summary>
+    /// <exception cref="PanoptesException">The model is no STAIR model.</exception>
+    public static IReadOnlyList<WeightedToken> SparseWords(Clip clip, Image image, int top = 20)
+    {
+        if (clip.Model is not StairModel) throw new PanoptesException($"A {clip.Model.GetType().Name} does not embed in words; expected a StairModel.");
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var tower = clip.Towers.Images;
+        var output = tower.Forward(clip.Processor.Process(image));
+        var places = tower.EmbedTokens(output.LastHiddenState)[0].to(ScalarType.Float32);                                                 // [tokens, vocabulary]
+        var weights = output.Embedding[0].to(ScalarType.Float32).cpu().data<float>().ToArray();
+        var prefix = tower.PrefixTokens;
+        return [.. Enumerable.Range(0, weights.Length).Where(i => weights[i] > 0).OrderByDescending(i => weights[i]).Take(top).Select(i =>
+            new WeightedToken((clip.Tokenizer.TokenOf(i) ?? "").Replace("</w>", "", StringComparison.Ordinal), weights[i],
+                HeatMap.OfSquare(places.select(1, i).narrow(0, prefix, places.shape[0] - prefix))))];
+    }
+
+    /// <summary>The words of a text, each with the places of its tokens among all, special ones counted.</summary>
+    static List<(string Word, List<int> Tokens)> WordsOf(Clip clip, string text)
+    {
+        var encoding = clip.Tokenizer.EncodeDetailed(text);
+        var runes = text.EnumerateRunes().ToArray();                                       // offsets count code points
+        var words = new List<(string Word, List<int> Tokens)>();
+        var end = -1;
+        for (var i = 0; i < encoding.Length; i++)
+        {
+            if (encoding.SpecialTokens[i]) continue;
+            var (start, stop) = encoding.Offsets[i];
+            if (words.Count == 0 || start > end || (start < runes.Length && start > 0 && System.Text.Rune.IsWhiteSpace(runes[start - 1]))) words.Add(("", []));
+            var (word, tokens) = words[^1];
+            tokens.Add(i);
+            words[^1] = (word + string.Concat(runes[start..Math.Min(stop, runes.Length)]), tokens);
+            end = stop;
+        }
+        return words;
+    }
+}
