@@ -11,6 +11,7 @@ sealed record Case(string Unit, double Per, Func<IRun> Build)
         ["clip_s8_train_f32"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32)),
         ["clip_s8_train_bf16"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.BFloat16)),
         ["clip_s8_train_f32_checkpointed"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32, checkpointed: true)),
+        ["mae_base_train_bf16"] = new("samples/s", 16, static () => MaskedCases.Mae(ScalarType.BFloat16)),
         ["search_million"] = new("queries/s", 1, static () => SearchCases.Million(open: false)),
         ["search_million_opened"] = new("queries/s", 1, static () => SearchCases.Million(open: true)),
     };

@@ -96,6 +96,10 @@ public static class Models
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CoCa", null, typeof(CoCaModel), static s => new CoCaModel(OpenClipConfig.Read(s.Config, s.Path)), static m => ((CoCaModel)m).Config),
+        new("ViTMAEForPreTraining", "vit_mae", typeof(MaeForPreTraining), static s => new MaeForPreTraining(s.Read<MaeConfig>()), static m => ((MaeForPreTraining)m).Config with { Architectures = ["ViTMAEForPreTraining"] }),
+        new("ViTMAEModel", null, typeof(MaeModel), static s => new MaeModel(s.Read<MaeConfig>()), static m => ((MaeModel)m).Config with { Architectures = ["ViTMAEModel"] }) { Prefix = "vit." },
+        new("ViTMAEForImageClassification", null, typeof(MaeForImageClassification), static s => new MaeForImageClassification(s.Read<MaeConfig>()),
+            static m => ((MaeForImageClassification)m).Vit.Config with { Architectures = ["ViTMAEForImageClassification"] }),
     ];
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
@@ -209,7 +213,7 @@ public static class Models
         return options with
         {
             Ignored = key => (Parts.Contains(Part(key)) && !own.Contains(Part(key))) || options.Ignored?.Invoke(key) == true,
-            Mapping = bare && options.Mapping is null ? key => Parts.Contains(Part(key)) ? key : $"{prefix}.{key}" : options.Mapping,
+            Mapping = bare && prefix is not null && options.Mapping is null ? key => Parts.Contains(Part(key)) ? key : $"{prefix}.{key}" : options.Mapping,
         };
 
         static string Part(string key) => key.IndexOf('.', StringComparison.Ordinal) is >= 0 and var dot ? key[..dot] : key;

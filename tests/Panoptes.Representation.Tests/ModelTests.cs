@@ -19,6 +19,7 @@ public sealed class ModelTests : IDisposable
     const string Vit = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"id2label":{"0":"cat","1":"dog","2":"owl"}}""";
 
     const string Dinov2 = """{"hidden_size":16,"num_hidden_layers":2,"num_attention_heads":2,"mlp_ratio":2,"image_size":16,"patch_size":8}""";
+    const string Mae = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"decoder_hidden_size":12,"decoder_intermediate_size":20,"decoder_num_hidden_layers":2,"decoder_num_attention_heads":2,"image_size":16,"patch_size":4}""";
 
     const string Labels = """ "id2label":{"0":"cat","1":"dog","2":"owl"} """;
     const string Swin = $$"""{"image_size":40,"embed_dim":8,"depths":[2,2],"num_heads":[1,2],"window_size":3,"drop_path_rate":0,"use_absolute_embeddings":true,{{Labels}}}""";
@@ -65,6 +66,9 @@ public sealed class ModelTests : IDisposable
         ["CoCa"] = CoCa,
         ["ImageBindModel"] = """{"kernel_size":[2,8,8],"image_size":16,"vocab_size":40,"context_length":8,"imu_length":40,"out_embed_dim":12,"vision_embed_dim":16,"vision_num_blocks":2,"vision_num_heads":2,"text_embed_dim":16,"text_num_blocks":2,"text_num_heads":2,"audio_embed_dim":16,"audio_num_blocks":2,"audio_num_heads":2,"audio_kernel_size":8,"audio_stride":4,"audio_num_mel_bins":16,"audio_target_len":20,"audio_drop_path":0,"depth_embed_dim":8,"depth_kernel_size":8,"depth_num_blocks":1,"depth_num_heads":2,"thermal_embed_dim":8,"thermal_kernel_size":8,"thermal_num_blocks":1,"thermal_num_heads":2,"imu_embed_dim":8,"imu_num_blocks":1,"imu_num_heads":2,"imu_drop_path":0}""",
         ["Eva"] = """{"architecture":"eva02_base_patch16_clip_224","num_classes":12,"global_pool":"token","model_args":{"img_size":16,"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"mlp_ratio":2.0}}""",
+        ["ViTMAEForPreTraining"] = Mae,
+        ["ViTMAEModel"] = Mae,
+        ["ViTMAEForImageClassification"] = Mae.Replace("{", """{"num_labels":5,"use_mean_pooling":true,""", StringComparison.Ordinal),
     };
 
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-models-").FullName;
@@ -312,6 +316,7 @@ public sealed class ModelTests : IDisposable
     static Tensor Loss(Module model)
     {
         var (pixels, ids) = Inputs(model);
+        if (model is MaeForPreTraining mae) return mae.Loss(pixels);
         if (model is ImageClassifier classifier) return classifier.Logits(pixels).square().mean();
         var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
         if (model is IMaskedImageTower tower) return tower.Forward(pixels, masked).Embedding.square().mean();

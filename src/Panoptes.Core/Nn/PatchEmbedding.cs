@@ -11,8 +11,9 @@ public sealed class PatchEmbedding(int channels, int features, int patchSize, bo
     public Parameter? Bias { get; } = bias ? new([features], Init.Zeros) : null;
 
     /// <param name="pixels">[batch, channels, height, width]; what does not fill a whole patch at the right and bottom is left out.</param>
-    /// <returns>[batch, rows · columns, features], row by row</returns>
-    public Tensor Forward(Tensor pixels)
+    /// <param name="kept">[batch, kept] int64: only these patches are projected, in this order; null: all.</param>
+    /// <returns>[batch, rows · columns or kept, features], row by row</returns>
+    public Tensor Forward(Tensor pixels, Tensor? kept = null)
     {
         using var scope = NewDisposeScope();
         var (rows, columns) = (pixels.shape[2] / patchSize, pixels.shape[3] / patchSize);
@@ -20,6 +21,7 @@ public sealed class PatchEmbedding(int channels, int features, int patchSize, bo
         if (pixels.shape[3] != columns * patchSize) pixels = pixels.narrow(3, 0, columns * patchSize);
         var patches = pixels.reshape(-1, channels, rows, patchSize, columns, patchSize).permute(0, 2, 4, 1, 3, 5)
             .reshape(-1, rows * columns, channels * patchSize * patchSize);                       // [b, tokens, channels · p · p]
+        if (kept is not null) patches = patches.gather(1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[2]));
         if (patches.dtype != Weight.Value.dtype) patches = patches.to(Weight.Value.dtype);
         return Native.TorchOps.Linear(patches, Weight.Value.flatten(1), Bias?.Value).MoveToOuterDisposeScope();
     }

@@ -3,6 +3,30 @@ namespace Panoptes.Nn;
 /// <summary>Learned tables of positions, resized to images of another size than the table was learned for.</summary>
 public static class Positions
 {
+    /// <summary>
+    /// MAE's fixed table (He et al. 2022, arXiv:2111.06377, util/pos_embed.py): [sin x | cos x | sin y | cos y], a quarter of the width each, at
+    /// frequencies from 1 down to 1/10000. The column counts as x and comes first.
+    /// </summary>
+    /// <returns>[1 + rows · columns, width] float32; row 0, the class token's, is zero</returns>
+    /// <exception cref="PanoptesException">The width is no multiple of 4.</exception>
+    public static Tensor SinCos(int rows, int columns, int width)
+    {
+        if (width % 4 != 0) throw new PanoptesException($"Sine and cosine positions were asked for with a width of {width}; expected a multiple of 4.");
+        var quarter = width / 4;
+        var table = new float[(1 + rows * columns) * width];
+        for (var i = 0; i < rows * columns; i++)
+        {
+            var row = table.AsSpan((1 + i) * width, width);
+            for (var k = 0; k < quarter; k++)
+            {
+                var frequency = Math.Pow(10000, -(double)k / quarter);
+                var ((sinX, cosX), (sinY, cosY)) = (Math.SinCos(i % columns * frequency), Math.SinCos(i / columns * frequency));
+                (row[k], row[quarter + k], row[2 * quarter + k], row[3 * quarter + k]) = ((float)sinX, (float)cosX, (float)sinY, (float)cosY);
+            }
+        }
+        return tensor(table, [1 + rows * columns, width]);
+    }
+
     /// <summary>Resizes a grid of positions bicubically (a = -0.75, no antialiasing, corners not aligned), as CLIP, ViT and MAE do.</summary>
     /// <param name="table">[rows · columns, width]</param>
     /// <returns>[newRows · newColumns, width]</returns>

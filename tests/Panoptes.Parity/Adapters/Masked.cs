@@ -1,0 +1,101 @@
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+using Panoptes.Representation;
+
+namespace Panoptes.Parity.Adapters;
+
+/// <summary>Hugging Face's ViTMAEForPreTraining, with the noise that decides the mask.</summary>
+sealed class MaeAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "ViTMAEForPreTraining" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = Models.Load<MaeForPreTraining>(c.Folder);
+        var mask = PatchMask.FromNoise(c.Input("noise"), model.Config.MaskRatio);
+        var output = model.Reconstruct(c.Input("pixel_values"), mask, hiddenStates: true);
+        yield return ("loss", output.Loss);
+        yield return ("loss", model.Loss(c.Input("pixel_values"), mask));                          // the cheaper path of training
+        yield return ("logits", output.Logits);
+        yield return ("mask", output.Mask);
+        yield return ("ids_restore", output.IdsRestore);
+        for (var i = 0; i < output.Encoder.HiddenStates!.Count; i++) yield return ($"hidden_states.{i}", output.Encoder.HiddenStates[i]);
+    }
+}
+
+/// <summary>Hugging Face's ViTMAEModel, with interpolated positions.</summary>
+sealed class MaeEncoderAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "ViTMAEModel" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = Models.Load<MaeModel>(c.Folder);
+        model.InterpolatePositions = c.Arguments.TryGetProperty("interpolate_pos_encoding", out var flag) && flag.GetBoolean();
+        var mask = PatchMask.FromNoise(c.Input("noise"), model.Config.MaskRatio);
+        yield return ("last_hidden_state", model.Forward(c.Input("pixel_values"), mask).LastHiddenState);
+        yield return ("mask", mask.ToTensor());
+        yield return ("ids_restore", mask.Restore());
+    }
+}
+
+/// <summary>MAE's fixed positions, of every width and grid that an output is named after.</summary>
+sealed class MaeSinCosAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "mae_sincos";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c) => c.OutputNames.Select(static name =>
+    {
+        var parts = name["dim".Length..].Split("_grid");
+        var side = int.Parse(parts[1], System.Globalization.CultureInfo.InvariantCulture);
+        return (name, Positions.SinCos(side, side, int.Parse(parts[0], System.Globalization.CultureInfo.InvariantCulture)));
+    });
+}
+
+/// <summary>The files of MAE's own code: pretrained, and fine-tuned with either pooling.</summary>
+sealed class MaeOriginalAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "MaskedAutoencoderViT" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var config = ModelFolder.ReadConfig<MaeOriginalConfig>(c.Folder);
+        using (var model = (MaeForPreTraining)MaeOriginal.Load(c.File("model.safetensors"), config))
+        {
+            var mask = PatchMask.FromNoise(c.Input("noise"), c.Arguments.GetProperty("mask_ratio").GetDouble());
+            var output = model.Reconstruct(c.Input("image"), mask);
+            yield return ("latent", output.Encoder.LastHiddenState);
+            yield return ("mask", output.Mask);
+            yield return ("ids_restore", output.IdsRestore);
+            yield return ("pred", output.Logits);
+            yield return ("loss_plain", output.Loss);
+            yield return ("patchified", model.Patchify(c.Input("image")).narrow(0, 0, 1).narrow(1, 0, c.Output("patchified").shape[1]));
+            yield return ("unpatchified", model.Unpatchify(output.Logits).narrow(0, 0, 1));
+            using var normalized = (MaeForPreTraining)MaeOriginal.Load(c.File("model.safetensors"), config with { NormPixLoss = true });
+            yield return ("loss_normalised", normalized.Loss(c.Input("image"), mask));
+        }
+        foreach (var pooling in (string[])["global_pool", "class_token"])
+        {
+            using var tuned = (MaeForImageClassification)MaeOriginal.Load(c.File($"finetuned_{pooling}.safetensors"), config);
+            yield return ($"features_{pooling}", tuned.Encode(c.Input("image")));
+            yield return ($"logits_{pooling}", tuned.Logits(c.Input("image")));
+        }
+    }
+}
+
+/// <summary>MAE's own full-size files.</summary>
+sealed class MaeOriginalLayouts : ILayoutAdapter
+{
+    public bool Matches(ParityLayout layout) => layout.Architecture == "MaskedAutoencoderViT";
+
+    public Module Build(ParityLayout layout) => new MaeForPreTraining(ModelConfig.Parse<MaeOriginalConfig>(layout.Config.GetRawText(), layout.Name).ToMae());
+
+    public IEnumerable<(string Key, long[] Shape)> Keys(Module model, ParityLayout layout)
+    {
+        foreach (var (key, parameter) in model.NamedParameters())
+        {
+            var (name, third) = MaeOriginal.Original(key);
+            if (third is null or 0) yield return (name, third is null ? parameter.Shape : [3 * parameter.Shape[0], .. parameter.Shape.AsSpan(1)]);
+        }
+    }
+}
