@@ -98,8 +98,17 @@ public static class Models
         new("CoCa", null, typeof(CoCaModel), static s => new CoCaModel(OpenClipConfig.Read(s.Config, s.Path)), static m => ((CoCaModel)m).Config),
         new("ViTMAEForPreTraining", "vit_mae", typeof(MaeForPreTraining), static s => new MaeForPreTraining(s.Read<MaeConfig>()), static m => ((MaeForPreTraining)m).Config with { Architectures = ["ViTMAEForPreTraining"] }),
         new("ViTMAEModel", null, typeof(MaeModel), static s => new MaeModel(s.Read<MaeConfig>()), static m => ((MaeModel)m).Config with { Architectures = ["ViTMAEModel"] }) { Prefix = "vit." },
+        new("ViTMAEForPreTraining", null, typeof(MaeForPreTraining), static s => new MaeForPreTraining(s.Read<MaeConfig>()), static m => ((MaeForPreTraining)m).Config with { Architectures = ["ViTMAEForPreTraining"] }),
+        new("ViTMAEModel", "vit_mae", typeof(MaeModel), static s => new MaeModel(s.Read<MaeConfig>()), static m => ((MaeModel)m).Config with { Architectures = ["ViTMAEModel"] }) { Prefix = "vit." },
         new("ViTMAEForImageClassification", null, typeof(MaeForImageClassification), static s => new MaeForImageClassification(s.Read<MaeConfig>()),
             static m => ((MaeForImageClassification)m).Vit.Config with { Architectures = ["ViTMAEForImageClassification"] }),
+        new("BeitModel", "beit", typeof(BeitModel), static s => new BeitModel(s.Read<BeitConfig>()), static m => ((BeitModel)m).Config with { Architectures = ["BeitModel"] }) { Prefix = "beit." },
+        new("BeitForMaskedImageModeling", null, typeof(BeitForMaskedImageModeling), static s => new BeitForMaskedImageModeling(s.Read<BeitConfig>()),
+            static m => ((BeitForMaskedImageModeling)m).Beit.Config with { Architectures = ["BeitForMaskedImageModeling"] }),
+        new("BeitForImageClassification", null, typeof(BeitForImageClassification), static s => new BeitForImageClassification(s.Read<BeitConfig>()),
+            static m => ((BeitForImageClassification)m).Beit.Config with { Architectures = ["BeitForImageClassification"] }),
+        new("BeitForSemanticSegmentation", null, typeof(BeitForSemanticSegmentation), static s => new BeitForSemanticSegmentation(s.Read<BeitConfig>()),
+            static m => ((BeitForSemanticSegmentation)m).Config with { Architectures = ["BeitForSemanticSegmentation"] }),
     ];
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>

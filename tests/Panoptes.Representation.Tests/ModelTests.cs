@@ -25,6 +25,8 @@ public sealed class ModelTests : IDisposable
     const string Swin = $$"""{"image_size":40,"embed_dim":8,"depths":[2,2],"num_heads":[1,2],"window_size":3,"drop_path_rate":0,"use_absolute_embeddings":true,{{Labels}}}""";
     const string ConvNext = $$"""{"image_size":32,"num_stages":2,"hidden_sizes":[8,12],"depths":[2,1],{{Labels}}}""";
     const string FocalNet = $$"""{"image_size":32,"embed_dim":8,"depths":[2,1],"focal_levels":[2,1],"focal_windows":[3,3],"use_layerscale":true,"drop_path_rate":0,{{Labels}}}""";
+    const string Beit = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"vocab_size":11,"use_mask_token":true,"use_mean_pooling":false,"use_shared_relative_position_bias":true}""";
+    const string BeitMean = $$"""{{{Labels}},"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"use_relative_position_bias":true,"use_absolute_position_embeddings":true,"out_indices":[1,2,3,3],"auxiliary_channels":6}""";
 
     internal static readonly Dictionary<string, string> Tiny = new()
     {
@@ -68,7 +70,11 @@ public sealed class ModelTests : IDisposable
         ["Eva"] = """{"architecture":"eva02_base_patch16_clip_224","num_classes":12,"global_pool":"token","model_args":{"img_size":16,"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"mlp_ratio":2.0}}""",
         ["ViTMAEForPreTraining"] = Mae,
         ["ViTMAEModel"] = Mae,
-        ["ViTMAEForImageClassification"] = Mae.Replace("{", """{"num_labels":5,"use_mean_pooling":true,""", StringComparison.Ordinal),
+        ["BeitModel"] = Beit,
+        ["BeitForMaskedImageModeling"] = Beit,
+        ["BeitForImageClassification"] = BeitMean,
+        ["BeitForSemanticSegmentation"] = BeitMean,
+        ["ViTMAEForImageClassification"] = Mae.Replace("{", $$"""{{{Labels}},"use_mean_pooling":true,""", StringComparison.Ordinal),
     };
 
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-models-").FullName;
@@ -277,6 +283,7 @@ public sealed class ModelTests : IDisposable
         ITextTower text => [(null, text)],
         AlignModel align => [(align.Vision, align.Text)],
         ImageGptModel => [],
+        BeitForSemanticSegmentation segmentation => [(segmentation.Beit, null)],
         _ => throw new InvalidOperationException(model.GetType().Name),
     };
 
@@ -316,7 +323,10 @@ public sealed class ModelTests : IDisposable
     static Tensor Loss(Module model)
     {
         var (pixels, ids) = Inputs(model);
+        var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
         if (model is MaeForPreTraining mae) return mae.Loss(pixels);
+        if (model is BeitForMaskedImageModeling beit) return beit.Loss(pixels, masked, masked.to(ScalarType.Int64));
+        if (model is BeitForSemanticSegmentation segmentation) return segmentation.Loss(pixels, zeros(2, 16, 16, dtype: ScalarType.Int64));
         if (model is ImageClassifier classifier) return classifier.Logits(pixels).square().mean();
         var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
         if (model is IMaskedImageTower tower) return tower.Forward(pixels, masked).Embedding.square().mean();
@@ -332,6 +342,7 @@ public sealed class ModelTests : IDisposable
             var pooled = image.Pooled.square().mean() + text.Pooled.square().mean() + multimodal.Pooled.square().mean();
             return ContrastiveLoss.Of(flava.Features(pixels, ids)) + pooled;
         }
+        if (model is IMaskedImageTower tower) return tower.Forward(pixels, masked).Embedding.square().mean();
         if (model is not DualEncoder both) return Output(model).square().mean();
         if (model is CoCaModel coca && coca.Forward(pixels, ids) is var output) return ContrastiveLoss.Of(output.Pairs) + CaptioningLoss.Of(output.Logits, output.Labels);
         if (model is ImageBindModel bind) return Enum.GetValues<Modality>().Select(m => (bind.Embed(m, Sample(bind.Config, m)) * randn([2, 12], generator: new Generator(5))).sum()).Aggregate(static (a, b) => a + b);

@@ -151,6 +151,8 @@ public sealed class MaeModel(MaeConfig config) : Module, IImageTower, IPatchDrop
 
     public int EmbeddingSize => Config.HiddenSize;
 
+    public int PrefixTokens => 1;
+
     /// <summary>Whether images of other sizes than <see cref="ImageSize"/> are taken, with positions resized to them.</summary>
     public bool InterpolatePositions { get; set; }
 
@@ -282,6 +284,8 @@ public sealed class MaeForPreTraining : Module, IImageTower, IPatchDropout
     public int ImageSize => Config.ImageSize;
 
     public int EmbeddingSize => Vit.EmbeddingSize;
+
+    public int PrefixTokens => Vit.PrefixTokens;
 
     public LayerGroups LayerGroups => LayerGroups.Of([Vit.Embeddings], Vit.Layers, [Vit.Layernorm], [Decoder]);
 

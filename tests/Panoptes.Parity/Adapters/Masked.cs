@@ -99,3 +99,51 @@ sealed class MaeOriginalLayouts : ILayoutAdapter
         }
     }
 }
+
+/// <summary>Hugging Face's BeitForMaskedImageModeling.</summary>
+sealed class BeitMaskedAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "BeitForMaskedImageModeling" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = Models.Load<BeitForMaskedImageModeling>(c.Folder);
+        var (pixels, masked) = (c.Input("pixel_values"), c.Input("bool_masked_pos"));
+        var output = model.Forward(pixels, masked, hiddenStates: true);
+        var logits = model.Logits(output.LastHiddenState);
+        yield return ("logits", logits);
+        yield return ("loss", model.Loss(pixels, masked, c.Input("labels")));
+        var tokens = zeros_like(masked, dtype: ScalarType.Int64);
+        tokens[masked] = c.Input("labels");
+        yield return ("loss", model.Loss(pixels, masked, tokens));                                 // as a tokenizer gives them
+        for (var i = 0; i < output.HiddenStates!.Count; i++) yield return ($"hidden_states.{i}", output.HiddenStates[i]);
+    }
+}
+
+/// <summary>Hugging Face's BeitModel, for images of any size.</summary>
+sealed class BeitAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "BeitModel" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = Models.Load<BeitModel>(c.Folder);
+        var output = model.Forward(c.Input("pixel_values"));
+        yield return ("last_hidden_state", output.LastHiddenState);
+        yield return ("pooler_output", output.Pooled);
+        yield return ("pooler_output", model.Encode(c.Input("pixel_values")));
+    }
+}
+
+/// <summary>Hugging Face's BeitForSemanticSegmentation.</summary>
+sealed class BeitSegmentationAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "BeitForSemanticSegmentation" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = Models.Load<BeitForSemanticSegmentation>(c.Folder);
+        yield return ("logits", model.Forward(c.Input("pixel_values")));
+        yield return ("loss", model.Loss(c.Input("pixel_values"), c.Input("labels")));
+    }
+}
