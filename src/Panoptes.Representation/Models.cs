@@ -96,8 +96,6 @@ public static class Models
         new("CLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CustomTextCLIP", null, typeof(OpenClipModel), OpenClip, static m => ((OpenClipModel)m).Config),
         new("CoCa", null, typeof(CoCaModel), static s => new CoCaModel(OpenClipConfig.Read(s.Config, s.Path)), static m => ((CoCaModel)m).Config),
-        new("ViTMAEForPreTraining", "vit_mae", typeof(MaeForPreTraining), static s => new MaeForPreTraining(s.Read<MaeConfig>()), static m => ((MaeForPreTraining)m).Config with { Architectures = ["ViTMAEForPreTraining"] }),
-        new("ViTMAEModel", null, typeof(MaeModel), static s => new MaeModel(s.Read<MaeConfig>()), static m => ((MaeModel)m).Config with { Architectures = ["ViTMAEModel"] }) { Prefix = "vit." },
         new("ViTMAEForPreTraining", null, typeof(MaeForPreTraining), static s => new MaeForPreTraining(s.Read<MaeConfig>()), static m => ((MaeForPreTraining)m).Config with { Architectures = ["ViTMAEForPreTraining"] }),
         new("ViTMAEModel", "vit_mae", typeof(MaeModel), static s => new MaeModel(s.Read<MaeConfig>()), static m => ((MaeModel)m).Config with { Architectures = ["ViTMAEModel"] }) { Prefix = "vit." },
         new("ViTMAEForImageClassification", null, typeof(MaeForImageClassification), static s => new MaeForImageClassification(s.Read<MaeConfig>()),
@@ -109,6 +107,18 @@ public static class Models
             static m => ((BeitForImageClassification)m).Beit.Config with { Architectures = ["BeitForImageClassification"] }),
         new("BeitForSemanticSegmentation", null, typeof(BeitForSemanticSegmentation), static s => new BeitForSemanticSegmentation(s.Read<BeitConfig>()),
             static m => ((BeitForSemanticSegmentation)m).Config with { Architectures = ["BeitForSemanticSegmentation"] }),
+        new("BEiT3", "beit3", typeof(Beit3Model), static s => new Beit3Model(s.Read<Beit3Config>()), static m => Saved((Beit3Base)m, "BEiT3")),
+        new("BEiT3ForPretraining", null, typeof(Beit3ForPretraining), static s => new Beit3ForPretraining(s.Read<Beit3Config>()), static m => Saved((Beit3Base)m, "BEiT3ForPretraining")),
+        new("BEiT3ForImageClassification", null, typeof(Beit3ForImageClassification), static s => new Beit3ForImageClassification(Beit3(s, "head.weight")),
+            static m => Saved((Beit3Base)m, "BEiT3ForImageClassification")),
+        new("BEiT3ForVisualReasoning", null, typeof(Beit3ForVisualReasoning), static s => new Beit3ForVisualReasoning(Beit3(s, "head.dense2.weight")),
+            static m => Saved((Beit3Base)m, "BEiT3ForVisualReasoning")),
+        new("BEiT3ForVisualQuestionAnswering", null, typeof(Beit3ForVisualQuestionAnswering), static s => new Beit3ForVisualQuestionAnswering(Beit3(s, "head.3.weight")),
+            static m => Saved((Beit3Base)m, "BEiT3ForVisualQuestionAnswering")),
+        new("BEiT3ForCaptioning", null, typeof(Beit3ForCaptioning), static s => new Beit3ForCaptioning(s.Read<Beit3Config>()), static m => Saved((Beit3Base)m, "BEiT3ForCaptioning")),
+        new("BEiT3ForRetrieval", null, typeof(Beit3ForRetrieval), static s => new Beit3ForRetrieval(s.Read<Beit3Config>()),
+            static m => ((Beit3ForRetrieval)m).Config with { Architectures = ["BEiT3ForRetrieval"] }),
+        new("DalleDvae", "dall_e_dvae", typeof(DalleDvae), static s => new DalleDvae(s.Read<DalleDvaeConfig>()), static m => ((DalleDvae)m).Config),
     ];
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
@@ -295,6 +305,15 @@ public static class Models
     static bool IsDino(Func<string, bool> has) => has("cls_token") && has("pos_embed") && has("blocks.0.attn.qkv.weight") && has("norm.weight") && !has("decoder_embed.weight") && !has("head.weight");
 
     static DinoVit Dino(ModelSource source) => new(source.Config.Length == 0 ? DinoVitConfig.FromShapes(source.Shape, source.Path) : source.Read<DinoVitConfig>());
+
+    static Beit3Config Saved(Beit3Base model, string architecture) => model.Config with { Architectures = [architecture] };
+
+    /// <summary>The config, with as many classes as the head's weight has rows.</summary>
+    static Beit3Config Beit3(ModelSource source, string head)
+    {
+        var config = source.Read<Beit3Config>();
+        return config with { NumLabels = config.NumLabels ?? source.Rows(head) };
+    }
 
     static OpenClipModel OpenClip(ModelSource source)
     {

@@ -28,6 +28,8 @@ public sealed class ModelTests : IDisposable
     const string Beit = """{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"vocab_size":11,"use_mask_token":true,"use_mean_pooling":false,"use_shared_relative_position_bias":true}""";
     const string BeitMean = $$"""{{{Labels}},"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":2,"image_size":16,"patch_size":8,"use_relative_position_bias":true,"use_absolute_position_embeddings":true,"out_indices":[1,2,3,3],"auxiliary_channels":6}""";
 
+    const string Beit3 = """{"img_size":16,"patch_size":8,"vocab_size":40,"encoder_embed_dim":16,"encoder_attention_heads":2,"encoder_ffn_embed_dim":24,"encoder_layers":2,"max_source_positions":12,"visual_vocab_size":11,"num_labels":3}""";
+
     internal static readonly Dictionary<string, string> Tiny = new()
     {
         ["CLIPModel"] = $$"""{"model_type":"clip","projection_dim":12,"text_config":{{ClipText}},"vision_config":{{ClipVision}}}""",
@@ -74,6 +76,14 @@ public sealed class ModelTests : IDisposable
         ["BeitForMaskedImageModeling"] = Beit,
         ["BeitForImageClassification"] = BeitMean,
         ["BeitForSemanticSegmentation"] = BeitMean,
+        ["BEiT3"] = Beit3,
+        ["BEiT3ForPretraining"] = Beit3.Replace("{", """{"multiway":false,""", StringComparison.Ordinal),
+        ["BEiT3ForImageClassification"] = Beit3,
+        ["BEiT3ForVisualReasoning"] = Beit3,
+        ["BEiT3ForVisualQuestionAnswering"] = Beit3.Replace("{", """{"normalize_output":false,""", StringComparison.Ordinal),
+        ["BEiT3ForCaptioning"] = Beit3,
+        ["BEiT3ForRetrieval"] = Beit3,
+        ["DalleDvae"] = """{"encoder":{"n_hid":8,"n_blk_per_group":1,"vocab_size":12},"decoder":{"n_init":8,"n_hid":8,"n_blk_per_group":1,"vocab_size":12}}""",
         ["ViTMAEForImageClassification"] = Mae.Replace("{", $$"""{{{Labels}},"use_mean_pooling":true,""", StringComparison.Ordinal),
     };
 
@@ -284,6 +294,7 @@ public sealed class ModelTests : IDisposable
         AlignModel align => [(align.Vision, align.Text)],
         ImageGptModel => [],
         BeitForSemanticSegmentation segmentation => [(segmentation.Beit, null)],
+        DalleDvae => [],
         _ => throw new InvalidOperationException(model.GetType().Name),
     };
 
@@ -317,6 +328,7 @@ public sealed class ModelTests : IDisposable
     {
         var (pixels, ids) = Inputs(model);
         if (model is ImageGptModel colors) return colors.Forward(ids);
+        if (model is DalleDvae dalle) return dalle.Decoder.Forward(dalle.Encoder.Forward(pixels.to(dalle.Encoder.Input.W.Value.dtype)).softmax(1)).flatten(1);
         return model is DualEncoder both ? both.Features(pixels, ids).Logits() : Encoders(model, pixels, ids).First()();
     }
 
@@ -327,6 +339,8 @@ public sealed class ModelTests : IDisposable
         if (model is MaeForPreTraining mae) return mae.Loss(pixels);
         if (model is BeitForMaskedImageModeling beit) return beit.Loss(pixels, masked, masked.to(ScalarType.Int64));
         if (model is BeitForSemanticSegmentation segmentation) return segmentation.Loss(pixels, zeros(2, 16, 16, dtype: ScalarType.Int64));
+        if (model is Beit3Base beit3) return beit3.Beit3.Forward(pixels, ids, masked: masked).Tokens.square().mean() + Beit3Loss(beit3, pixels, ids, masked);
+        if (model is Beit3ForRetrieval retrieval) return ContrastiveLoss.Of(retrieval.Features(pixels, ids)) + retrieval.Beit3.Forward(pixels, ids, masked: masked).Tokens.square().mean();
         if (model is ImageClassifier classifier) return classifier.Logits(pixels).square().mean();
         var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
         if (model is IMaskedImageTower tower) return tower.Forward(pixels, masked).Embedding.square().mean();
@@ -349,4 +363,14 @@ public sealed class ModelTests : IDisposable
         var features = both.Features(pixels, ids);
         return both.LogitBias is null ? ContrastiveLoss.Of(features) : SigmoidLoss.Of(features);
     }
+
+    static Tensor Beit3Loss(Beit3Base model, Tensor pixels, Tensor ids, Tensor masked) => model switch
+    {
+        Beit3ForPretraining pretraining => pretraining.PairLoss(pixels, masked, masked.to(ScalarType.Int64), ids, ids.eq(1), ids),
+        Beit3ForImageClassification classifier => classifier.Logits(pixels).square().mean(),
+        Beit3ForVisualReasoning reasoning => reasoning.Logits(pixels, pixels.flip(0), ids).square().mean(),
+        Beit3ForVisualQuestionAnswering answering => answering.Logits(pixels, ids).square().mean(),
+        Beit3ForCaptioning captioning => captioning.Loss(pixels, ids, ids.eq(1), ids),
+        _ => zeros(1),
+    };
 }

@@ -147,3 +147,104 @@ sealed class BeitSegmentationAdapter : IAdapter
         yield return ("loss", model.Loss(c.Input("pixel_values"), c.Input("labels")));
     }
 }
+
+/// <summary>BEiT-3 with all its heads, or the bare network.</summary>
+sealed class Beit3Adapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "BEiT3" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var config = ModelFolder.ReadConfig<Beit3Config>(c.Folder);
+        var (image, text, masked, own) = (c.Input("image"), c.Input("text"), c.Input("masked"), 1 - c.Input("text_padding"));
+        using (var model = Load(new Beit3Model(config)))
+        {
+            var network = model.Beit3;
+            yield return ("vision_only", network.Forward(image).Tokens);
+            yield return ("vision_masked", network.Forward(image, masked: masked).Tokens);
+            yield return ("text_only", network.Forward(null, text, own).Tokens);
+            // Where the masked image has no output of its own, it is the one that is fused.
+            var fused = network.Forward(image, text, own, c.HasOutput("vision_masked") ? null : masked, hiddenStates: true);
+            yield return ("fused", fused.Tokens);
+            for (var i = 0; i < fused.HiddenStates!.Count; i++) yield return ($"fused_states.{i}", fused.HiddenStates[i]);
+            yield return ("fused_unpadded", network.Forward(image, text).Tokens);
+        }
+        if (!c.HasOutput("vqa_logits")) yield break;
+        using (var model = Load(new Beit3ForRetrieval(config)))
+        {
+            var features = model.Features(image, text, own);
+            yield return ("retrieval_vision", features.Image);
+            yield return ("retrieval_vision", DualEncoder.Normalize(model.Images.Forward(image).Embedding));
+            yield return ("retrieval_language", features.Text);
+            yield return ("retrieval_language", DualEncoder.Normalize(model.Texts.Forward(text, own).Embedding));
+            yield return ("retrieval_logits_per_image", features.Logits());
+        }
+        using (var model = Load(new Beit3ForVisualQuestionAnswering(config with { NumLabels = (int)c.Output("vqa_logits").shape[1] })))
+        {
+            yield return ("vqa_pooled", model.Pool(image, text, own));
+            yield return ("vqa_logits", model.Logits(image, text, own));
+        }
+        using (var model = Load(new Beit3ForCaptioning(config)))
+        {
+            yield return ("caption_states", model.States(image, text, own));
+            yield return ("caption_logits", model.Logits(image, text, own)[c.Input("lang_mask").ne(0)]);
+            var (first, next) = (c.Arguments.GetProperty("incremental_first_length").GetInt64(), c.Input("incremental_positions").shape[1]);
+            using var cache = new Beit3Cache();
+            yield return ("caption_incremental_first", model.Logits(image, text.narrow(1, 0, first), cache: cache));
+            yield return ("caption_incremental_next", model.Logits(null, text.narrow(1, first, next), cache: cache));
+        }
+
+        // The file holds every head.
+        T Load<T>(T model) where T : Module
+        {
+            ModelFolder.Load(model, c.File("model.safetensors"), new() { Ignored = static key => !key.StartsWith("beit3.", StringComparison.Ordinal) });
+            return model;
+        }
+    }
+}
+
+/// <summary>BEiT-3's full-size files, by the names of their tasks.</summary>
+sealed class Beit3Layouts : ILayoutAdapter
+{
+    static readonly Dictionary<string, string> Architectures = new()
+    {
+        ["BEiT3Forclassification"] = "BEiT3ForImageClassification",
+        ["BEiT3Fornlvr2"] = "BEiT3ForVisualReasoning",
+        ["BEiT3Forvqa"] = "BEiT3ForVisualQuestionAnswering",
+        ["BEiT3Forcaptioning"] = "BEiT3ForCaptioning",
+        ["BEiT3Forretrieval"] = "BEiT3ForRetrieval",
+    };
+
+    public bool Matches(ParityLayout layout) => Architectures.ContainsKey(layout.Architecture);
+
+    public Module Build(ParityLayout layout) => Models.All.Single(e => e.Architecture == Architectures[layout.Architecture])
+        .Build(new(layout.Config.GetRawText(), layout.Name, key => layout.Keys.TryGetValue(key, out var entry) ? entry.Shape : null));
+}
+
+/// <summary>DALL-E's discrete VAE: tokens of images, and images of tokens.</summary>
+sealed class DalleAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "Encoder, Decoder" && c.Peer.StartsWith("openai/DALL-E", StringComparison.Ordinal) && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = DalleDvae.Load(c.File("encoder.safetensors"), c.File("decoder.safetensors"), ModelFolder.ReadConfig<DalleDvaeConfig>(c.Folder));
+        var mapped = DalleEncoder.MapPixels(c.Input("image"));
+        yield return ("mapped", mapped);
+        yield return ("logits", model.Encoder.Forward(mapped));
+        var tokens = model.Tokenize(c.Input("image"));
+        yield return ("indices", tokens);
+        yield return ("decoder", model.Decoder.Forward(nn.functional.one_hot(tokens, model.VocabularySize).permute(0, 3, 1, 2).to(ScalarType.Float32)));
+        yield return ("reconstruction", model.Decode(tokens));
+    }
+}
+
+/// <summary>DALL-E's full-size encoder and decoder.</summary>
+sealed class DalleLayouts : ILayoutAdapter
+{
+    public bool Matches(ParityLayout layout) => layout.Architecture is "Encoder" or "Decoder" && layout.Peer.StartsWith("openai/DALL-E", StringComparison.Ordinal);
+
+    public Module Build(ParityLayout layout) => layout.Architecture == "Encoder"
+        ? new DalleEncoder(ModelConfig.Parse<DalleEncoderConfig>(layout.Config.GetRawText(), layout.Name))
+        : new DalleDecoder(ModelConfig.Parse<DalleDecoderConfig>(layout.Config.GetRawText(), layout.Name));
+}
