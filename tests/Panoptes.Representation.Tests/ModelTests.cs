@@ -342,8 +342,6 @@ public sealed class ModelTests : IDisposable
         if (model is Beit3Base beit3) return beit3.Beit3.Forward(pixels, ids, masked: masked).Tokens.square().mean() + Beit3Loss(beit3, pixels, ids, masked);
         if (model is Beit3ForRetrieval retrieval) return ContrastiveLoss.Of(retrieval.Features(pixels, ids)) + retrieval.Beit3.Forward(pixels, ids, masked: masked).Tokens.square().mean();
         if (model is ImageClassifier classifier) return classifier.Logits(pixels).square().mean();
-        var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
-        if (model is IMaskedImageTower tower) return tower.Forward(pixels, masked).Embedding.square().mean();
         if (model is ImageGptModel colors) return ImageGptModel.Loss(colors.Forward(ids), ids);
         if (model is AlignModel align)
         {

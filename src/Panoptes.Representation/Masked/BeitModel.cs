@@ -55,6 +55,9 @@ public sealed record BeitConfig : ImageModelConfig
     [JsonIgnore]
     public int Side => ImageSize / PatchSize;
 
+    /// <summary>How many classes are told apart.</summary>
+    internal int Classes => Id2Label?.Count ?? NumLabels ?? 2;
+
     /// <summary>A normal cut off at one deviation, as in the paper's code (timm's is cut at ±2, that is not at all).</summary>
     internal Initializer Truncated(double factor = 1) => (t, g) =>
     {

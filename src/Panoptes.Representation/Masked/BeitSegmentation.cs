@@ -47,7 +47,7 @@ public sealed class BeitPyramidLevel(BeitConfig c, int scale) : Module
 /// <summary>UPerNet's head over four levels. Keys: psp_modules, bottleneck, lateral_convs, fpn_convs, fpn_bottleneck, classifier.</summary>
 public sealed class BeitUperHead(BeitConfig c) : Module
 {
-    public Conv2d Classifier { get; } = new(c.HiddenSize, c.Labels().Length, 1, initializer: c.Normal);
+    public Conv2d Classifier { get; } = new(c.HiddenSize, c.Classes, 1, initializer: c.Normal);
 
     public ModuleList<BeitPyramidLevel> PspModules { get; } = new(c.PoolScales.Select(s => new BeitPyramidLevel(c, s)));
 
@@ -76,7 +76,7 @@ public sealed class BeitUperHead(BeitConfig c) : Module
 /// <summary>A second, plain head on one level, that helps training. Keys: convs, conv_cat, classifier.</summary>
 public sealed class BeitFcnHead(BeitConfig c) : Module
 {
-    public Conv2d Classifier { get; } = new(c.AuxiliaryNumConvs > 0 || c.AuxiliaryConcatInput ? c.AuxiliaryChannels : c.HiddenSize, c.Labels().Length, 1, initializer: c.Normal);
+    public Conv2d Classifier { get; } = new(c.AuxiliaryNumConvs > 0 || c.AuxiliaryConcatInput ? c.AuxiliaryChannels : c.HiddenSize, c.Classes, 1, initializer: c.Normal);
 
     public ModuleList<BeitConvolution> Convs { get; } = new(c.AuxiliaryNumConvs, i => new BeitConvolution(c, i == 0 ? c.HiddenSize : c.AuxiliaryChannels, c.AuxiliaryChannels, 3));
 

@@ -109,8 +109,10 @@ public sealed class DalleRow<T>(string name, IEnumerable<T> items) : Module wher
 static class DalleGroups
 {
     /// <summary>Groups of the given widths, each of several blocks.</summary>
+    /// <exception cref="PanoptesException">More blocks than any model has.</exception>
     internal static DalleRow<DalleRow<DalleBlock>> Of(int from, IReadOnlyList<int> widths, int blocks, int first, int last)
     {
+        if (blocks > 1000) throw new PanoptesException($"n_blk_per_group is {blocks}; expected at most 1000.");
         var gain = 1.0 / (widths.Count * blocks * (widths.Count * blocks));
         return new("group", widths.Select((to, i) => new DalleRow<DalleBlock>("block",
             Enumerable.Range(0, blocks).Select(b => new DalleBlock(b > 0 ? to : i > 0 ? widths[i - 1] : from, to, first, last, gain)))));
@@ -127,10 +129,10 @@ static class DalleGroups
         return nn.functional.relu(x);
     }
 
-    /// <exception cref="PanoptesException">More groups than an image can be halved by, or fewer channels than a block divides by.</exception>
-    internal static int[] Widths(int groups, int hidden, bool falling) => groups <= 16 && hidden % 4 == 0 && hidden < 1 << 16
+    /// <exception cref="PanoptesException">More groups than an image can be halved by, or too few channels to take a quarter of.</exception>
+    internal static int[] Widths(int groups, int hidden, bool falling) => groups <= 16 && hidden is >= 4 and < 1 << 15
         ? [.. Enumerable.Range(0, groups).Select(i => hidden << (falling ? groups - 1 - i : i))]
-        : throw new PanoptesException($"group_count is {groups} and n_hid {hidden}; expected at most 16 groups of a multiple of 4.");
+        : throw new PanoptesException($"group_count is {groups} and n_hid {hidden}; expected at most 16 groups, and 4 channels or more.");
 }
 
 /// <summary>Pixels to the logits of their visual tokens. Keys: blocks.input, blocks.group_N.block_N, blocks.output.conv.</summary>
