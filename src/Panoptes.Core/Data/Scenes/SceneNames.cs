@@ -21,12 +21,14 @@ sealed class SceneNames
         "badminton", "lacrosse", "ping pong", "field hockey", "ice hockey", "money with wings", "dna", "construction", "building construction", "yarn", "thread", "soap", "roasted sweet potato", "mount fuji", "ginger root", "high voltage", "luggage",
     }.ToFrozenSet(StringComparer.Ordinal);
 
-    static readonly FrozenDictionary<string, string> Plurals = new Dictionary<string, string>(StringComparer.Ordinal)
+    static readonly FrozenDictionary<string, string> Plurals = new[]
     {
-        ["mouse"] = "mice", ["goose"] = "geese", ["ox"] = "oxen", ["foot"] = "feet", ["tooth"] = "teeth", ["leaf"] = "leaves", ["wolf"] = "wolves", ["knife"] = "knives", ["child"] = "children", ["die"] = "dice",
-        ["deer"] = "deer", ["bison"] = "bison", ["moose"] = "moose", ["shrimp"] = "shrimp", ["squid"] = "squid", ["sheep"] = "sheep", ["buffalo"] = "buffalo", ["potato"] = "potatoes", ["tomato"] = "tomatoes",
-        ["mango"] = "mangoes", ["volcano"] = "volcanoes", ["mosquito"] = "mosquitoes", ["tornado"] = "tornadoes", ["loaf"] = "loaves", ["scarf"] = "scarves", ["shelf"] = "shelves", ["sheaf"] = "sheaves",
-    }.ToFrozenDictionary(StringComparer.Ordinal);
+        ("mouse", "mice"), ("goose", "geese"), ("ox", "oxen"), ("foot", "feet"), ("tooth", "teeth"), ("leaf", "leaves"),
+        ("wolf", "wolves"), ("knife", "knives"), ("child", "children"), ("die", "dice"), ("deer", "deer"), ("bison", "bison"),
+        ("moose", "moose"), ("shrimp", "shrimp"), ("squid", "squid"), ("sheep", "sheep"), ("buffalo", "buffalo"), ("potato", "potatoes"),
+        ("tomato", "tomatoes"), ("mango", "mangoes"), ("volcano", "volcanoes"), ("mosquito", "mosquitoes"), ("tornado", "tornadoes"),
+        ("loaf", "loaves"), ("scarf", "scarves"), ("shelf", "shelves"), ("sheaf", "sheaves"),
+    }.ToFrozenDictionary(static p => p.Item1, static p => p.Item2, StringComparer.Ordinal);
 
     static readonly FrozenSet<string> SmallWords = new[] { "a", "and", "at", "behind", "for", "from", "in", "of", "on", "or", "the", "to", "with", "without" }.ToFrozenSet(StringComparer.Ordinal);
 
