@@ -1,3 +1,4 @@
+using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Text;
 
@@ -5,9 +6,10 @@ namespace Panoptes.Representation.Objectives;
 
 /// <summary>What an objective is made for.</summary>
 /// <param name="Towers">What it trains.</param>
+/// <param name="Processor">What prepares the images.</param>
 /// <param name="Tokenizer">Of the text tower, or null.</param>
 /// <param name="Classes">What the data's labels are called; empty where it has none.</param>
-public sealed record ObjectiveSetting(Towers Towers, Tokenizer? Tokenizer, IReadOnlyList<string> Classes);
+public sealed record ObjectiveSetting(Towers Towers, ImageProcessor Processor, Tokenizer? Tokenizer, IReadOnlyList<string> Classes);
 
 /// <summary>An objective as a recipe names it: its <c>name</c>, its weight, and what else its own record says.</summary>
 public abstract record ObjectiveOptions
@@ -19,7 +21,10 @@ public abstract record ObjectiveOptions
         ["contrastive"] = typeof(ContrastiveOptions),
         ["declip"] = typeof(DeclipOptions),
         ["filip"] = typeof(FilipOptions),
+        ["masked_features"] = typeof(MaskedFeaturesOptions),
         ["masked_language"] = typeof(MaskedLanguageOptions),
+        ["masked_pixels"] = typeof(MaskedPixelsOptions),
+        ["masked_tokens"] = typeof(MaskedTokensOptions),
         ["mofi"] = typeof(MofiOptions),
         ["nclip"] = typeof(NclipOptions),
         ["sigmoid"] = typeof(SigmoidOptions),

@@ -45,7 +45,7 @@ public sealed class RecipeRun : IDisposable
             model.CheckpointActivations(t.CheckpointActivations);
 
             var emoji = PairData.OpenEmoji(recipe);
-            var setting = new ObjectiveSetting(towers, tokenizer, emoji is null ? [] : (recipe.Data.Annotations ?? new()).Names(emoji));
+            var setting = new ObjectiveSetting(towers, processor, tokenizer, emoji is null ? [] : (recipe.Data.Annotations ?? new()).Names(emoji));
             using var generator = new Generator(recipe.Seed + 1);
             var objectives = recipe.Objectives.Select(o => new WeightedObjective(o.Name, o.Create(setting), o.Weight)).ToArray();
             foreach (var (_, objective, _) in objectives) objective.Initialize(generator);

@@ -111,8 +111,8 @@ sealed class FormulaAdapter : IAdapter
     static (Tensor, List<(string, Tensor)>) Mvp(ParityCase c, Inputs x)
     {
         var (prediction, target, mask) = (x["prediction"], x["target"], x["mask"]);
-        var cosines = FeatureDistillation.Cosines(prediction, target);
-        return (FeatureDistillation.Of(prediction, target, mask), [("cosine", cosines), ("loss_sum", -(cosines * mask).sum())]);
+        var cosines = MaskedFeatures.Cosines(prediction, target);
+        return (MaskedFeatures.Of(prediction, target, mask), [("cosine", cosines), ("loss_sum", -(cosines * mask).sum())]);
     }
 
     static (Tensor, List<(string, Tensor)>) DinoIbot(ParityCase c, Inputs x)

@@ -50,10 +50,58 @@ public sealed class ObjectiveTrainingTests : IDisposable
         Assert.Equal(16, clip.EmbeddingSize);
     }
 
+    public static TheoryData<string, string> ImageMethods => new()
+    {
+        { "{architecture: ViTMAEForPreTraining, config: {MAE}}", "[{name: masked_pixels}]" },
+        { "{architecture: BeitModel, config: {BEIT}}", "[{name: masked_features, teacher: TEACHER, mask_ratio: 0.5, smallest_block: 2}]" },
+        { "{architecture: BeitForMaskedImageModeling, config: {BEIT, vocab_size: 8}}", "[{name: masked_tokens, tokenizer: DVAE, mask_ratio: 0.5, smallest_block: 2}]" },
+        { "{architecture: ViTModel, config: {hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 8, add_pooling_layer: false}}", "[{name: simclr, first_view: 0, hidden_size: 24, projection_size: 8}]" },
+    };
+
+    [Theory]
+    [MemberData(nameof(ImageMethods))]
+    public void Image_towers_train_alone_and_resume_to_the_same_numbers(string model, string objectives)
+    {
+        TinyClip.Write(Path.Combine(folder, "teacher"));
+        using (var generator = new Generator(2))
+        using (var dvae = Models.All.First(static e => e.Type == typeof(DalleDvae)).Build(new("""{"encoder":{"n_hid":8,"n_blk_per_group":1,"vocab_size":8},"decoder":{"n_init":8,"n_hid":8,"n_blk_per_group":1,"vocab_size":8}}""", "test", static _ => null)))
+        {
+            dvae.Initialize(generator);
+            Models.Save(Path.Combine(folder, "dvae"), dvae);
+        }
+        var recipe = Recipe.Parse($$"""
+            name: tiny
+            seed: 5
+            model: {{model}}
+            data: {set: emoji, concepts: 40, batch_size: 12, measures: [neighbors]}
+            objectives: {{objectives}}
+            schedule: {learning_rate: 0.002, steps: 6, warmup_steps: 1}
+            training: {precision: float32, log_every: 1, validate_every: 0}
+            """
+            .Replace("{MAE}", "{hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 4, decoder_hidden_size: 12, decoder_num_hidden_layers: 1, decoder_num_attention_heads: 2, decoder_intermediate_size: 24}", StringComparison.Ordinal)
+            .Replace("BEIT", "hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 8, use_mask_token: true, use_relative_position_bias: true", StringComparison.Ordinal)
+            .Replace("TEACHER", Path.Combine(folder, "teacher"), StringComparison.Ordinal).Replace("DVAE", Path.Combine(folder, "dvae"), StringComparison.Ordinal), "tiny.yaml");
+        var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
+        var before = Tensor.TotalCount;
+        Train(recipe, unbroken);
+        Assert.Equal(before, Tensor.TotalCount);
+        using (var cancel = new CancellationTokenSource())
+            Assert.Throws<OperationCanceledException>(() => Train(recipe, broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
+        Train(recipe, broken);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(unbroken, "last", "model.safetensors")), File.ReadAllBytes(Path.Combine(broken, "last", "model.safetensors")));
+        using var encoder = ImageEncoder.Load(Path.Combine(broken, "last"));
+        Assert.Equal(16, encoder.Feature(new Imaging.Image(20, 20, 3)).Length);
+    }
+
     [Theory]
     [InlineData("[{name: contrastive}, {name: contrastive}]", "The objective contrastive is listed twice")]
     [InlineData("[{name: simclr, temperature: 0}]", "temperature is 0")]
     [InlineData("[{name: masked_language, mask_ratio: 1}]", "mask_ratio is 1")]
+    [InlineData("[{name: masked_pixels}]", "masked_pixels needs an image tower with a decoder")]
+    [InlineData("[{name: masked_features, teacher: none}]", "whose patches can be masked")]
+    [InlineData("[{name: masked_tokens, tokenizer: none}]", "masked_tokens needs a BeitForMaskedImageModeling")]
+    [InlineData("[{name: stair}]", "stair needs a StairModel")]
+    [InlineData("[{name: captioning}]", "expected a CoCa")]
     public void An_objective_that_cannot_be_is_refused(string objectives, string expected)
     {
         var before = Tensor.TotalCount;
@@ -85,7 +133,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
         foreach (var (key, gradient) in whole.Values)
         {
             var error = (gradient - pieces.Values[key]).abs().max().item<float>() / Math.Max(1, gradient.abs().max().item<float>());
-            Assert.True(error < 1e-5, $"{key}: {error}");
+            Assert.True(error < 5e-5, $"{key}: {error}");                                                    // rounding differs with the number of threads
         }
 
         (IReadOnlyDictionary<string, double> Losses, Dictionary<string, Tensor> Values) Gradients(int? piece)
