@@ -292,7 +292,8 @@ public sealed class CoCaModel : DualEncoder
     /// <exception cref="PanoptesException">The parts of the config do not go together.</exception>
     public CoCaModel(OpenClipConfig config)
     {
-        Config = config;
+        // What open_clip needs to be told, whether or not the config that we were given says so.
+        Config = config with { CustomText = true, VisionCfg = config.VisionCfg with { OutputTokens = true }, TextCfg = config.TextCfg with { OutputTokens = true } };
         var decoder = config.MultimodalCfg ?? throw new PanoptesException("The config has no \"multimodal_cfg\"; expected one, which describes CoCa's decoder.");
         Visual = OpenClipVisual.Create(config) as OpenClipVision ?? throw new PanoptesException("CoCa's image tower is no vision transformer of open_clip's; only those are supported.");
         if (decoder.Width != config.TextCfg.Width || decoder.Width != Visual.TokenSize)

@@ -259,7 +259,10 @@ public sealed class ImageBindBlock(int width, int heads, bool learnedKey) : Modu
     }
 }
 
-/// <summary>The blocks of a tower. Keys: pre_transformer_layer.0 (a norm, of images only), blocks.N.</summary>
+/// <summary>
+/// The blocks of a tower. Keys: pre_transformer_layer.0 (a norm, of images only), blocks.N. Branches are left out for some samples, as stochastic
+/// depth is meant; the peer's code, where tokens come before samples, leaves them out for some tokens of all samples.
+/// </summary>
 public sealed class ImageBindTrunk(int width, int blocks, int heads, bool firstNorm, bool learnedKey, bool causal, double dropPath) : Module, IStochasticDepth
 {
     [Key("pre_transformer_layer.0")]

@@ -34,6 +34,9 @@ public sealed record OpenClipVisionConfig : ModelConfig
     public bool AttentionalPool { get; init; }
     public int AttnPoolerQueries { get; init; } = 256;
     public int AttnPoolerHeads { get; init; } = 8;
+
+    /// <summary>Whether open_clip's tower gives its tokens, too, as CoCa needs; ours always does.</summary>
+    public bool? OutputTokens { get; init; }
     public OpenClipNorm? NormKwargs { get; init; }
     public OpenClipActivation? ActKwargs { get; init; }
     public string? TimmModelName { get; init; }
@@ -70,6 +73,9 @@ public sealed record OpenClipTextConfig : ModelConfig
 
     /// <summary>Whether padding hides its own keys; by default each hides the key after it, as in all published CoCa models.</summary>
     public bool? CorrectClsMask { get; init; }
+
+    /// <summary>Whether open_clip's tower gives its tokens, too, as CoCa needs; ours always does.</summary>
+    public bool? OutputTokens { get; init; }
     public OpenClipNorm? NormKwargs { get; init; }
     public OpenClipActivation? ActKwargs { get; init; }
 }

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
 using Panoptes.Imaging;
@@ -146,6 +147,8 @@ public sealed class CoCaTests : IDisposable
     public void A_folder_captions_images_and_keeps_no_tensor()
     {
         TinyClip.Write(folder, "CoCa");
+        // Without these open_clip could not use the folder.
+        foreach (var part in (string[])["vision_cfg", "text_cfg"]) Assert.True((bool)JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "open_clip_config.json")))!["model_cfg"]![part]!["output_tokens"]!);
         using var coca = CoCa.Load(folder, new() { BatchSize = 2 });
         Image[] images = [new(20, 16, 3), new(30, 40, 3), new(16, 16, 4)];
         Assert.Equal(3, coca.Caption(images, new() { Beams = 3 }).Count);
@@ -205,7 +208,7 @@ public sealed class CoCaTests : IDisposable
     {
         TinyClip.Write(folder, "CoCa");
         var path = Path.Combine(folder, "open_clip_config.json");
-        var config = System.Text.Json.Nodes.JsonNode.Parse("""{"model_cfg":{"embed_dim":16,"custom_text":true,"vision_cfg":{"image_size":16,"layers":2,"width":24,"head_width":8,"patch_size":8,"attentional_pool":true,"attn_pooler_queries":3,"attn_pooler_heads":2},"text_cfg":{"context_length":8,"width":16,"heads":2,"layers":2,"vocab_size":40,"embed_cls":true},"multimodal_cfg":{"context_length":8,"width":16,"heads":2,"layers":2}}}""")!.ToJsonString();
+        var config = JsonNode.Parse("""{"model_cfg":{"embed_dim":16,"custom_text":true,"vision_cfg":{"image_size":16,"layers":2,"width":24,"head_width":8,"patch_size":8,"attentional_pool":true,"attn_pooler_queries":3,"attn_pooler_heads":2},"text_cfg":{"context_length":8,"width":16,"heads":2,"layers":2,"vocab_size":40,"embed_cls":true},"multimodal_cfg":{"context_length":8,"width":16,"heads":2,"layers":2}}}""")!.ToJsonString();
         Assert.Contains(good, config, StringComparison.Ordinal);
         File.WriteAllText(path, config.Replace(good, bad, StringComparison.Ordinal));
         Assert.Contains(named, Assert.Throws<PanoptesException>(() => Models.Load(folder)).Message, StringComparison.Ordinal);

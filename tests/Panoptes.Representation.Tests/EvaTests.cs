@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+using Panoptes.Imaging;
 using Panoptes.Nn;
 
 namespace Panoptes.Representation.Tests;
@@ -40,6 +42,50 @@ public sealed class EvaTests
     [InlineData("eva02_base_patch14_224", """, "num_heads": 3 """)]
     [InlineData("eva02_base_patch14_224", """, "num_heads": 8 """)]
     public void What_is_not_supported_is_refused(string name, string args = "") => Assert.Throws<PanoptesException>(() => Build(name, args).Dispose());
+
+    [Theory]
+    [InlineData("""{"input_size":[3,16,24],"crop_pct":1.0,"crop_mode":"squash","mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5]}""")]
+    [InlineData("""{"input_size":[3,16,24],"crop_pct":1.0}""")]
+    public void A_folder_of_timm_says_itself_how_images_are_prepared(string transform)
+    {
+        var folder = Directory.CreateTempSubdirectory("panoptes-eva-").FullName;
+        try
+        {
+            using (var model = Build("eva02_base_patch16_clip_224")) Models.Save(folder, model);
+            var path = Path.Combine(folder, "config.json");
+            var config = JsonNode.Parse(File.ReadAllText(path))!;
+            config["pretrained_cfg"] = JsonNode.Parse(transform);
+            File.WriteAllText(path, config.ToJsonString());
+            using var encoder = ImageEncoder.Load(folder);
+            Assert.Equal(16, encoder.Feature(new Image(40, 30, 3)).Length);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Theory]
+    [InlineData(0.9, 248)]
+    [InlineData(0.875, 256)]
+    public void A_share_of_the_image_is_cropped_as_in_timm(double share, int edge)
+    {
+        var folder = Directory.CreateTempSubdirectory("panoptes-eva-").FullName;
+        try
+        {
+            File.WriteAllText(Path.Combine(folder, "config.json"), FormattableString.Invariant($$"""{"pretrained_cfg":{"input_size":[3,224,224],"crop_pct":{{share}},"interpolation":"bicubic","mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5]} }"""));
+            var processor = ImageProcessor.Load(folder);
+            processor.Save(folder);
+            var saved = JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "preprocessor_config.json")))!;
+            Assert.Equal(edge, (int)saved["size"]!["shortest_edge"]!);
+            using var pixels = processor.Process(new Image(500, 300, 3));
+            Assert.Equal([1, 3, 224, 224], pixels.shape);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
 
     [Fact]
     public void Turned_queries_and_keys_meet_by_their_distance_alone()

@@ -34,6 +34,8 @@ public abstract record ImageProcessor
             var config = Path.Combine(folder, "config.json");
             return Parse(File.ReadAllText(path), path, File.Exists(config) ? JsonFields.Parse(File.ReadAllText(config), config).Text("model_type") : null);
         }
+        var own = Path.Combine(folder, "config.json");
+        if (File.Exists(own) && JsonFields.Parse(File.ReadAllText(own), own).Object("pretrained_cfg") is { } timm) return TimmTransform.Read(timm);
         throw new PanoptesException($"{folder}: no preprocessor_config.json, processor_config.json or open_clip_config.json; expected one that says how images are prepared.");
     }
 
