@@ -52,6 +52,35 @@ public static class Explain
     }
 
     /// <summary>
+    /// The patches' similarities to many texts at once, [images, texts, rows, columns]: to the mean of a text's own tokens, as FILIP's are trained to be compared, or to
+    /// the text as a whole, which is all that CLIP trains.
+    /// </summary>
+    /// <param name="towers">The model, in evaluation mode.</param>
+    /// <param name="processor">Its own.</param>
+    /// <param name="tokenizer">Its own.</param>
+    /// <param name="byTokens">Whether the texts' tokens are compared, or the texts as a whole.</param>
+    public static Evaluation.WordHeatMaps Maps(Towers towers, ImageProcessor processor, Text.Tokenizer tokenizer, bool byTokens) => (images, words) =>
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var patches = FilipLoss.PatchesOf(towers, towers.Images.Forward(processor.Process(images)).LastHiddenState).to(ScalarType.Float32);                // [b, patches, d]
+        var tokens = ClipParts.Tokenize(tokenizer, towers.Texts!, words, truncate: true);
+        var output = towers.Texts!.Forward(tokens.InputIds());
+        Tensor texts;
+        if (byTokens)
+        {
+            // Neither the start, nor the end, nor the padding.
+            var own = PairInput.Valid(tensor(tokens.Lengths.Select(l => (long)Math.Min(l, tokens.Columns) - 1).ToArray()), output.LastHiddenState.shape[1]).to(ScalarType.Float32);
+            own.narrow(1, 0, 1).zero_();
+            texts = (FilipLoss.WordsOf(towers, output.LastHiddenState).to(ScalarType.Float32) * own.unsqueeze(-1)).sum(1) / own.sum(1, keepdim: true).clamp(min: 1);
+        }
+        else texts = DualEncoder.Normalize(output.Embedding.to(ScalarType.Float32));
+        var maps = patches.matmul(texts.t()).transpose(1, 2);                                                                                            // [b, words, patches]
+        var side = (int)Math.Round(Math.Sqrt(maps.shape[2]));
+        return maps.reshape(images.Count, words.Count, side, side).MoveToOuterDisposeScope();
+    };
+
+    /// <summary>
     /// Attention roll-out (Abnar and Zuidema 2020, arXiv:2005.00928): how much of each patch has come into the pooled token through all layers; half of every
     /// layer is what was there before.
     /// </summary>

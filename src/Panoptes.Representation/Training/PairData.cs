@@ -2,7 +2,9 @@ using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Representation.Evaluation;
+using Panoptes.Representation.Explanations;
 using Panoptes.Representation.Objectives;
+using YamlDotNet.Serialization.NamingConventions;
 
 namespace Panoptes.Representation.Training;
 
@@ -34,7 +36,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     /// <summary>The emoji that a recipe names, all or some of them; null where it names data of one's own.</summary>
     public static EmojiSet? OpenEmoji(Recipe recipe)
     {
-        if (recipe.Data.Set != "emoji") return null;
+        if (recipe.Data.Set is not ("emoji" or "scenes")) return null;
         var set = EmojiSet.Open();
         return recipe.Data.Concepts is { } concepts ? set.Subset(concepts) : set;
     }
@@ -45,6 +47,75 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
         if (d.Table is not null) throw new PanoptesException("table does not go with the emoji, which are no table of one's own.");
         var captions = d.Captions ?? new();
+        var isScenes = d.Set == "scenes";
+        if (!isScenes && d.Scenes is not null) throw new PanoptesException("scenes describes the data scenes and does not go with emoji.");
+        var loader = isScenes ? SceneBatches(recipe, towers, augmentation, views, set) : EmojiBatches(recipe, augmentation, views, set, captions);
+        if (!d.Validate) return new(loader, null, null, null);
+        var measures = d.Measures ?? [towers.Texts is null ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot];
+        if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
+        if (towers.Texts is null && measures.FirstOrDefault(static m => m != RecipeMeasure.Neighbors, RecipeMeasure.Neighbors) is var reading && reading != RecipeMeasure.Neighbors)
+            throw new PanoptesException($"{UnderscoredNamingConvention.Instance.Apply(reading.ToString())} cannot be measured of a model without a text tower; expected neighbors.");
+        return new(loader, (model, processor, tokenizer, progress, cancel) =>
+        {
+            var found = new Dictionary<string, double>();
+            foreach (var measure in measures.Distinct()) Measure(measure, found);
+            return found;
+
+            void Measure(RecipeMeasure measure, Dictionary<string, double> found)
+            {
+                switch (measure)
+                {
+                    case RecipeMeasure.Neighbors:
+                        found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, set, options: new() { BatchSize = Batch }, progress: progress, cancel: cancel);
+                        break;
+                    case RecipeMeasure.Pointing:
+                        // A model shows what it can by its way of comparing: by a text's tokens, or by the text as a whole.
+                        foreach (var byTokens in new[] { true, false })
+                        {
+                            var pointed = WordPointing.Run(Explain.Maps(Towers.Of(model), processor, tokenizer!, byTokens), set, new() { Composition = Composition(recipe, towers, least: 2) }, progress, cancel);
+                            found[byTokens ? "pointing_by_tokens" : "pointing_by_text"] = pointed.Model.Box;
+                            found["pointing_by_chance"] = pointed.Chance.Box;
+                        }
+                        found["pointing"] = Math.Max(found["pointing_by_tokens"], found["pointing_by_text"]);
+                        break;
+                    default:
+                        var named = EmojiEvaluation.ZeroShot((DualEncoder)model, processor, tokenizer!, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
+                        found["top1"] = named.Top1;
+                        found["top5"] = named.Top5;
+                        found["top1_train_concepts"] = named.TrainConceptsTop1;
+                        found["top1_held_out_concepts"] = named.HeldOutConceptsTop1;
+                        if (model is not StairModel sparse) break;
+                        var read = SparseEvaluation.Run(sparse, processor, tokenizer!, set, Batch, progress, cancel);
+                        found["active_in_images"] = read.ImageActive;
+                        found["active_in_texts"] = read.TextActive;
+                        found["named_in_top"] = read.NamedInTop;
+                        found["named_by_chance"] = read.NamedByChance;
+                        break;
+                }
+            }
+        }, measures[0] switch { RecipeMeasure.ZeroShot => "top1", RecipeMeasure.Neighbors => "knn_subgroups", _ => "pointing" }, null);
+    }
+
+    /// <summary>What scenes are like, in the model's size.</summary>
+    static SceneOptions Composition(Recipe recipe, Towers towers, int least)
+    {
+        var o = recipe.Data.Scenes ?? new();
+        return o with { Size = towers.Images.ImageSize, MinObjects = Math.Max(least, o.MinObjects), MaxObjects = Math.Max(least, o.MaxObjects) };
+    }
+
+    static PrefetchLoader<ImageTextBatch> SceneBatches(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, EmojiSet set)
+    {
+        var d = recipe.Data;
+        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations), ("captions", d.Captions)])
+            if (given is not null) throw new PanoptesException($"{field} are those of the emoji and do not go with scenes.");
+        // What moves a picture is left out: captions say what is left of what.
+        var still = augmentation with { CropScale = new(1, 1), Rotation = 0, Translation = 0, Scale = new(1, 1), FlipProbability = 0, ElasticProbability = 0 };
+        return SceneLoader.Create(new(set, SceneGenerator.Things(set), Composition(recipe, towers, least: 1), recipe.Seed), new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = still, Views = views, Loader = new() { Workers = d.Workers } });
+    }
+
+    static PrefetchLoader<ImageTextBatch> EmojiBatches(Recipe recipe, Augmentation augmentation, MoreViews views, EmojiSet set, EmojiCaptions captions)
+    {
+        var d = recipe.Data;
         var images = set.Select(EmojiSplit.Train);
         if (d.Images is { } count)
         {
@@ -52,7 +123,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             new SampleRandom(0, 0, 0).Shuffle<int>(images);
             images = [.. images.Take(count).Order()];
         }
-        var loader = EmojiLoader.Create(set, images, new()
+        return EmojiLoader.Create(set, images, new()
         {
             DistinctConcepts = d.DistinctConcepts,
             Annotations = d.Annotations ?? new(),
@@ -63,40 +134,12 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             Captions = captions,
             Loader = new() { Workers = d.Workers },
         });
-        if (!d.Validate) return new(loader, null, null, null);
-        var measures = d.Measures ?? [towers.Texts is null ? RecipeMeasure.Neighbors : RecipeMeasure.ZeroShot];
-        if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
-        if (towers.Texts is null && measures.Contains(RecipeMeasure.ZeroShot)) throw new PanoptesException("zero_shot cannot be measured of a model without a text tower; expected neighbors.");
-        return new(loader, (model, processor, tokenizer, progress, cancel) =>
-        {
-            var found = new Dictionary<string, double>();
-            foreach (var measure in measures.Distinct())
-            {
-                if (measure == RecipeMeasure.Neighbors)
-                {
-                    found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, set, options: new() { BatchSize = Batch }, progress: progress, cancel: cancel);
-                    continue;
-                }
-                var named = EmojiEvaluation.ZeroShot((DualEncoder)model, processor, tokenizer!, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
-                found["top1"] = named.Top1;
-                found["top5"] = named.Top5;
-                found["top1_train_concepts"] = named.TrainConceptsTop1;
-                found["top1_held_out_concepts"] = named.HeldOutConceptsTop1;
-                if (model is not StairModel sparse) continue;
-                var read = SparseEvaluation.Run(sparse, processor, tokenizer!, set, Batch, progress, cancel);
-                found["active_in_images"] = read.ImageActive;
-                found["active_in_texts"] = read.TextActive;
-                found["named_in_top"] = read.NamedInTop;
-                found["named_by_chance"] = read.NamedByChance;
-            }
-            return found;
-        }, measures[0] == RecipeMeasure.ZeroShot ? "top1" : "knn_subgroups", null);
     }
 
     static PairData Own(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views)
     {
         var d = recipe.Data;
-        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations)])
+        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations), ("scenes", d.Scenes)])
             if (given is not null) throw new PanoptesException($"{field} are those of the emoji and do not go with the data {d.Set}.");
         if (d.Concepts is not null) throw new PanoptesException($"concepts counts those of the emoji and does not go with the data {d.Set}.");
         if (d.Captions is not null) throw new PanoptesException($"captions are about the emoji and do not go with the data {d.Set}, which has its own.");

@@ -162,8 +162,11 @@ public sealed record RecipeTokenizer
 /// <summary>Where the pairs come from.</summary>
 public sealed record RecipeData
 {
-    /// <summary><c>emoji</c> (the bundled set), or images with captions of one's own: a folder, a table, WebDataset shards; relative to the recipe.</summary>
+    /// <summary><c>emoji</c> (the bundled set), <c>scenes</c> (composed of it), or images with captions of one's own: a folder, a table, WebDataset shards; relative to the recipe.</summary>
     public required string Set { get; init; }
+
+    /// <summary>What scenes are like; their size is the model's.</summary>
+    public SceneOptions? Scenes { get; init; }
 
     /// <summary>For data of one's own: images with captions that are not trained on, to measure recall on; null: nothing is measured.</summary>
     public string? ValidationSet { get; init; }
@@ -219,6 +222,9 @@ public enum RecipeMeasure
 
     /// <summary>Subgroups of the drawings of the held-out style, by the features of the nearest ones in the other styles.</summary>
     Neighbors,
+
+    /// <summary>Where the things of a scene are, by their names (<see cref="Evaluation.WordPointing"/>), in the held-out style.</summary>
+    Pointing,
 }
 
 /// <summary>How gradients become steps. An option that the optimizer has not is an error.</summary>
