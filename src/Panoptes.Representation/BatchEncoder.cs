@@ -1,3 +1,4 @@
+using Panoptes.Data.Knowledge;
 using Panoptes.Imaging;
 using Panoptes.Text;
 
@@ -83,9 +84,12 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
             return embedded;
         });
 
-    /// <summary>Embeds labels, each as the mean over templates (normalized before and after): [labels, embedding].</summary>
+    /// <summary>
+    /// Embeds labels, each as the mean over templates (normalized before and after): [labels, embedding]. What is known of a label is appended to each of
+    /// its texts.
+    /// </summary>
     /// <exception cref="PanoptesException">No label, no template, one without <c>{}</c>, or a text that is too long.</exception>
-    public Tensor Labels(IReadOnlyList<string> labels, IReadOnlyList<string>? templates, IProgress<int>? progress = null, CancellationToken cancellation = default)
+    public Tensor Labels(IReadOnlyList<string> labels, IReadOnlyList<string>? templates, KnowledgeTable? knowledge = null, IProgress<int>? progress = null, CancellationToken cancellation = default)
     {
         if (labels.Count == 0) throw new PanoptesException("No labels were given; expected at least one.");
         templates ??= ["{}"];
@@ -94,10 +98,12 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
             throw new PanoptesException($"The template \"{bad}\" has no {{}}; expected one where the label goes, such as \"a photo of a {{}}.\".");
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        string[] texts = [.. labels.SelectMany(l => templates.Select(t => t.Replace("{}", l, StringComparison.Ordinal)))];
+        string[] texts = [.. labels.SelectMany(l => templates.Select(t => Text(t.Replace("{}", l, StringComparison.Ordinal), l)))];
         var embedded = Texts(texts, progress, cancellation);
         if (templates.Count == 1) return embedded.MoveToOuterDisposeScope();
         return towers.Comparable(embedded.view(labels.Count, templates.Count, -1).mean([1])).MoveToOuterDisposeScope();
+
+        string Text(string text, string label) => knowledge?.Append(text, label) ?? text;
     }
 
     PreparedImages Prepare(Image[] images) =>

@@ -12,6 +12,8 @@ sealed class DataCommand : ExampleCommand
     public DataCommand() : base("data", "Build and look at data sets, check images of your own, and pack them into shards.", """
         panoptes data build emoji --out data/emoji
         panoptes data build scenes --out data/scenes
+        panoptes data build knowledge
+        panoptes data build speech
         panoptes data show scenes --out scenes.png
         panoptes data info emoji
         panoptes data check captions.csv
@@ -21,7 +23,7 @@ sealed class DataCommand : ExampleCommand
         Add(new Group("build", "Build a data set; the same sources and options give the same bytes.", """
             panoptes data build emoji
             panoptes data build scenes --out data/scenes --count 1000
-            """, new BuildEmoji(), new BuildScenesCommand()));
+            """, new BuildEmoji(), new BuildScenesCommand(), new BuildKnowledgeCommand(), new BuildSpeechCommand()));
         Add(new Group("show", "Draw a data set for the eye.", "panoptes data show scenes --out scenes.png", new ShowScenesCommand()));
         Add(new Info());
         Add(new Check());

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
+using Panoptes.Data.Knowledge;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Representation;
@@ -31,6 +32,9 @@ sealed class EvaluateCommand : ExampleCommand
     };
     readonly Option<string[]> tasks = new("--task") { Description = "Measure this only: zero-shot, retrieval, knn, linear-probe; may be repeated. By default all that the data allow.", HelpName = "TASK" };
     readonly Option<string[]> template = new("--template") { Description = "A sentence around a class's name, {} being the name; may be repeated. By default a set that suits the data.", HelpName = "TEXT" };
+    readonly Option<string[]> knowledge = new("--knowledge") { Description = "Append what is known of each class to its texts, as a model was trained that knows them so (K-LITE): definition, hypernyms or keywords of the bundled table about the emoji; may be repeated.", HelpName = "KIND" };
+    readonly Option<string?> knowledgeTable = new("--knowledge-table") { Description = "Append the texts of a table of your own instead: JSON lines with name (of a class) and text.", HelpName = "FILE" };
+    readonly Option<int> knowledgeWords = new("--knowledge-words") { Description = "The words that a text has at most with the knowledge.", HelpName = "N", DefaultValueFactory = static _ => new KnowledgeOptions().MaxWords };
     readonly Option<int> neighbors = new("--neighbors") { Description = "How many neighbors vote in k-NN.", HelpName = "K", DefaultValueFactory = static _ => new NearestNeighborOptions().K };
     readonly Option<string?> report = new("--report") { Description = "Write all numbers to a JSON file.", HelpName = "FILE" };
     readonly Option<string?> confusion = new("--confusion") { Description = "Draw which classes are taken for which (.png, .jpg or .webp).", HelpName = "FILE" };
@@ -46,10 +50,12 @@ sealed class EvaluateCommand : ExampleCommand
         panoptes evaluate --data ~/Pictures/by-class --template "a photo of a {}." --confusion confusion.png
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, neighbors, report, confusion, strict, model, all]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, report, confusion, strict, model, all]) Add(option);
         data.CompletionSources.Add("emoji", "fashion-mnist");
         tasks.AcceptOnlyFromAmong([.. Tasks.Keys]);
+        knowledge.AcceptOnlyFromAmong([.. Enum.GetNames<KnowledgeKind>().Select(static k => k.ToLowerInvariant())]);
         SharedOptions.AtLeastOne(neighbors);
+        SharedOptions.AtLeastOne(knowledgeWords);
         SharedOptions.EndsIn(confusion, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
@@ -72,6 +78,7 @@ sealed class EvaluateCommand : ExampleCommand
         {
             Tasks = chosen.Length > 0 ? chosen : null,
             Templates = templates ?? PromptTemplates.General,
+            Knowledge = Knowledge(parsed),
             Neighbors = new() { K = parsed.GetValue(neighbors) },
         };
         using var encoder = Load(parsed);
@@ -84,7 +91,7 @@ sealed class EvaluateCommand : ExampleCommand
 
     async Task<int> Compare(ParseResult parsed, Terminal terminal, string[] models, CancellationToken cancel)
     {
-        foreach (var option in (Option[])[tasks, template, neighbors, confusion, strict, model])
+        foreach (var option in (Option[])[tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, confusion, strict, model])
             if (parsed.GetResult(option) is { Implicit: false }) throw new UsageException($"{option.Name} does not go with --all, which measures the same of every model.");
         string[] paths = [.. models.Select(ModelLoader.Resolve)];                                           // none is measured before all are found
         // With data that was named, on that alone.
@@ -102,6 +109,16 @@ sealed class EvaluateCommand : ExampleCommand
         return App.Success;
     }
 
+    KnowledgeTable? Knowledge(ParseResult parsed)
+    {
+        var table = parsed.GetValue(knowledgeTable);
+        KnowledgeKind[] kinds = [.. (parsed.GetValue(knowledge) ?? []).Select(static k => Enum.Parse<KnowledgeKind>(k, ignoreCase: true)).Distinct()];
+        if (table is not null && kinds.Length > 0) throw new UsageException("--knowledge names what of the bundled table is appended and does not go with --knowledge-table.");
+        var options = new KnowledgeOptions { Table = table, MaxWords = parsed.GetValue(knowledgeWords) };
+        if (table is not null) return KnowledgeTable.Open(options);
+        return kinds.Length > 0 ? KnowledgeTable.Open(options with { Kinds = kinds }) : null;
+    }
+
     ImageEncoder Load(ParseResult parsed) => ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
 
     async Task<int> RunEmoji(ParseResult parsed, Terminal terminal, string? folder, string[]? templates, CancellationToken cancel)
@@ -112,13 +129,14 @@ sealed class EvaluateCommand : ExampleCommand
         {
             // Without a text tower there are no names: the features are tested by CLDR's subgroups.
             if (templates is not null) throw new UsageException("--template does not go with a model that has no text tower.");
+            if (Knowledge(parsed) is not null) throw new UsageException("--knowledge does not go with a model that has no text tower.");
             var (test, train) = ImageSource.OfEmojiStyles(set, EmojiLabel.Subgroup);
             var features = await terminal.WithProgress("Evaluating", progress => ImageEvaluation.Run(encoder, test, train, new() { Neighbors = new() { K = parsed.GetValue(neighbors) } }, new Steps(progress), cancel));
             Finish(parsed, terminal, features, features.LinearProbe?.Report, cancel);
             if (!terminal.IsJson) Show(terminal, features);
             return App.Success;
         }
-        var options = new EmojiEvaluationOptions();
+        var options = new EmojiEvaluationOptions { Knowledge = Knowledge(parsed) };
         if (templates is not null) options = options with { Templates = templates };
         var result = await terminal.WithProgress("Evaluating", progress => EmojiEvaluation.Run(clip, set, options, new Steps(progress), cancel));
         Finish(parsed, terminal, result, result.Groups, cancel);

@@ -1,3 +1,5 @@
+using Panoptes.Data.Knowledge;
+
 namespace Panoptes.Data;
 
 /// <summary>How images are served.</summary>
@@ -18,6 +20,9 @@ public sealed record ImageLoaderOptions
     public Augmentation Augmentation { get; init; } = Augmentation.None(224);
 
     public MoreViews Views { get; init; } = new();
+
+    /// <summary>What is known of the things that captions name, appended at times (<see cref="KnowledgeTable.AppendToCaption"/>); null: nothing.</summary>
+    public KnowledgeTable? Knowledge { get; init; }
 
     /// <summary>Which part of each batch this process gets.</summary>
     public Shard Shard { get; init; } = Shard.Whole;
@@ -49,7 +54,7 @@ public static class ImageLoader
     {
         var maker = new BatchMaker(options.Augmentation, options.Views, options.Seed, images.Problems);
         return PrefetchLoader.Create<BatchWork<int>, ImageTextBatch>(new Plans(sampler, options.Training), (work, cancel) =>
-            maker.Make(work, static i => (i, i), (int i, ref SampleRandom _) => DecodedSample.Of(images.Read(i)), cancel), options.Loader);
+            maker.Make(work, static i => (i, i), (int i, ref SampleRandom random) => DecodedSample.Of(WithKnowledge(images.Read(i), options, ref random)), cancel), options.Loader);
     }
 
     /// <summary>The same over shards: their order is shuffled, and then the samples in a buffer (<see cref="ImageLoaderOptions.ShuffleBuffer"/>).</summary>
@@ -67,8 +72,11 @@ public static class ImageLoader
         if (options.ShuffleBuffer is < 1 or > 1 << 24) throw new PanoptesException($"A shuffle buffer of {options.ShuffleBuffer} samples was asked for, but 1 to {1 << 24} are possible.");
         var maker = new BatchMaker(options.Augmentation, options.Views, options.Seed, shards.Problems);
         return PrefetchLoader.Create<BatchWork<(int Index, ShardSample Sample)>, ImageTextBatch>(new Stream(shards, options), (work, cancel) =>
-            maker.Make(work, static s => (s.Index, s.Sample.Number), ((int Index, ShardSample Sample) s, ref SampleRandom _) => DecodedSample.Of(shards.Read(s.Sample)), cancel), options.Loader);
+            maker.Make(work, static s => (s.Index, s.Sample.Number), ((int Index, ShardSample Sample) s, ref SampleRandom random) => DecodedSample.Of(WithKnowledge(shards.Read(s.Sample), options, ref random)), cancel), options.Loader);
     }
+
+    static ImageSample WithKnowledge(ImageSample sample, ImageLoaderOptions options, ref SampleRandom random) =>
+        options.Knowledge is { } knowledge ? sample with { Text = knowledge.AppendToCaption(sample.Text, ref random) } : sample;
 
     sealed class Plans(BatchSampler sampler, bool training) : IBatchSource<BatchWork<int>>
     {

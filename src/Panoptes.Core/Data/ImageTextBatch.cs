@@ -1,3 +1,5 @@
+using Panoptes.Data.Knowledge;
+
 namespace Panoptes.Data;
 
 /// <summary>Images with what belongs to them. Owns its tensor; <see cref="Dispose"/> frees it.</summary>
@@ -56,6 +58,9 @@ public sealed record EmojiLoaderOptions
     public Augmentation Augmentation { get; init; } = Augmentation.Drawings(64);
 
     public EmojiCaptions Captions { get; init; } = new();
+
+    /// <summary>What is known of the concepts, appended to English captions at times (K-LITE); null: nothing.</summary>
+    public KnowledgeTable? Knowledge { get; init; }
 
     public MoreViews Views { get; init; } = new();
 
@@ -131,18 +136,21 @@ public sealed record EmojiCaptions
     /// <summary>A name in a template.</summary>
     public string Draw(string name, ref SampleRandom random) => Templates[random.Next(Templates.Count)].Replace("{}", name, StringComparison.Ordinal);
 
-    /// <summary>The caption of a concept.</summary>
+    /// <summary>The caption of a concept, with knowledge appended at times where it is given and the caption is English.</summary>
     /// <exception cref="PanoptesException">The set has no names in a language that was asked for.</exception>
-    public string Draw(EmojiConcept concept, ref SampleRandom random)
+    public string Draw(EmojiConcept concept, ref SampleRandom random, KnowledgeTable? knowledge = null)
     {
         var language = Languages[Languages.Count > 1 ? random.Next(Languages.Count) : 0];
         if (!concept.Names.TryGetValue(language, out var name))
             throw new PanoptesException($"The emoji set has no names in the language '{language}', but in {string.Join(", ", concept.Names.Keys)}.");
         var text = language == "en" ? Draw(name, ref random) : name;
-        if (!random.Chance(TagProbability) || !concept.Tags.TryGetValue(language, out var tags) || tags.Count == 0) return text;
-        var chosen = tags.ToArray();
-        random.Shuffle(chosen.AsSpan());
-        return text + ", " + string.Join(", ", chosen.AsSpan(0, Math.Min(chosen.Length, 1 + random.Next(3))).ToArray());
+        if (random.Chance(TagProbability) && concept.Tags.TryGetValue(language, out var tags) && tags.Count > 0)
+        {
+            var chosen = tags.ToArray();
+            random.Shuffle(chosen.AsSpan());
+            text += ", " + string.Join(", ", chosen.AsSpan(0, Math.Min(chosen.Length, 1 + random.Next(3))).ToArray());
+        }
+        return knowledge is not null && language == "en" ? knowledge.Append(text, concept.Name, ref random) : text;
     }
 }
 
@@ -174,7 +182,7 @@ public static class EmojiLoader
             var isLabeled = a.LabeledShare is not { } share || annotation.Chance((float)share);
             var label = isLabeled ? labels[concept.Index] : -1;
             if (isLabeled && a.Noise > 0 && annotation.Chance((float)a.Noise)) label = (label + 1 + annotation.Next(names.Count - 1)) % names.Count;
-            var caption = a.LabeledShare is not null && isLabeled ? options.Captions.Draw(names[label], ref random) : options.Captions.Draw(concept, ref random);
+            var caption = a.LabeledShare is not null && isLabeled ? options.Captions.Draw(names[label], ref random) : options.Captions.Draw(concept, ref random, options.Knowledge);
             return new(set.Pixels(image), set.Size, set.Size, 4, caption, label);
         }
     }

@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Data.Knowledge;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Nn;
@@ -11,6 +12,9 @@ public sealed record EmojiEvaluationOptions
 {
     /// <summary>Sentences around a concept's English name; its embedding is their mean. By default those that captions are drawn from in training.</summary>
     public IReadOnlyList<string> Templates { get; init; } = new EmojiCaptions().Templates;
+
+    /// <summary>What is known of the concepts, held-out ones too, appended to every text (K-LITE); null: nothing.</summary>
+    public KnowledgeTable? Knowledge { get; init; }
 
     /// <summary>Images or texts that go through the model at once.</summary>
     public int BatchSize { get; init; } = 64;
@@ -124,7 +128,7 @@ public static class EmojiEvaluation
             var encoder = new BatchEncoder(Towers.Of(model), processor, tokenizer, options.BatchSize, options.Device);
             var parts = new PartialProgress(progress, images.Length + (names.Names.Count * options.Templates.Count));
             var embedded = encoder.Images(images.Length, i => ImageSource.Picture(set, images[i]), parts.Part(images.Length), cancel);
-            var texts = encoder.Labels(names.Names, options.Templates, parts.Part(names.Names.Count * options.Templates.Count), cancel);
+            var texts = encoder.Labels(names.Names, options.Templates, options.Knowledge, parts.Part(names.Names.Count * options.Templates.Count), cancel);
             var ranking = Ranking.OfVectors(embedded, texts, names.ClassesOf(images), names.All, cancel);
             var heldOut = images.Select(i => set.Concepts[set.Images[i].Concept].HeldOut).ToArray();
             return new EmojiZeroShot
@@ -159,7 +163,7 @@ public static class EmojiEvaluation
         int[] images = [.. style, .. concepts];
         var parts = new PartialProgress(progress, images.Length + (names.Names.Count * options.Templates.Count));
         var embedded = encoder.Images(images.Length, i => ImageSource.Picture(set, images[i]), parts.Part(images.Length), cancel);
-        var texts = encoder.Labels(names.Names, options.Templates, parts.Part(names.Names.Count * options.Templates.Count), cancel);
+        var texts = encoder.Labels(names.Names, options.Templates, options.Knowledge, parts.Part(names.Names.Count * options.Templates.Count), cancel);
         using var noGrad = no_grad();
         var scores = embedded.matmul(texts.t());                                        // [images, names]
         var baseline = HistogramScores(set, images, names, cancel);

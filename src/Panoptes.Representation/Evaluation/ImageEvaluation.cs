@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Data.Knowledge;
 using Panoptes.Evaluation;
 
 namespace Panoptes.Representation.Evaluation;
@@ -27,6 +28,9 @@ public sealed record ImageEvaluationOptions
 
     /// <summary>Sentences around a class's name.</summary>
     public IReadOnlyList<string> Templates { get; init; } = PromptTemplates.General;
+
+    /// <summary>What is known of the classes, appended to every text (K-LITE); null: nothing.</summary>
+    public KnowledgeTable? Knowledge { get; init; }
 
     public NearestNeighborOptions Neighbors { get; init; } = new();
 
@@ -122,7 +126,7 @@ public static class ImageEvaluation
             var embedded = encoder.Images(test.Count, test.Load, parts.Part(test.Count), cancel);
             if (zeroShot)
             {
-                var classes = encoder.Labels(names, options.Templates, parts.Part(names.Length * options.Templates.Count), cancel);
+                var classes = encoder.Labels(names, options.Templates, options.Knowledge, parts.Part(names.Length * options.Templates.Count), cancel);
                 var rows = test.Labeled;
                 report = report with { Templates = options.Templates, ZeroShot = Classification.OfVectors(Rows(embedded, rows), classes, LabelsOf(test, rows), names, cancel) };
             }

@@ -58,7 +58,7 @@ public static class EmojiBuilder
     {
         if (options.Size is < 8 or > 1024) throw new PanoptesException($"An emoji image of {options.Size} pixels was asked for, but 8 to 1024 are possible.");
         var registry = options.Registry ?? NpmPackage.Registry();
-        var cache = options.Cache ?? DefaultCache();
+        var cache = options.Cache ?? NpmPackage.DefaultCache();
         using var http = new HttpClient { Timeout = TimeSpan.FromMinutes(10) };
 
         var styles = EmojiSources.Styles.Where(options.Styles).ToList();
@@ -114,16 +114,6 @@ public static class EmojiBuilder
         {
             if (Directory.Exists(partial)) Directory.Delete(partial, recursive: true);
         }
-    }
-
-    static string DefaultCache()
-    {
-        var root = Environment.GetEnvironmentVariable("XDG_CACHE_HOME");
-        if (string.IsNullOrEmpty(root))
-            root = OperatingSystem.IsWindows()
-                ? Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData)
-                : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
-        return Path.Combine(root, "panoptes", "npm");
     }
 
     static byte[][] Render(List<Icon> icons, IconPackage package, int size, IProgress<EmojiBuildProgress>? progress, CancellationToken cancel)

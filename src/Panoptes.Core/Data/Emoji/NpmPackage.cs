@@ -57,6 +57,17 @@ public sealed record NpmPackage(string Name, string Version, string Integrity)
         }
     }
 
+    /// <summary>Where tarballs are kept unless told otherwise: <c>panoptes/npm</c> below the user's cache folder.</summary>
+    internal static string DefaultCache()
+    {
+        var root = Environment.GetEnvironmentVariable("XDG_CACHE_HOME");
+        if (string.IsNullOrEmpty(root))
+            root = OperatingSystem.IsWindows()
+                ? Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData)
+                : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
+        return Path.Combine(root, "panoptes", "npm");
+    }
+
     /// <summary>
     /// Downloads the package (once: the verified tarball is kept in <paramref name="cache"/>) and returns its files by their path
     /// below <c>package/</c>.
