@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Data.Knowledge;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Representation.Evaluation;
@@ -46,10 +47,10 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         var d = recipe.Data;
         if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
         if (d.Table is not null) throw new PanoptesException("table does not go with the emoji, which are no table of one's own.");
-        var captions = d.Captions ?? new();
+        var (captions, knowledge) = (d.Captions ?? new(), Knowledge(recipe));
         var isScenes = d.Set == "scenes";
         if (!isScenes && d.Scenes is not null) throw new PanoptesException("scenes describes the data scenes and does not go with emoji.");
-        var loader = isScenes ? SceneBatches(recipe, towers, augmentation, views, set) : EmojiBatches(recipe, augmentation, views, set, captions);
+        var loader = isScenes ? SceneBatches(recipe, towers, augmentation, views, set) : EmojiBatches(recipe, augmentation, views, set, captions, knowledge);
         if (!d.Validate) return new(loader, null, null, null);
         var measures = d.Measures ?? [towers.Texts is null ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot];
         if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
@@ -79,7 +80,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
                         found["pointing"] = Math.Max(found["pointing_by_tokens"], found["pointing_by_text"]);
                         break;
                     default:
-                        var named = EmojiEvaluation.ZeroShot((DualEncoder)model, processor, tokenizer!, set, new() { Templates = captions.Templates, BatchSize = Batch }, progress, cancel);
+                        var named = EmojiEvaluation.ZeroShot((DualEncoder)model, processor, tokenizer!, set, new() { Templates = captions.Templates, Knowledge = knowledge, BatchSize = Batch }, progress, cancel);
                         found["top1"] = named.Top1;
                         found["top5"] = named.Top5;
                         found["top1_train_concepts"] = named.TrainConceptsTop1;
@@ -106,14 +107,14 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     static PrefetchLoader<ImageTextBatch> SceneBatches(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, EmojiSet set)
     {
         var d = recipe.Data;
-        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations), ("captions", d.Captions)])
+        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations), ("captions", d.Captions), ("knowledge", d.Knowledge)])
             if (given is not null) throw new PanoptesException($"{field} are those of the emoji and do not go with scenes.");
         // What moves a picture is left out: captions say what is left of what.
         var still = augmentation with { CropScale = new(1, 1), Rotation = 0, Translation = 0, Scale = new(1, 1), FlipProbability = 0, ElasticProbability = 0 };
         return SceneLoader.Create(new(set, SceneGenerator.Things(set), Composition(recipe, towers, least: 1), recipe.Seed), new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = still, Views = views, Loader = new() { Workers = d.Workers } });
     }
 
-    static PrefetchLoader<ImageTextBatch> EmojiBatches(Recipe recipe, Augmentation augmentation, MoreViews views, EmojiSet set, EmojiCaptions captions)
+    static PrefetchLoader<ImageTextBatch> EmojiBatches(Recipe recipe, Augmentation augmentation, MoreViews views, EmojiSet set, EmojiCaptions captions, KnowledgeTable? knowledge)
     {
         var d = recipe.Data;
         var images = set.Select(EmojiSplit.Train);
@@ -132,9 +133,13 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             Augmentation = augmentation,
             Views = views,
             Captions = captions,
+            Knowledge = knowledge,
             Loader = new() { Workers = d.Workers },
         });
     }
+
+    static KnowledgeTable? Knowledge(Recipe recipe) =>
+        recipe.Data.Knowledge is { } options ? KnowledgeTable.Open(options with { Table = options.Table is { } table ? recipe.Resolve(table) : null }) : null;
 
     static PairData Own(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views)
     {
@@ -143,11 +148,12 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             if (given is not null) throw new PanoptesException($"{field} are those of the emoji and do not go with the data {d.Set}.");
         if (d.Concepts is not null) throw new PanoptesException($"concepts counts those of the emoji and does not go with the data {d.Set}.");
         if (d.Captions is not null) throw new PanoptesException($"captions are about the emoji and do not go with the data {d.Set}, which has its own.");
+        if (d.Knowledge is { Table: null }) throw new PanoptesException($"knowledge needs a table with the data {d.Set}: the bundled one is about the emoji.");
         var problems = new DataProblems(d.Strict);
         var data = ImageData.Open(recipe.Resolve(d.Set), d.Table, problems);
         if (d.Measures is not null) throw new PanoptesException($"measures are those of the emoji and do not go with the data {d.Set}, which is measured by recall where there is a validation_set.");
         if (!data.HasText && towers.Texts is not null) throw new PanoptesException($"{data.Source} has no captions: a text file beside each image, or a column of texts, was expected.");
-        var loader = ImageLoader.Create(data, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Views = views, Loader = new() { Workers = d.Workers } });
+        var loader = ImageLoader.Create(data, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Views = views, Knowledge = Knowledge(recipe), Loader = new() { Workers = d.Workers } });
         if (d.ValidationSet is not null && towers.Texts is null) throw new PanoptesException("validation_set measures recall between images and captions, which a model without a text tower does not have.");
         return d.ValidationSet is null || !d.Validate ? new(loader, null, null, problems) : new(loader, Retrieving(recipe, problems), "image_to_text_r1", problems);
     }

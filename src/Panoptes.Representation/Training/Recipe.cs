@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
+using Panoptes.Data.Knowledge;
 using Panoptes.Representation.Objectives;
 using Panoptes.Training;
 using YamlDotNet.Core;
@@ -71,6 +72,7 @@ public sealed partial record Recipe
                 .WithTypeDiscriminatingNodeDeserializer(static o => o.AddKeyValueTypeDiscriminator<ObjectiveOptions>("name", ObjectiveOptions.All.ToDictionary()))
                 .WithTypeMapping<IReadOnlyList<RecipeMeasure>, List<RecipeMeasure>>()
                 .WithTypeMapping<IReadOnlyList<string>, List<string>>()
+                .WithTypeMapping<IReadOnlyList<KnowledgeKind>, List<KnowledgeKind>>()
                 .WithTypeMapping<IReadOnlyList<float>, List<float>>()
                 .WithTypeMapping<IReadOnlyList<int>, List<int>>()
                 .Build();
@@ -191,6 +193,12 @@ public sealed record RecipeData
 
     /// <summary>What the emoji are called; data of one's own has its own captions.</summary>
     public EmojiCaptions? Captions { get; init; }
+
+    /// <summary>
+    /// External knowledge that is appended to captions in training and to the classes' texts in validation (K-LITE), from the bundled table about the
+    /// emoji or, with <c>table</c> (relative to the recipe), one of one's own; null: none.
+    /// </summary>
+    public KnowledgeOptions? Knowledge { get; init; }
 
     /// <summary>How many of the emoji's concepts are learned and tested, the same whatever the seed; null: all.</summary>
     public int? Concepts { get; init; }
