@@ -375,6 +375,8 @@ public abstract class Beit3Base(Beit3Config config) : Module, IMaskedImageTower,
         }
     }
 
+    public Tensor EmbedTokens(Tensor tokens) => tokens.alias();
+
     public Tensor Encode(Tensor pixels) => Beit3.ForwardFirst(pixels);
 
     public TowerOutput Forward(Tensor pixels, bool hiddenStates = false) => Tower(Beit3.Forward(pixels, hiddenStates: hiddenStates));

@@ -271,6 +271,9 @@ public sealed class BeitModel(BeitConfig config, bool pooler = true) : Module, I
         return new(tokens, pooled, pooled, states);
     }
 
+    /// <summary>With mean pooling each patch as if it were the mean, which is normalized after it.</summary>
+    public Tensor EmbedTokens(Tensor tokens) => Pooler is null ? tokens.alias() : Pooler.Layernorm.Forward(tokens);
+
     Tensor Norm(Tensor x) => Layernorm is null ? x : Layernorm.Forward(x);
 
     /// <param name="tokens">[b, tokens, width] after the norm; of a model with a class token the first is enough.</param>
@@ -344,6 +347,8 @@ public sealed class BeitForMaskedImageModeling(BeitConfig config) : Module, IMas
     }
 
     public LayerGroups LayerGroups => Beit.LayerGroups with { Head = [.. Layernorm.Parameters(), .. LmHead.Parameters()] };
+
+    public Tensor EmbedTokens(Tensor tokens) => Beit.EmbedTokens(tokens);
 
     public Tensor Encode(Tensor pixels) => Beit.Encode(pixels);
 

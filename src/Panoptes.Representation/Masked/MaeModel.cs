@@ -164,6 +164,9 @@ public sealed class MaeModel(MaeConfig config) : Module, IImageTower, IPatchDrop
 
     public LayerGroups LayerGroups => LayerGroups.Of([Embeddings], Layers, [Layernorm, FcNorm], []);
 
+    /// <summary>With mean pooling each patch as if it were the mean, which is normalized after it.</summary>
+    public Tensor EmbedTokens(Tensor tokens) => FcNorm is null ? tokens.alias() : FcNorm.Forward(tokens);
+
     public Tensor Encode(Tensor pixels)
     {
         using var scope = NewDisposeScope();
@@ -301,6 +304,8 @@ public sealed class MaeForPreTraining : Module, IImageTower, IPatchDropout
         get => Vit.Random;
         set => Vit.Random = value;
     }
+
+    public Tensor EmbedTokens(Tensor tokens) => Vit.EmbedTokens(tokens);
 
     public Tensor Encode(Tensor pixels) => Vit.Encode(pixels);
 

@@ -16,18 +16,18 @@ public sealed class StairLoss(StairOptions options) : FeatureObjective
     public override Tensor Loss(BatchFeatures features)
     {
         using var scope = NewDisposeScope();
-        var (image, text) = (features[Feature.Image()], features[Feature.Text()]);
-        var step = Steps.Value.item<float>();
+        var (image, whole) = (features[Feature.Image()], features[Feature.Text()]);
+        var (text, step) = (whole, Steps.Value.item<float>());
         if (step < options.GroundedSteps)
         {
-            // A text may only use its own tokens at first, so that every dimension comes to mean its token.
+            // A text may only use its own tokens at first, so that every dimension comes to mean its token; the price of all others is paid from the start.
             var ids = features.Input.Ids[0];
-            text = text * zeros_like(text).scatter_(1, ids, ones_like(ids).to(text.dtype));
+            text = whole * zeros_like(whole).scatter_(1, ids, ones_like(ids).to(text.dtype));
         }
         // The price rises as the square of the step, so that nothing is switched off before it has been of use (SPLADE, Formal et al. 2021).
         var price = options.FlopsWarmupSteps == 0 ? 1 : Math.Pow(Math.Min(1, step / options.FlopsWarmupSteps), 2);
         var loss = ContrastiveLoss.FromLogits(image.matmul(text.t()) * features.Scale);
-        return (loss + (Flops(image) * (price * options.ImageFlops)) + (Flops(text) * (price * options.TextFlops))).MoveToOuterDisposeScope();
+        return (loss + (Flops(image) * (price * options.ImageFlops)) + (Flops(whole) * (price * options.TextFlops))).MoveToOuterDisposeScope();
     }
 
     public override void AfterStep()
