@@ -106,7 +106,8 @@ public static class SpeechBuilder
         {
             // "flag: France" is said with the pause of a comma.
             var start = new ProcessStartInfo(synthesizer, ["-v", voice.Synthesizer, "-s", voice.Speed.ToString(CultureInfo.InvariantCulture), "-p", voice.Pitch.ToString(CultureInfo.InvariantCulture),
-                "-w", file, "--stdin"]) { RedirectStandardInput = true, RedirectStandardError = true, RedirectStandardOutput = true };
+                "-w", file, "--stdin"])
+            { RedirectStandardInput = true, RedirectStandardError = true, RedirectStandardOutput = true };
             using var process = Process.Start(start) ?? throw new PanoptesException($"{synthesizer} cannot be started.");
             var (output, error) = (process.StandardOutput.ReadToEndAsync(cancel), process.StandardError.ReadToEndAsync(cancel));
             try
