@@ -1,4 +1,3 @@
-using Panoptes.Native;
 using Panoptes.Representation;
 using Panoptes.Representation.Objectives;
 
@@ -47,45 +46,15 @@ static class ClipCases
         public void Dispose() => model.Dispose();
     }
 
-    sealed class TrainingRun : IRun
+    sealed class TrainingRun(ScalarType dtype, bool checkpointed) : TrainingStep<ClipModel>(new(new ClipConfig
     {
-        readonly ClipModel model = new(new ClipConfig
-        {
-            VisionConfig = new() { HiddenSize = 384, IntermediateSize = 1536, NumHiddenLayers = 12, NumAttentionHeads = 6, ImageSize = 64, PatchSize = 8 },
-            TextConfig = new() { HiddenSize = 256, IntermediateSize = 1024, NumHiddenLayers = 6, NumAttentionHeads = 4, MaxPositionEmbeddings = 32 },
-            ProjectionDim = 256,
-        });
+        VisionConfig = new() { HiddenSize = 384, IntermediateSize = 1536, NumHiddenLayers = 12, NumAttentionHeads = 6, ImageSize = 64, PatchSize = 8 },
+        TextConfig = new() { HiddenSize = 256, IntermediateSize = 1024, NumHiddenLayers = 6, NumAttentionHeads = 4, MaxPositionEmbeddings = 32 },
+        ProjectionDim = 256,
+    }), dtype, checkpointed)
+    {
         readonly Tensor pixels = randn(64, 3, 64, 64), ids = TextIds(64, 32);
-        readonly ScalarType dtype;
-        readonly List<Tensor> values, means, squares, steps;
 
-        public TrainingRun(ScalarType dtype, bool checkpointed)
-        {
-            this.dtype = dtype;
-            using var generator = new Generator(0);
-            model.Initialize(generator);
-            model.Train();
-            model.CheckpointActivations(checkpointed);
-            if (checkpointed) NativeMemoryPolicy.ReturnFreedMemory();
-            values = [.. model.Parameters().Select(static p => p.Value)];
-            means = [.. values.Select(static p => zeros_like(p, requires_grad: false))];
-            squares = [.. values.Select(static p => zeros_like(p, requires_grad: false))];
-            steps = [.. values.Select(static p => zeros(1))];
-        }
-
-        public void Step()
-        {
-            using var scope = NewDisposeScope();
-            Tensor loss;
-            using (Autocast.To(dtype)) loss = ContrastiveLoss.Of(model.Features(pixels, ids));
-            loss.backward();
-            using var noGrad = no_grad();
-            foreach (var s in steps) s.add_(1);
-            TorchOps.AdamW(values, [.. values.Select(v => v.grad!)], means, squares, steps, 1e-4, 0.9, 0.999, 0.01, 1e-8);
-            foreach (var v in values) v.grad = null;
-            NativeMemoryPolicy.GiveBackExcess();
-        }
-
-        public void Dispose() => model.Dispose();
+        protected override Tensor Loss() => ContrastiveLoss.Of(Model.Features(pixels, ids));
     }
 }

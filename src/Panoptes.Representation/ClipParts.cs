@@ -1,3 +1,4 @@
+using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Text;
 
@@ -9,7 +10,7 @@ static class ClipParts
     /// <exception cref="PanoptesException">One of them is missing, broken, or made for another model.</exception>
     internal static (ImageProcessor Processor, Tokenizer Tokenizer) Load(string path, DualEncoder model)
     {
-        var folder = Directory.Exists(path) ? path : Path.GetDirectoryName(Path.GetFullPath(path))!;
+        var folder = ModelFolder.FolderOf(path);
         var processor = HasProcessor(folder) ? ImageProcessor.Load(folder) : OpenAiProcessor(folder, model);
         var tokenizer = Tokenizer.Load(folder);
         if (tokenizer.VocabularySize > model.Texts.VocabularySize)
@@ -22,10 +23,19 @@ static class ClipParts
         return (processor, tokenizer);
     }
 
-    internal static void Save(string folder, ImageProcessor processor, Tokenizer tokenizer)
+    /// <summary>The same of any model with an image tower; one that reads no texts has no tokenizer.</summary>
+    /// <exception cref="PanoptesException">The model has no image tower, or a part is missing, broken, or made for another model.</exception>
+    internal static (ImageProcessor Processor, Tokenizer? Tokenizer) Load(string path, Nn.Module model)
+    {
+        if (model is DualEncoder both) return Load(path, both);
+        if (model is not IImageTower) throw new PanoptesException($"{path} holds a {model.GetType().Name}; expected a model with an image tower.");
+        return (ImageProcessor.Load(ModelFolder.FolderOf(path)), null);
+    }
+
+    internal static void Save(string folder, ImageProcessor processor, Tokenizer? tokenizer)
     {
         processor.Save(folder);
-        tokenizer.Save(folder);
+        tokenizer?.Save(folder);
     }
 
     /// <summary>Ids as the text tower was trained with: [texts, context length] int64, owned by the caller.</summary>

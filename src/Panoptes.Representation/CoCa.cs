@@ -522,11 +522,9 @@ public sealed class CoCa : IDisposable
     readonly ClipOptions options;
 
     /// <summary>A model that is in memory already; it is disposed with this object.</summary>
-    public CoCa(CoCaModel model, ImageProcessor processor, Tokenizer tokenizer, ClipOptions? options = null)
-    {
-        (this.model, this.options) = (model, options ?? new());
-        Clip = new(model, processor, tokenizer, options);
-    }
+    public CoCa(CoCaModel model, ImageProcessor processor, Tokenizer tokenizer, ClipOptions? options = null) : this(model, new Clip(model, processor, tokenizer, options), options ?? new()) { }
+
+    CoCa(CoCaModel model, Clip clip, ClipOptions options) => (this.model, Clip, this.options) = (model, clip, options);
 
     /// <summary>The same model as images and texts in one space: classifying, embedding, searching, saving.</summary>
     public Clip Clip { get; }
@@ -537,19 +535,10 @@ public sealed class CoCa : IDisposable
     public static CoCa Load(string model, ClipOptions? options = null)
     {
         options ??= new();
-        var path = ModelFolder.Resolve(model);
-        var loaded = Models.Load(path, new LoadOptions { Dtype = options.Dtype, Device = options.Device });
-        try
-        {
-            if (loaded is not CoCaModel coca) throw new PanoptesException($"{path} holds a {loaded.GetType().Name}; expected a CoCa, which has \"multimodal_cfg\" in its config.");
-            var (processor, tokenizer) = ClipParts.Load(path, coca);
-            return new(coca, processor, tokenizer, options);
-        }
-        catch
-        {
-            loaded.Dispose();
-            throw;
-        }
+        var clip = Clip.Load(model, options);
+        if (clip.Model is CoCaModel coca) return new(coca, clip, options);
+        clip.Dispose();
+        throw new PanoptesException($"{model} holds a {clip.Model.GetType().Name}; expected a CoCa, which has \"multimodal_cfg\" in its config.");
     }
 
     /// <summary>A caption of the image in <paramref name="path"/>.</summary>

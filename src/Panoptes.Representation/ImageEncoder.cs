@@ -75,13 +75,8 @@ public class ImageEncoder : IDisposable
         var loaded = Models.Load(path, new LoadOptions { Dtype = options.Dtype, Device = options.Device });
         try
         {
-            if (loaded is DualEncoder both)
-            {
-                var (processor, tokenizer) = ClipParts.Load(path, both);
-                return new Clip(both, processor, tokenizer, options);
-            }
-            if (loaded is not IImageTower) throw new PanoptesException($"{path} holds a {loaded.GetType().Name}; expected a model with an image tower.");
-            return new(loaded, ImageProcessor.Load(Directory.Exists(path) ? path : Path.GetDirectoryName(Path.GetFullPath(path))!), options);
+            var (processor, tokenizer) = ClipParts.Load(path, loaded);
+            return loaded is DualEncoder both ? new Clip(both, processor, tokenizer!, options) : new ImageEncoder(loaded, processor, options);
         }
         catch
         {

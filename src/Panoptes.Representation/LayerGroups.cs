@@ -40,6 +40,9 @@ public sealed record LayerGroups(IReadOnlyList<Parameter> Embeddings, IReadOnlyL
             foreach (var parameter in groups[i]) parameter.RequiresGrad = i >= groups.Count - unlockedGroups;
     }
 
+    /// <summary>The same with more behind the tower: a projection, a classifier.</summary>
+    internal LayerGroups WithHead(params ReadOnlySpan<Module> parts) => this with { Head = [.. Head, .. Trainable([.. parts])] };
+
     /// <summary>The groups from a tower's parts, each a parameter, a module or null.</summary>
     internal static LayerGroups Of(ReadOnlySpan<object?> embeddings, IEnumerable<Module> layers, ReadOnlySpan<object?> norm, ReadOnlySpan<object?> head) =>
         new(Trainable(embeddings), [.. layers.Select(static l => Trainable([l]))], Trainable(norm), Trainable(head));

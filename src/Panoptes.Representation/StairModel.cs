@@ -75,6 +75,13 @@ public sealed class StairModel : DualEncoder
     /// <summary>The weights are compared as they are.</summary>
     public override Tensor Comparable(Tensor embedding) => embedding.alias();
 
+    /// <summary>What each token says of every word: [b, tokens, vocabulary].</summary>
+    Tensor Weigh(StairTransform transform, Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        return nn.functional.relu(Decoder.Forward(transform.Forward(tokens))).log1p().MoveToOuterDisposeScope();
+    }
+
     Tensor Sparse(StairTransform transform, Tensor tokens, Tensor? valid) =>
         StairLoss.Embed(transform.Forward(tokens), Decoder.Weight, Decoder.Bias!, valid);
 
@@ -91,14 +98,7 @@ public sealed class StairModel : DualEncoder
 
         public int PrefixTokens => tower.PrefixTokens;
 
-        public LayerGroups LayerGroups
-        {
-            get
-            {
-                var groups = tower.LayerGroups;
-                return groups with { Head = [.. groups.Head, .. model.VisionTransform.Parameters(), .. model.Decoder.Parameters()] };
-            }
-        }
+        public LayerGroups LayerGroups => tower.LayerGroups.WithHead(model.VisionTransform, model.Decoder);
 
         public Tensor Encode(Tensor pixels)
         {
@@ -119,7 +119,7 @@ public sealed class StairModel : DualEncoder
         public Tensor EmbedTokens(Tensor tokens)
         {
             using var scope = NewDisposeScope();
-            return nn.functional.relu(model.Decoder.Forward(model.VisionTransform.Forward(tower.EmbedTokens(tokens)))).log1p().MoveToOuterDisposeScope();
+            return model.Weigh(model.VisionTransform, tower.EmbedTokens(tokens)).MoveToOuterDisposeScope();
         }
     }
 
@@ -135,14 +135,7 @@ public sealed class StairModel : DualEncoder
         public int TokenSize => tower.TokenSize;
 
         /// <summary>The decoder is the image side's as well and counted there.</summary>
-        public LayerGroups LayerGroups
-        {
-            get
-            {
-                var groups = tower.LayerGroups;
-                return groups with { Head = [.. groups.Head, .. model.TextTransform.Parameters()] };
-            }
-        }
+        public LayerGroups LayerGroups => tower.LayerGroups.WithHead(model.TextTransform);
 
         public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
         {
@@ -162,7 +155,7 @@ public sealed class StairModel : DualEncoder
         public Tensor EmbedTokens(Tensor tokens)
         {
             using var scope = NewDisposeScope();
-            return nn.functional.relu(model.Decoder.Forward(model.TextTransform.Forward(tower.EmbedTokens(tokens)))).log1p().MoveToOuterDisposeScope();
+            return model.Weigh(model.TextTransform, tower.EmbedTokens(tokens)).MoveToOuterDisposeScope();
         }
 
         /// <summary>A text's own tokens: CLIP's texts end with the largest id of their vocabulary.</summary>

@@ -64,7 +64,7 @@ public sealed class VisionTextDualEncoder : DualEncoder
 
         public int PrefixTokens => tower.PrefixTokens;
 
-        public LayerGroups LayerGroups => WithHead(tower.LayerGroups, projection);
+        public LayerGroups LayerGroups => tower.LayerGroups.WithHead(projection);
 
         public Tensor Encode(Tensor pixels)
         {
@@ -92,7 +92,7 @@ public sealed class VisionTextDualEncoder : DualEncoder
 
         public int TokenSize => tower.TokenSize;
 
-        public LayerGroups LayerGroups => WithHead(tower.LayerGroups, projection);
+        public LayerGroups LayerGroups => tower.LayerGroups.WithHead(projection);
 
         public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
         {
@@ -115,6 +115,4 @@ public sealed class VisionTextDualEncoder : DualEncoder
         if (!ReferenceEquals(output.Pooled, output.Embedding)) output.Pooled.Dispose();
         return output with { Pooled = output.Embedding, Embedding = projection.Forward(output.Embedding) };
     }
-
-    static LayerGroups WithHead(LayerGroups groups, Linear projection) => groups with { Head = [.. groups.Head, .. projection.Parameters()] };
 }

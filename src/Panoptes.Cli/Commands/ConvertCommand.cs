@@ -51,7 +51,7 @@ sealed class ConvertCommand : ExampleCommand
         await terminal.WithProgress("Converting", progress =>
         {
             if (asFile) WriteFile(source, target, type, progress, cancel);
-            else WriteFolder(target, folder =>
+            else AtomicFolder.Write(target, folder =>
             {
                 if (parsed.GetValue(to) is { } names) Rename(source, folder, names, new() { Dtype = type, ShardSize = size });
                 else Copy(source, folder, type, size, progress, cancel);
@@ -142,38 +142,5 @@ sealed class ConvertCommand : ExampleCommand
         };
         using var renamed = new Clip((DualEncoder)converted, clip.Processor, clip.Tokenizer);
         renamed.Save(folder, options);
-    }
-
-    /// <summary>The folder appears under its name when it is whole; what stood there is only moved aside before that, so that a kill at any moment loses nothing.</summary>
-    static void WriteFolder(string target, Action<string> write, CancellationToken cancel)
-    {
-        var unique = $"{target}.{Environment.ProcessId}.{Guid.NewGuid().ToString("N")[..8]}";
-        var (temporary, old) = ($"{unique}.tmp", $"{unique}.old");
-        try
-        {
-            Directory.CreateDirectory(temporary);
-            write(temporary);
-            cancel.ThrowIfCancellationRequested();
-            var replaces = Directory.Exists(target);
-            if (replaces) Directory.Move(target, old);
-            try
-            {
-                Directory.Move(temporary, target);
-            }
-            catch when (replaces)
-            {
-                Directory.Move(old, target);
-                throw;
-            }
-            if (replaces) Directory.Delete(old, recursive: true);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new PanoptesException($"{target} cannot be written: {e.Message}", e);
-        }
-        finally
-        {
-            if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true);
-        }
     }
 }

@@ -100,8 +100,7 @@ sealed class EvaluateCommand : ExampleCommand
         var set = EmojiSet.Open(named is null or "emoji" ? null : named);
         var fashion = named is null && FashionMnist.Find() is { } found ? FashionMnist.Open(found) : null;
         if (fashion is null && named is null) terminal.Note("Fashion-MNIST is not on this machine (see `panoptes evaluate --data fashion-mnist`) and is left out.");
-        var result = await terminal.WithProgress("Evaluating", progress => ModelComparison.Run(name => ModelLoader.LoadEncoder(parsed, paths[Array.IndexOf(models, name)]), models, set, fashion,
-            (_, p) => progress.Report(new(p.Done, p.Total)), cancel));
+        var result = await terminal.WithProgress("Evaluating", progress => ModelComparison.Run(name => ModelLoader.LoadEncoder(parsed, paths[Array.IndexOf(models, name)]), models, set, fashion, new Steps(progress), cancel));
         cancel.ThrowIfCancellationRequested();
         if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, result, Terminal.JsonOptions));
         if (terminal.IsJson) terminal.WriteJson(result);
@@ -245,7 +244,7 @@ sealed class EvaluateCommand : ExampleCommand
     }
 
     /// <summary>Chance among many is far below one percent.</summary>
-    static string Percent(double share) => share is > 0 and < 0.01 ? $"{share * 100:F2} %" : $"{share * 100:F1} %";
+    internal static string Percent(double share) => share is > 0 and < 0.01 ? $"{share * 100:F2} %" : $"{share * 100:F1} %";
 
     static string Bold(double share) => $"[bold]{Percent(share)}[/]";
 

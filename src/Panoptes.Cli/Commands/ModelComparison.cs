@@ -40,8 +40,8 @@ static class ModelComparison
     /// <param name="models">What the user called them.</param>
     /// <param name="set">The emoji.</param>
     /// <param name="fashion">Fashion-MNIST where it is there.</param>
-    /// <param name="report">Is told which model is measured, and how far it is.</param>
-    internal static Comparison Run(Func<string, ImageEncoder> load, IReadOnlyList<string> models, EmojiSet set, FashionMnist? fashion, Action<string, EvaluationProgress> report, CancellationToken cancel)
+    /// <param name="progress">Is told how far the model at hand is.</param>
+    internal static Comparison Run(Func<string, ImageEncoder> load, IReadOnlyList<string> models, EmojiSet set, FashionMnist? fashion, IProgress<EvaluationProgress> progress, CancellationToken cancel)
     {
         var (test, train) = ImageSource.OfEmojiStyles(set, EmojiLabel.Subgroup);
         var rows = new List<ComparedModel>();
@@ -49,7 +49,6 @@ static class ModelComparison
         foreach (var name in models)
         {
             using var encoder = load(name);
-            var progress = new Steps(p => report(name, p));
             var options = new ImageEvaluationOptions { Tasks = [EvaluationTask.Knn, EvaluationTask.LinearProbe] };
             emoji = ImageEvaluation.Run(encoder, test, train, options, progress, cancel);
             if (fashion is not null)
@@ -85,10 +84,5 @@ static class ModelComparison
         terminal.Write(table);
     }
 
-    static string Percent(double? share) => share is not { } s ? "–" : s is > 0 and < 0.01 ? $"{s * 100:F2} %" : $"{s * 100:F1} %";
-
-    sealed class Steps(Action<EvaluationProgress> report) : IProgress<EvaluationProgress>
-    {
-        public void Report(EvaluationProgress value) => report(value);
-    }
+    static string Percent(double? share) => share is { } known ? EvaluateCommand.Percent(known) : "–";
 }

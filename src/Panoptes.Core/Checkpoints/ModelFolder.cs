@@ -28,11 +28,14 @@ public static class ModelFolder
         }
     }
 
+    /// <summary>Where the files beside a model's weights are: a folder itself, or that of a file.</summary>
+    public static string FolderOf(string model) => Directory.Exists(model) ? model : Path.GetDirectoryName(Path.GetFullPath(model))!;
+
     /// <summary>Reads the config record in <paramref name="model"/>'s config.json (a folder, or a file whose folder is meant).</summary>
     /// <exception cref="PanoptesException">It is missing or malformed.</exception>
     public static T ReadConfig<T>(string model, string name = "config.json") where T : ModelConfig
     {
-        var path = Path.Combine(Directory.Exists(model) ? model : Path.GetDirectoryName(Path.GetFullPath(model))!, name);
+        var path = Path.Combine(FolderOf(model), name);
         return ModelConfig.Parse<T>(ReadText(path), path);
     }
 

@@ -236,12 +236,7 @@ public sealed class Augmenter
                 var color = Vector128<float>.Zero;
                 if (px > -1 && py > -1 && px < maxU && py < maxV)                     // the border makes the four taps safe
                 {
-                    var (fx, fy) = (MathF.Floor(px), MathF.Floor(py));
-                    ref var tap = ref Unsafe.Add(ref pixels, (((int)fy + 1) * stride) + (int)fx + 1);
-                    var (wx, wy) = (Vector128.Create(px - fx), Vector128.Create(py - fy));
-                    var upper = Lerp(tap, Unsafe.Add(ref tap, 1), wx);
-                    var lower = Lerp(Unsafe.Add(ref tap, stride), Unsafe.Add(ref tap, stride + 1), wx);
-                    color = Lerp(upper, lower, wy);
+                    color = Bilinear(ref pixels, stride, px, py);
                 }
                 if (!behind.IsEmpty) color = Vector128.FusedMultiplyAdd(Vector128.Create(1 - color.GetElement(3)), behind[i], color);
                 Unsafe.Add(ref red, i) = color.GetElement(0);
@@ -251,8 +246,20 @@ public sealed class Augmenter
         }
     }
 
+    /// <summary>The color between four pixels of a source with its border, whose rows are <paramref name="stride"/> long.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static Vector128<float> Lerp(Vector128<float> a, Vector128<float> b, Vector128<float> t) => Vector128.FusedMultiplyAdd(b - a, t, a);
+    internal static Vector128<float> Bilinear(ref Vector128<float> pixels, int stride, float x, float y)
+    {
+        var (fx, fy) = (MathF.Floor(x), MathF.Floor(y));
+        ref var tap = ref Unsafe.Add(ref pixels, (((int)fy + 1) * stride) + (int)fx + 1);
+        var (wx, wy) = (Vector128.Create(x - fx), Vector128.Create(y - fy));
+        var upper = Lerp(tap, Unsafe.Add(ref tap, 1), wx);
+        var lower = Lerp(Unsafe.Add(ref tap, stride), Unsafe.Add(ref tap, stride + 1), wx);
+        return Lerp(upper, lower, wy);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    static Vector128<float> Lerp(Vector128<float> a, Vector128<float> b, Vector128<float> t) => Vector128.FusedMultiplyAdd(b - a, t, a);
 
     /// <summary>Scratch memory of one thread.</summary>
     internal sealed class Workspace

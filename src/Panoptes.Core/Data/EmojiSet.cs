@@ -332,9 +332,6 @@ public sealed class EmojiSet
                 if (File.Exists(Path.Combine(candidate, Marker))) return candidate;
             throw new PanoptesException($"PANOPTES_DATA names {named}, but neither it nor its folder emoji holds {Marker}.");
         }
-        foreach (var start in new[] { AppContext.BaseDirectory, Environment.CurrentDirectory })
-            for (var folder = new DirectoryInfo(start); folder is not null; folder = folder.Parent)
-                if (Path.Combine(folder.FullName, "data", "emoji") is var candidate && File.Exists(Path.Combine(candidate, Marker))) return candidate;
-        throw new PanoptesException("The bundled emoji set was not found: set PANOPTES_DATA to the folder that holds emoji/styles.json, or build it with `panoptes data build emoji`.");
+        return Path.GetDirectoryName(BundledData.Find("emoji", Marker)) ?? throw new PanoptesException("The bundled emoji set was not found: set PANOPTES_DATA to the folder that holds emoji/styles.json, or build it with `panoptes data build emoji`.");
     }
 }

@@ -149,6 +149,16 @@ public abstract record PictureProcessor : ImageProcessor
     /// <summary>256 outputs for each of red, green, blue.</summary>
     private protected abstract float[] Table();
 
+    /// <summary>(v / 255 - mean) / std, each step in single precision as torchvision does it.</summary>
+    private protected float[] TorchvisionTable()
+    {
+        var table = new float[3 * 256];
+        for (var c = 0; c < 3; c++)
+            for (var v = 0; v < 256; v++)
+                table[c * 256 + v] = (v / 255f - Mean[c]) / Std[c];
+        return table;
+    }
+
     /// <summary>Where a centered window of <paramref name="crop"/> begins on a side of <paramref name="size"/>; negative where it is padded.</summary>
     private protected static int CenterOffset(int size, int crop, bool halfToEven) => crop > size
         ? -((crop - size) / 2)

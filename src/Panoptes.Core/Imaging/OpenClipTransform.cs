@@ -131,13 +131,5 @@ public sealed record OpenClipTransform : PictureProcessor
         return (Math.Max((int)Math.Round(width / ratio), 1), Math.Max((int)Math.Round(height / ratio), 1));
     }
 
-    /// <summary>(v / 255 - mean) / std, each step in single precision as torchvision does it.</summary>
-    private protected override float[] Table()
-    {
-        var table = new float[3 * 256];
-        for (var c = 0; c < 3; c++)
-            for (var v = 0; v < 256; v++)
-                table[c * 256 + v] = (v / 255f - Mean[c]) / Std[c];
-        return table;
-    }
+    private protected override float[] Table() => TorchvisionTable();
 }

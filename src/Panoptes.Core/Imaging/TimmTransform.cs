@@ -78,13 +78,5 @@ public sealed record TimmTransform : PictureProcessor
         return new(w, h, CenterOffset(w, Width, halfToEven: true), CenterOffset(h, Height, halfToEven: true), Width, Height);
     }
 
-    /// <summary>(v / 255 - mean) / std, each step in single precision as torchvision does it.</summary>
-    private protected override float[] Table()
-    {
-        var table = new float[3 * 256];
-        for (var c = 0; c < 3; c++)
-            for (var v = 0; v < 256; v++)
-                table[c * 256 + v] = (v / 255f - Mean[c]) / Std[c];
-        return table;
-    }
+    private protected override float[] Table() => TorchvisionTable();
 }

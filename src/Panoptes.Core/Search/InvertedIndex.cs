@@ -77,20 +77,10 @@ public sealed class InvertedIndex
             var with = weights.AsSpan(from, to - from);
             for (var i = 0; i < at.Length; i++) scores[at[i]] += weight * with[i];
         }
-        var best = new PriorityQueue<int, (float Score, int Vector)>();                    // the worst of the best comes out first
+        var best = new TopK(top);
         for (var v = 0; v < scores.Length; v++)
-        {
-            if (scores[v] <= 0) continue;
-            if (best.Count < top) best.Enqueue(v, (scores[v], -v));
-            else best.EnqueueDequeue(v, (scores[v], -v));
-        }
-        var results = new Posting[best.Count];
-        for (var i = results.Length - 1; i >= 0; i--)
-        {
-            var v = best.Dequeue();
-            results[i] = new(v, scores[v]);
-        }
-        return results;
+            if (scores[v] > 0 && scores[v] > best.Threshold) best.Add(scores[v], v);
+        return [.. best.Sorted().Select(static r => new Posting((int)r.Row, r.Score))];
     }
 
     /// <summary>Writes the index as a safetensors file, whole or not at all.</summary>

@@ -164,6 +164,9 @@ public sealed record TokenBatch(int Rows, int Columns, int[] Ids, bool[] Mask, i
     /// <summary>The texts that were cut to fit, by index.</summary>
     public IEnumerable<int> Truncated => Enumerable.Range(0, Rows).Where(i => Lengths[i] > Columns);
 
+    /// <returns>int64 [rows]: how many tokens of each row are a text's own, those that did not fit left out; the caller owns it.</returns>
+    public Tensor OwnTokens() => tensor(Lengths.Select(l => (long)Math.Min(l, Columns)).ToArray());
+
     /// <summary>One row of ids.</summary>
     public ReadOnlySpan<int> Row(int index) => Ids.AsSpan(index * Columns, Columns);
 

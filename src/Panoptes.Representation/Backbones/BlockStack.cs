@@ -27,6 +27,26 @@ static class BlockStack
         }
         return hiddenStates is null && blocks.Count > 0 ? x.MoveToOuterDisposeScope() : x;
     }
+
+    /// <summary>Runs the stages of a network whose maps shrink from one to the next, [b, height, width, channels]; each gets its blocks' part of <paramref name="kept"/>.</summary>
+    /// <param name="stages">In order.</param>
+    /// <param name="depths">How many blocks each has.</param>
+    /// <param name="x">What the first is given; disposed, as is all that lies between.</param>
+    /// <param name="forward">A stage's output.</param>
+    /// <param name="kept">[blocks of all stages, branches, b] of <see cref="StochasticDepth.Draw"/>, or null.</param>
+    /// <param name="states">Receives the input and every stage's output with the channels in front, or null.</param>
+    internal static Tensor Stages<T>(IReadOnlyList<T> stages, IReadOnlyList<int> depths, Tensor x, Func<T, Tensor, Tensor?, Tensor> forward, Tensor? kept, List<Tensor>? states)
+    {
+        states?.Add(x.permute(0, 3, 1, 2));
+        for (var (i, block) = (0, 0); i < stages.Count; block += depths[i], i++)
+        {
+            var before = x;
+            x = forward(stages[i], x, kept?.narrow(0, block, depths[i]));
+            states?.Add(x.permute(0, 3, 1, 2));
+            before.Dispose();                                                                     // views and the gradient keep what they need
+        }
+        return x;
+    }
 }
 
 /// <summary>Constant tensors (masks, indices, angles) that follow from a size, made once for each.</summary>

@@ -129,14 +129,7 @@ public sealed class FlavaImages(FlavaImageConfig config, int embeddingSize) : Mo
 
     public int PrefixTokens => 1;
 
-    public LayerGroups LayerGroups
-    {
-        get
-        {
-            var groups = ImageModel.LayerGroups;
-            return groups with { Head = [.. groups.Head, .. ImageProjection.Parameters()] };
-        }
-    }
+    public LayerGroups LayerGroups => ImageModel.LayerGroups.WithHead(ImageProjection);
 
     public Tensor EmbedTokens(Tensor tokens) => ImageProjection.Forward(tokens);
 

@@ -272,15 +272,7 @@ public sealed class FocalNetModel : Module, IImageTower, IStochasticDepth
     {
         var x = Embeddings.Norm.Forward(Embeddings.PatchEmbeddings.Forward(pixels));
         var kept = Training ? StochasticDepth.Draw(StochasticDepth.Rising(DropPath, Config.Depths.Sum()), 2, x, Random) : null;
-        states?.Add(x.permute(0, 3, 1, 2));
-        for (var (i, block) = (0, 0); i < Encoder.Stages.Count; block += Config.Depths[i], i++)
-        {
-            var before = x;
-            x = Encoder.Stages[i].Forward(x, kept?.narrow(0, block, Config.Depths[i]));
-            states?.Add(x.permute(0, 3, 1, 2));
-            before.Dispose();                                                                     // views and the gradient keep what they need
-        }
-        return x;
+        return BlockStack.Stages(Encoder.Stages, Config.Depths, x, static (stage, x, kept) => stage.Forward(x, kept), kept, states);
     }
 }
 

@@ -72,14 +72,7 @@ public abstract class ImageClassifier(int features, ImageModelConfig config) : M
 
     public Tensor EmbedTokens(Tensor tokens) => Tower.EmbedTokens(tokens);
 
-    public LayerGroups LayerGroups
-    {
-        get
-        {
-            var groups = Tower.LayerGroups;
-            return groups with { Head = [.. groups.Head, .. Classifier.Parameters()] };
-        }
-    }
+    public LayerGroups LayerGroups => Tower.LayerGroups.WithHead(Classifier);
 
     /// <returns>[b, classes]</returns>
     public Tensor Logits(Tensor pixels)

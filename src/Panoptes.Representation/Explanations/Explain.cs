@@ -39,15 +39,16 @@ public static class Explain
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var towers = clip.Towers;
-        var patches = FilipLoss.PatchesOf(towers, towers.Images.Forward(clip.Processor.Process(image)).LastHiddenState)[0];                // [patches, d]
+        var seen = towers.Images.Forward(clip.Processor.Process(image));
+        var patches = FilipLoss.PatchesOf(towers, seen.LastHiddenState)[0].to(ScalarType.Float32);                                        // [patches, d]
         var tokens = ClipParts.Tokenize(clip.Tokenizer, towers.Texts!, [text], truncate: false);
         var output = towers.Texts!.Forward(tokens.InputIds());
-        var words = FilipLoss.WordsOf(towers, output.LastHiddenState)[0];                                                                 // [tokens, d]
-        var similarity = patches.to(ScalarType.Float32).matmul(words.to(ScalarType.Float32).t());                                        // [patches, tokens]
-        var whole = patches.to(ScalarType.Float32).matmul(DualEncoder.Normalize(output.Embedding.to(ScalarType.Float32)).t()).squeeze(1);
-        using var own = clip.EmbedImages([image]);
-        using var embedded = clip.EmbedTexts([text]);
-        return new(text, own.matmul(embedded.t()).item<float>(), HeatMap.OfSquare(whole), [.. WordsOf(clip, text).Select(w =>
+        var words = FilipLoss.WordsOf(towers, output.LastHiddenState)[0].to(ScalarType.Float32);                                          // [tokens, d]
+        var similarity = patches.matmul(words.t());                                                                                       // [patches, tokens]
+        var embedding = output.Embedding.to(ScalarType.Float32);
+        var whole = patches.matmul(DualEncoder.Normalize(embedding).t()).squeeze(1);
+        var both = towers.Comparable(seen.Embedding.to(ScalarType.Float32)).matmul(towers.Comparable(embedding).t());
+        return new(text, both.item<float>(), HeatMap.OfSquare(whole), [.. WordsOf(clip, text).Select(w =>
             new WordMap(w.Word, HeatMap.OfSquare(similarity.index_select(1, tensor(w.Tokens.Select(static t => (long)t).ToArray())).mean([1]))))]);
     }
 
@@ -70,7 +71,7 @@ public static class Explain
         if (byTokens)
         {
             // Neither the start, nor the end, nor the padding.
-            var own = PairInput.Valid(tensor(tokens.Lengths.Select(l => (long)Math.Min(l, tokens.Columns) - 1).ToArray()), output.LastHiddenState.shape[1]).to(ScalarType.Float32);
+            var own = PairInput.Valid(tokens.OwnTokens() - 1, output.LastHiddenState.shape[1]).to(ScalarType.Float32);
             own.narrow(1, 0, 1).zero_();
             texts = (FilipLoss.WordsOf(towers, output.LastHiddenState).to(ScalarType.Float32) * own.unsqueeze(-1)).sum(1) / own.sum(1, keepdim: true).clamp(min: 1);
         }

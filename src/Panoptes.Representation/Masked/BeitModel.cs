@@ -346,7 +346,7 @@ public sealed class BeitForMaskedImageModeling(BeitConfig config) : Module, IMas
         set => Beit.Random = value;
     }
 
-    public LayerGroups LayerGroups => Beit.LayerGroups with { Head = [.. Layernorm.Parameters(), .. LmHead.Parameters()] };
+    public LayerGroups LayerGroups => Beit.LayerGroups.WithHead(Layernorm, LmHead);
 
     public Tensor EmbedTokens(Tensor tokens) => Beit.EmbedTokens(tokens);
 

@@ -17,6 +17,15 @@ public sealed class ContrastiveLoss : FeatureObjective
         return FromLogits(pair.Logits()).MoveToOuterDisposeScope();
     }
 
+    /// <summary>One direction alone: the mean cross-entropy of picking the diagonal along <paramref name="dimension"/>.</summary>
+    /// <param name="logits">[n, n], the true pairs on the diagonal</param>
+    /// <param name="dimension">1: each row picks among the columns; 0: each column among the rows.</param>
+    public static Tensor OneWay(Tensor logits, int dimension)
+    {
+        using var scope = NewDisposeScope();
+        return (logits.logsumexp(dimension).mean() - logits.diagonal().mean()).MoveToOuterDisposeScope();
+    }
+
     /// <param name="logits">[n, n], the true pairs on the diagonal</param>
     public static Tensor FromLogits(Tensor logits)
     {

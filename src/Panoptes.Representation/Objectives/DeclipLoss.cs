@@ -111,11 +111,7 @@ public sealed class DeclipLoss : FeatureObjective
         using var scope = NewDisposeScope();
         return ((Pick(image1, neighbors) + Pick(image2, neighbors) + Pick(image1, otherNeighbors) + Pick(image2, otherNeighbors)) / 4).MoveToOuterDisposeScope();
 
-        Tensor Pick(Tensor image, Tensor text)
-        {
-            var logits = image.matmul(text.t()) * scale;
-            return logits.logsumexp(1).mean() - logits.diagonal().mean();
-        }
+        Tensor Pick(Tensor image, Tensor text) => ContrastiveLoss.OneWay(new PairFeatures(image, text, scale).Logits(), 1);
     }
 
     /// <summary>Writes <paramref name="texts"/> [b, d] into the queue from <paramref name="pointer"/> on, in place, and wraps around.</summary>

@@ -74,16 +74,14 @@ public sealed class FilipLoss : FeatureObjective
     public static Tensor OfImages(TokenSimilarities similarities, Tensor scale)
     {
         using var scope = NewDisposeScope();
-        var logits = similarities.ImageToText * scale;
-        return (logits.logsumexp(1).mean() - logits.diagonal().mean()).MoveToOuterDisposeScope();
+        return ContrastiveLoss.OneWay(similarities.ImageToText * scale, 1).MoveToOuterDisposeScope();
     }
 
     /// <summary>The texts' half.</summary>
     public static Tensor OfTexts(TokenSimilarities similarities, Tensor scale)
     {
         using var scope = NewDisposeScope();
-        var logits = similarities.TextToImage * scale;
-        return (logits.logsumexp(0).mean() - logits.diagonal().mean()).MoveToOuterDisposeScope();
+        return ContrastiveLoss.OneWay(similarities.TextToImage * scale, 0).MoveToOuterDisposeScope();
     }
 }
 

@@ -21,6 +21,6 @@ public static class ImageBindLoss
     public static Tensor Logits(Tensor images, Tensor others, Tensor logScale)
     {
         using var scope = NewDisposeScope();
-        return (images * logScale.exp().clamp(max: 100).to(images.dtype)).matmul(others.t()).MoveToOuterDisposeScope();
+        return new PairFeatures(images, others, logScale.exp().clamp(max: 100)).Logits().MoveToOuterDisposeScope();
     }
 }

@@ -21,12 +21,10 @@ public static class MomentumContrast
         return (logits.logsumexp(1).mean() - logits.select(1, 0).mean()).MoveToOuterDisposeScope();
     }
 
-    /// <summary>BYOL: each view's prediction against the other's projection, which gets no gradient.</summary>
+    /// <summary>BYOL: each view's prediction against the other's projection, which gets no gradient; the squared distances of both on the unit sphere.</summary>
     public static Tensor Byol(Tensor p1, Tensor p2, Tensor z1, Tensor z2)
     {
         using var scope = NewDisposeScope();
-        return (4 - (2 * (Cosine(p1, z2) + Cosine(p2, z1)))).MoveToOuterDisposeScope();
-
-        static Tensor Cosine(Tensor p, Tensor z) => nn.functional.cosine_similarity(p, z.detach(), -1, 1e-8).mean();
+        return (4 + (4 * DeclipLoss.SimSiam(p1, p2, z1, z2))).MoveToOuterDisposeScope();
     }
 }

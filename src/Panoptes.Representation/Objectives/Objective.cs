@@ -90,10 +90,13 @@ public sealed record PairInput(IReadOnlyList<Tensor> Images, IReadOnlyList<Tenso
     /// <summary>Samples <paramref name="start"/> up to <paramref name="start"/> + <paramref name="size"/>, as views into the same memory.</summary>
     public PairInput Piece(int start, int size)
     {
-        return size == Count ? this : new(Part(Images), Part(Ids), Masks is null ? null : Part(Masks), Labels?.narrow(0, start, size)) { Lengths = Lengths is null ? null : Part(Lengths) };
+        return size == Count ? this : new(Part(Images), Part(Ids), Masks is null ? null : Part(Masks), Labels?.narrow(0, start, size)) { Lengths = Lengths is null ? null : Part(Lengths), Step = Step };
 
         Tensor[] Part(IReadOnlyList<Tensor> views) => [.. views.Select(v => v.narrow(0, start, size))];
     }
+
+    /// <summary>How many steps were done before this batch.</summary>
+    public long Step { get; init; }
 
     /// <summary>How many tokens of each text are its own, [b] int64 of every view; what follows is padding.</summary>
     public IReadOnlyList<Tensor>? Lengths { get; init; }

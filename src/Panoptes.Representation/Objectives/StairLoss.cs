@@ -1,5 +1,3 @@
-using Panoptes.Nn;
-
 namespace Panoptes.Representation.Objectives;
 
 /// <summary>
@@ -8,16 +6,13 @@ namespace Panoptes.Representation.Objectives;
 /// </summary>
 public sealed class StairLoss(StairOptions options) : FeatureObjective
 {
-    /// <summary>How many steps were done: a whole number.</summary>
-    public Parameter Steps { get; } = new([], Init.Zeros) { Trainable = false };
-
     public override IReadOnlyList<Feature> Needs { get; } = [Feature.Image(), Feature.Text()];
 
     public override Tensor Loss(BatchFeatures features)
     {
         using var scope = NewDisposeScope();
         var (image, whole) = (features[Feature.Image()], features[Feature.Text()]);
-        var (text, step) = (whole, Steps.Value.item<float>());
+        var (text, step) = (whole, features.Input.Step);
         if (step < options.GroundedSteps)
         {
             // A text may only use its own tokens at first, so that every dimension comes to mean its token; the price of all others is paid from the start.
@@ -25,15 +20,9 @@ public sealed class StairLoss(StairOptions options) : FeatureObjective
             text = whole * zeros_like(whole).scatter_(1, ids, ones_like(ids).to(text.dtype));
         }
         // The price rises as the square of the step, so that nothing is switched off before it has been of use (SPLADE, Formal et al. 2021).
-        var price = options.FlopsWarmupSteps == 0 ? 1 : Math.Pow(Math.Min(1, step / options.FlopsWarmupSteps), 2);
-        var loss = ContrastiveLoss.FromLogits(image.matmul(text.t()) * features.Scale);
+        var price = options.FlopsWarmupSteps == 0 ? 1 : Math.Pow(Math.Min(1, (double)step / options.FlopsWarmupSteps), 2);
+        var loss = ContrastiveLoss.Of(new(image, text, features.Scale));
         return (loss + (Flops(image) * (price * options.ImageFlops)) + (Flops(whole) * (price * options.TextFlops))).MoveToOuterDisposeScope();
-    }
-
-    public override void AfterStep()
-    {
-        using var noGrad = no_grad();
-        Steps.Value.add_(1);
     }
 
     /// <summary>log(1 + relu(W h + b)), the largest over the tokens: [b, vocabulary].</summary>
@@ -61,13 +50,6 @@ public sealed class StairLoss(StairOptions options) : FeatureObjective
     {
         using var scope = NewDisposeScope();
         return embeddings.mean([0]).square().sum().MoveToOuterDisposeScope();
-    }
-
-    /// <summary>The symmetric cross-entropy of the inner products over the temperature.</summary>
-    public static Tensor Contrastive(Tensor images, Tensor texts, double temperature)
-    {
-        using var scope = NewDisposeScope();
-        return ContrastiveLoss.FromLogits(images.matmul(texts.t()) / temperature).MoveToOuterDisposeScope();
     }
 }
 

@@ -2,10 +2,8 @@ using Panoptes.Data;
 using Panoptes.Data.Knowledge;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
-using Panoptes.Representation.Evaluation;
-using Panoptes.Representation.Explanations;
+using Panoptes.Nn;
 using Panoptes.Representation.Objectives;
-using YamlDotNet.Serialization.NamingConventions;
 
 namespace Panoptes.Representation.Training;
 
@@ -54,47 +52,15 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         if (!d.Validate) return new(loader, null, null, null);
         var measures = d.Measures ?? [towers.Texts is null ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot];
         if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
-        if (towers.Texts is null && measures.FirstOrDefault(static m => m != RecipeMeasure.Neighbors, RecipeMeasure.Neighbors) is var reading && reading != RecipeMeasure.Neighbors)
-            throw new PanoptesException($"{UnderscoredNamingConvention.Instance.Apply(reading.ToString())} cannot be measured of a model without a text tower; expected neighbors.");
-        return new(loader, (model, processor, tokenizer, progress, cancel) =>
+        if (towers.Texts is null)
+            foreach (var measure in measures)
+                if (measure != RecipeMeasure.Neighbors) throw new PanoptesException($"{Module.SnakeCase(measure.ToString())} cannot be measured of a model without a text tower; expected neighbors.");
+        var validation = new EmojiValidation(set, measures)
         {
-            var found = new Dictionary<string, double>();
-            foreach (var measure in measures.Distinct()) Measure(measure, found);
-            return found;
-
-            void Measure(RecipeMeasure measure, Dictionary<string, double> found)
-            {
-                switch (measure)
-                {
-                    case RecipeMeasure.Neighbors:
-                        found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, set, options: new() { BatchSize = Batch }, progress: progress, cancel: cancel);
-                        break;
-                    case RecipeMeasure.Pointing:
-                        // A model shows what it can by its way of comparing: by a text's tokens, or by the text as a whole.
-                        foreach (var byTokens in new[] { true, false })
-                        {
-                            var pointed = WordPointing.Run(Explain.Maps(Towers.Of(model), processor, tokenizer!, byTokens), set, new() { Composition = Composition(recipe, towers, least: 2) }, progress, cancel);
-                            found[byTokens ? "pointing_by_tokens" : "pointing_by_text"] = pointed.Model.Box;
-                            found["pointing_by_chance"] = pointed.Chance.Box;
-                        }
-                        found["pointing"] = Math.Max(found["pointing_by_tokens"], found["pointing_by_text"]);
-                        break;
-                    default:
-                        var named = EmojiEvaluation.ZeroShot((DualEncoder)model, processor, tokenizer!, set, new() { Templates = captions.Templates, Knowledge = knowledge, BatchSize = Batch }, progress, cancel);
-                        found["top1"] = named.Top1;
-                        found["top5"] = named.Top5;
-                        found["top1_train_concepts"] = named.TrainConceptsTop1;
-                        found["top1_held_out_concepts"] = named.HeldOutConceptsTop1;
-                        if (model is not StairModel sparse) break;
-                        var read = SparseEvaluation.Run(sparse, processor, tokenizer!, set, Batch, progress, cancel);
-                        found["active_in_images"] = read.ImageActive;
-                        found["active_in_texts"] = read.TextActive;
-                        found["named_in_top"] = read.NamedInTop;
-                        found["named_by_chance"] = read.NamedByChance;
-                        break;
-                }
-            }
-        }, measures[0] switch { RecipeMeasure.ZeroShot => "top1", RecipeMeasure.Neighbors => "knn_subgroups", _ => "pointing" }, null);
+            Options = new() { Templates = captions.Templates, Knowledge = knowledge, BatchSize = Batch },
+            Pointing = new() { Composition = Composition(recipe, towers, least: 2) },
+        };
+        return new(loader, validation.Measure, validation.Monitor, null);
     }
 
     /// <summary>What scenes are like, in the model's size.</summary>

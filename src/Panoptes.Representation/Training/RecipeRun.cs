@@ -36,6 +36,7 @@ public sealed class RecipeRun : IDisposable
         if (recipe.Objectives.GroupBy(static o => o.Name).FirstOrDefault(static g => g.Count() > 1) is { } twice) throw new PanoptesException($"The objective {twice.Key} is listed twice; give it the weight of both.");
         Keep(recipe, run);
         var (model, processor, tokenizer) = Build(recipe, run);
+        var objectives = new List<WeightedObjective>();
         try
         {
             var towers = Towers.Of(model);
@@ -47,8 +48,12 @@ public sealed class RecipeRun : IDisposable
             var emoji = PairData.OpenEmoji(recipe);
             var setting = new ObjectiveSetting(towers, processor, tokenizer, emoji is null ? [] : (recipe.Data.Annotations ?? new()).Names(emoji));
             using var generator = new Generator(recipe.Seed + 1);
-            var objectives = recipe.Objectives.Select(o => new WeightedObjective(o.Name, o.Create(setting), o.Weight)).ToArray();
-            foreach (var (_, objective, _) in objectives) objective.Initialize(generator);
+            foreach (var o in recipe.Objectives)
+            {
+                var objective = o.Create(setting);
+                objectives.Add(new(o.Name, objective, o.Weight));
+                objective.Initialize(generator);
+            }
             HashSet<Feature> needs = [.. objectives.Select(static o => o.Objective).OfType<FeatureObjective>().SelectMany(static o => o.Needs)];
             var data = PairData.Open(recipe, towers, processor, needs, emoji);
             var task = new TowerTask(model, processor, tokenizer, data.Loader, new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision })
@@ -79,6 +84,7 @@ public sealed class RecipeRun : IDisposable
         catch
         {
             model.Dispose();
+            foreach (var (_, objective, _) in objectives) objective.Dispose();
             throw;
         }
     }
@@ -139,8 +145,7 @@ public sealed class RecipeRun : IDisposable
             var loaded = Models.Load(path, new() { Dtype = ScalarType.Float32 });
             try
             {
-                if (loaded is not DualEncoder both) return (loaded, ImageProcessor.Load(path), null);
-                var (processor, tokenizer) = ClipParts.Load(path, both);
+                var (processor, tokenizer) = ClipParts.Load(path, loaded);
                 return (loaded, processor, tokenizer);
             }
             catch

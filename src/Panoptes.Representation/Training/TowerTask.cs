@@ -70,10 +70,10 @@ public sealed class TowerTask : TrainingTask
         using var batch = loader.Next(cancel);
         using var scope = NewDisposeScope();
         if (towers.Images.Backbone is IPatchDropout tower) tower.PatchDropout = step < (UnmaskedFrom ?? long.MaxValue) ? PatchDropout : 0;
-        return gradients.Backward(towers, Input(batch), seed: Seed + ((ulong)step << 20));
+        return gradients.Backward(towers, Input(batch, step), seed: Seed + ((ulong)step << 20));
     }
 
-    PairInput Input(ImageTextBatch batch)
+    PairInput Input(ImageTextBatch batch, long step)
     {
         var (ids, lengths) = (new List<Tensor>(), new List<Tensor>());
         if (towers.Texts is { } texts)
@@ -83,10 +83,10 @@ public sealed class TowerTask : TrainingTask
                 // Long captions are cut, as in every contrastive training: what follows the context cannot be learned from.
                 var tokens = ClipParts.Tokenize(tokenizer!, texts, view, truncate: true);
                 ids.Add(tokens.InputIds());
-                lengths.Add(tensor(tokens.Lengths.Select(l => (long)Math.Min(l, tokens.Columns)).ToArray()));
+                lengths.Add(tokens.OwnTokens());
             }
         }
-        return new([batch.Images, .. batch.MoreImages], ids, Labels: batch.LabelTensor()) { Lengths = lengths };
+        return new([batch.Images, .. batch.MoreImages], ids, Labels: batch.LabelTensor()) { Lengths = lengths, Step = step };
     }
 
     /// <summary>Bounds the scale of the logits where there is no bias that would balance it.</summary>
@@ -105,8 +105,7 @@ public sealed class TowerTask : TrainingTask
     public override void Save(string folder)
     {
         Models.Save(folder, parts.Model);
-        processor.Save(folder);
-        tokenizer?.Save(folder);
+        ClipParts.Save(folder, processor, tokenizer);
     }
 
     protected override void Dispose(bool disposing)

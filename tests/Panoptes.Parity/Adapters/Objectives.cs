@@ -140,7 +140,7 @@ sealed class FormulaAdapter : IAdapter
     {
         var (weight, bias) = (x["weight"], x["bias"]);
         var (image, text) = (StairLoss.Embed(x["image_hidden"], weight, bias), StairLoss.Embed(x["text_hidden"], weight, bias, x["text_mask"]));
-        var contrastive = StairLoss.Contrastive(image, text, Number(c, "temperature"));
+        var contrastive = ContrastiveLoss.Of(new(image, text, tensor(1 / (float)Number(c, "temperature"))));
         var (flopsImage, flopsText) = (StairLoss.Flops(image), StairLoss.Flops(text));
         return (contrastive + (flopsImage * Number(c, "lambda_image")) + (flopsText * Number(c, "lambda_text")),
             [("image_embedding", image), ("text_embedding", text), ("contrastive", contrastive), ("flops_image", flopsImage), ("flops_text", flopsText)]);

@@ -124,6 +124,15 @@ public sealed class ObjectiveTrainingTests : IDisposable
     }
 
     [Fact]
+    public void Objectives_are_given_back_where_the_data_do_not_fit()
+    {
+        var recipe = Recipe.Parse(Tiny("[{name: declip}]").Text.Replace("batch_size: 12", "batch_size: 100000", StringComparison.Ordinal), "tiny.yaml");
+        var before = Tensor.TotalCount;
+        Assert.Contains("100000", Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, folder)).Message, StringComparison.Ordinal);
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Fact]
     public void Pieces_of_a_batch_give_the_gradient_of_the_whole_whatever_the_features()
     {
         using var scope = NewDisposeScope();

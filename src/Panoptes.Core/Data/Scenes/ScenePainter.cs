@@ -124,12 +124,7 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
             {
                 var (px, py) = (u + (map.A * x), v + (map.D * x));
                 if (!(px > -1 && py > -1 && px < maxU && py < maxV)) continue;        // the border makes the four taps safe
-                var (fx, fy) = (MathF.Floor(px), MathF.Floor(py));
-                ref var tap = ref Unsafe.Add(ref pixels, (((int)fy + 1) * stride) + (int)fx + 1);
-                var (wx, wy) = (Vector128.Create(px - fx), Vector128.Create(py - fy));
-                var upper = Augmenter.Lerp(tap, Unsafe.Add(ref tap, 1), wx);
-                var lower = Augmenter.Lerp(Unsafe.Add(ref tap, stride), Unsafe.Add(ref tap, stride + 1), wx);
-                var color = Augmenter.Lerp(upper, lower, wy);
+                var color = Augmenter.Bilinear(ref pixels, stride, px, py);
                 var alpha = color.GetElement(3);
                 row[x] = Vector128.FusedMultiplyAdd(Vector128.Create(1 - alpha), row[x], color);
                 if (alpha >= 0.5f) coverage[(y * size) + x] |= bit;

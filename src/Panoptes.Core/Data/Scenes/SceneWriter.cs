@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.ExceptionServices;
 using System.Text.Json;
+using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 
 namespace Panoptes.Data;
@@ -32,24 +33,19 @@ public static class SceneWriter
     {
         if (count is < 1 or > MostScenes) throw new PanoptesException($"{count} scenes were asked for, but 1 to {MostScenes:N0} can be written.");
         if (File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())) throw new PanoptesException($"{folder} is there already; expected a folder that does not exist or is empty.");
-        var target = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
-        var temporary = $"{target}.{Environment.ProcessId}.{Guid.NewGuid().ToString("N")[..8]}.tmp";
         try
         {
-            foreach (var kind in (string[])["images", "masks", "depth", "edges"]) Directory.CreateDirectory(Path.Combine(temporary, kind));
-            WriteAll(temporary, set, generator, count, progress, cancel);
-            SceneSheet.Create(generator, 0, Math.Min(count, SheetRows), cancel: cancel).Save(Path.Combine(temporary, "sheet.png"));
-            File.WriteAllText(Path.Combine(temporary, "LICENSES.md"), Licenses(set));
-            if (Directory.Exists(target)) Directory.Delete(target);
-            Directory.Move(temporary, target);
+            AtomicFolder.Write(Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)), temporary =>
+            {
+                foreach (var kind in (string[])["images", "masks", "depth", "edges"]) Directory.CreateDirectory(Path.Combine(temporary, kind));
+                WriteAll(temporary, set, generator, count, progress, cancel);
+                SceneSheet.Create(generator, 0, Math.Min(count, SheetRows), cancel: cancel).Save(Path.Combine(temporary, "sheet.png"));
+                File.WriteAllText(Path.Combine(temporary, "LICENSES.md"), Licenses(set));
+            }, cancel);
         }
-        catch (Exception e)
+        catch (AggregateException e)
         {
-            try { if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true); }
-            catch (Exception inner) when (inner is IOException or UnauthorizedAccessException) { }     // the first error is the one to tell
-            if (e is IOException or UnauthorizedAccessException) throw new PanoptesException($"{folder} cannot be written: {e.Message}", e);
-            if (e is AggregateException { InnerExceptions: [var first, ..] }) ExceptionDispatchInfo.Throw(first);
-            throw;
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
         }
     }
 

@@ -1,0 +1,66 @@
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Nn;
+using Panoptes.Representation.Evaluation;
+using Panoptes.Representation.Explanations;
+using Panoptes.Text;
+
+namespace Panoptes.Representation.Training;
+
+/// <summary>What a recipe measures on the emoji while a model is trained.</summary>
+/// <param name="Set">All or some of them.</param>
+/// <param name="Measures">In order; the first decides which model is the best.</param>
+sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measures)
+{
+    public required EmojiEvaluationOptions Options { get; init; }
+
+    public required WordPointingOptions Pointing { get; init; }
+
+    /// <summary>The number that the best model goes by.</summary>
+    internal string Monitor => Measures[0] switch
+    {
+        RecipeMeasure.ZeroShot => "top1",
+        RecipeMeasure.Neighbors => "knn_subgroups",
+        _ => "pointing",
+    };
+
+    /// <summary>All measures of a model; a <see cref="ModelValidation"/>.</summary>
+    internal IReadOnlyDictionary<string, double> Measure(Module model, ImageProcessor processor, Tokenizer? tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        var found = new Dictionary<string, double>();
+        foreach (var measure in Measures.Distinct())
+        {
+            if (measure == RecipeMeasure.Neighbors) found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, Set, options: Options, progress: progress, cancel: cancel);
+            else if (measure == RecipeMeasure.Pointing) Point(found, Towers.Of(model), processor, tokenizer!, progress, cancel);
+            else Name(found, (DualEncoder)model, processor, tokenizer!, progress, cancel);
+        }
+        return found;
+    }
+
+    /// <summary>A model shows what it can by its way of comparing: by a text's tokens, or by the text as a whole.</summary>
+    void Point(Dictionary<string, double> found, Towers towers, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        var byTokens = WordPointing.Run(Explain.Maps(towers, processor, tokenizer, byTokens: true), Set, Pointing, progress, cancel);
+        var byText = WordPointing.Run(Explain.Maps(towers, processor, tokenizer, byTokens: false), Set, Pointing, progress, cancel);
+        found["pointing_by_tokens"] = byTokens.Model.Box;
+        found["pointing_by_chance"] = byTokens.Chance.Box;
+        found["pointing_by_text"] = byText.Model.Box;
+        found["pointing"] = Math.Max(byTokens.Model.Box, byText.Model.Box);
+    }
+
+    void Name(Dictionary<string, double> found, DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        var named = EmojiEvaluation.ZeroShot(model, processor, tokenizer, Set, Options, progress, cancel);
+        found["top1"] = named.Top1;
+        found["top5"] = named.Top5;
+        found["top1_train_concepts"] = named.TrainConceptsTop1;
+        found["top1_held_out_concepts"] = named.HeldOutConceptsTop1;
+        if (model is not StairModel sparse) return;
+        var read = SparseEvaluation.Run(sparse, processor, tokenizer, Set, Options.BatchSize, progress, cancel);
+        found["active_in_images"] = read.ImageActive;
+        found["active_in_texts"] = read.TextActive;
+        found["named_in_top"] = read.NamedInTop;
+        found["named_by_chance"] = read.NamedByChance;
+    }
+}
