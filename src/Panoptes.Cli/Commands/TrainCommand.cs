@@ -16,6 +16,8 @@ sealed class TrainCommand : ExampleCommand
 
     readonly Option<ulong?> seed = new("--seed") { Description = "Another seed than the recipe's; the run's folder is then runs/NAME-SEED by default.", HelpName = "N" };
 
+    readonly Option<string[]> set = new("--set") { Description = "Give a field of the recipe another value, which is YAML, such as schedule.steps=100 or objectives.0.weight=0.5; nothing behind the sign takes the field away. May be repeated.", HelpName = "FIELD=VALUE" };
+
     readonly Option<bool> restart = new("--restart") { Description = "Delete what is in the run's folder and start over." };
 
     public TrainCommand() : base("train",
@@ -24,11 +26,12 @@ sealed class TrainCommand : ExampleCommand
         panoptes train recipes/clip-emoji.yaml
         panoptes train recipes/clip-emoji.yaml --run runs/second --threads 2
         panoptes train recipes/clip-emoji.yaml --seed 2
+        panoptes train recipes/clip-small.yaml --set data.concepts=200 --set schedule.steps=100 --run runs/quick
         panoptes search ~/Pictures "a red apple" --model runs/clip-emoji/best
         """)
     {
         Add(recipe);
-        foreach (var option in (Option[])[run, seed, restart]) Add(option);
+        foreach (var option in (Option[])[run, seed, set, restart]) Add(option);
         SetAction((parsed, cancel) => Task.Run(() => Run(parsed, cancel), CancellationToken.None));
     }
 
@@ -36,7 +39,7 @@ sealed class TrainCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         if (parsed.GetValue(SharedOptions.Device) is not (null or "cpu")) throw new UsageException("Training runs on the processor; leave --device out.");
-        var loaded = Recipe.Load(parsed.GetRequiredValue(recipe));
+        var loaded = Recipe.Load(parsed.GetRequiredValue(recipe), parsed.GetValue(set) ?? []);
         if (parsed.GetResult(SharedOptions.Precision) is { Implicit: false }) loaded = loaded with { Training = loaded.Training with { Precision = parsed.GetValue(SharedOptions.Precision)! } };
         if (parsed.GetValue(seed) is { } other) loaded = loaded.WithSeed(other);
         var folder = parsed.GetValue(run) ?? Path.Combine("runs", parsed.GetValue(seed) is { } s ? string.Create(CultureInfo.InvariantCulture, $"{loaded.Name}-{s}") : loaded.Name);

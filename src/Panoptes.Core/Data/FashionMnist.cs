@@ -14,6 +14,26 @@ public sealed record LabeledImages(int Width, int Height, byte[] Pixels, IReadOn
     /// <summary>One image, of one channel.</summary>
     public Image this[int index] => new(Width, Height, 1, Pixels.AsSpan(index * Width * Height, Width * Height).ToArray());
 
+    /// <summary>Some of them.</summary>
+    public LabeledImages Select(IReadOnlyList<int> indices)
+    {
+        var (size, pixels) = (Width * Height, new byte[indices.Count * Width * Height]);
+        for (var i = 0; i < indices.Count; i++) Pixels.AsSpan(indices[i] * size, size).CopyTo(pixels.AsSpan(i * size));
+        return new(Width, Height, pixels, [.. indices.Select(i => Labels[i])]);
+    }
+
+    /// <summary>The indices of some of them, of every class as many (but for a remainder), the same every time and each number's among those of every larger one.</summary>
+    /// <exception cref="PanoptesException">There are not so many.</exception>
+    public int[] Balanced(int count)
+    {
+        if (count < 1 || count > Count) throw new PanoptesException($"{count} images were asked for; expected 1 to {Count}.");
+        int[] order = [.. Enumerable.Range(0, Count)];
+        new SampleRandom(0, 0, 0).Shuffle<int>(order);
+        // The first of every class, then the second of every class, and so on.
+        var ranked = order.GroupBy(i => Labels[i]).SelectMany(static members => members.Select(static (image, rank) => (image, rank)));
+        return [.. ranked.OrderBy(static r => r.rank).Take(count).Select(static r => r.image).Order()];
+    }
+
     /// <summary>Every image as a row of its pixels from 0 to 1: [images, height · width] float32, owned by the caller.</summary>
     public Tensor PixelTensor()
     {

@@ -57,6 +57,21 @@ public static class ImageLoader
             maker.Make(work, static i => (i, i), (int i, ref SampleRandom random) => DecodedSample.Of(WithKnowledge(images.Read(i), options, ref random)), cancel), options.Loader);
     }
 
+    /// <summary>The same of gray images in memory, whose texts are the names of their classes.</summary>
+    /// <inheritdoc cref="Create(ImageCollection, ImageLoaderOptions, IEnumerable{int})"/>
+    public static PrefetchLoader<ImageTextBatch> Create(LabeledImages images, IReadOnlyList<string> classes, ImageLoaderOptions options, IEnumerable<int>? subset = null)
+    {
+        var maker = new BatchMaker(options.Augmentation, options.Views, options.Seed, new(strict: true));
+        var sampler = new SequentialSampler(subset ?? Enumerable.Range(0, images.Count), options.BatchSize, options.Training, options.Seed, keepLast: !options.Training, options.Shard);
+        return PrefetchLoader.Create<BatchWork<int>, ImageTextBatch>(new Plans(sampler, options.Training), (work, cancel) => maker.Make(work, static i => (i, i), Read, cancel), options.Loader);
+
+        DecodedSample Read(int index, ref SampleRandom random)
+        {
+            var image = images[index].ToRgb();
+            return new(image.Pixels, image.Width, image.Height, image.Channels, classes[images.Labels[index]], images.Labels[index]);
+        }
+    }
+
     /// <summary>The same over shards: their order is shuffled, and then the samples in a buffer (<see cref="ImageLoaderOptions.ShuffleBuffer"/>).</summary>
     /// <remarks>
     /// Processes share every batch, so that all have the same number of them whatever the shards hold; each goes through all headers, but

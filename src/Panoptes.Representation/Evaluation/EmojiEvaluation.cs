@@ -276,20 +276,11 @@ public static class EmojiEvaluation
         IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
     {
         options ??= new();
-        return Evaluating(model, () =>
-        {
-            using var scope = NewDisposeScope();
-            var (test, train) = ImageSource.OfEmojiStyles(set, EmojiLabel.Subgroup);
-            var encoder = new BatchEncoder(Towers.Of(model), processor, null, options.BatchSize, options.Device);
-            var parts = new PartialProgress(progress, test.Count + train.Count);
-            var known = encoder.Features(train.Count, train.Load, parts.Part(train.Count), cancel);
-            var queries = encoder.Features(test.Count, test.Load, parts.Part(test.Count), cancel);
-            var votes = NearestNeighbors.Votes(known, train.Labels, queries, train.Classes.Count, neighbors, null, cancel);
-            return Classification.OfScores(votes, test.Labels, test.Classes, cancel).Top1;
-        });
+        var (test, train) = ImageSource.OfEmojiStyles(set, EmojiLabel.Subgroup);
+        return ImageEvaluation.Neighbors(model, processor, test, train, options.BatchSize, neighbors, options.Device, progress, cancel);
     }
 
-    static T Evaluating<T>(Module model, Func<T> run)
+    internal static T Evaluating<T>(Module model, Func<T> run)
     {
         var training = model.Training;
         if (training) model.Train(false);

@@ -1,6 +1,8 @@
 using Panoptes.Data;
 using Panoptes.Data.Knowledge;
 using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Nn;
 
 namespace Panoptes.Representation.Evaluation;
 
@@ -155,6 +157,26 @@ public static class ImageEvaluation
             return isPossible ? true : throw new PanoptesException($"{test.Name} does not allow {Name(task)}, which needs {needed}.");
         }
     }
+
+    /// <summary>k-NN on the features of any image tower, for validation while it is trained. The model is in evaluation mode meanwhile and as it was afterwards.</summary>
+    /// <param name="model">With an image tower.</param>
+    /// <param name="processor">Prepares its images.</param>
+    /// <param name="test">What is asked.</param>
+    /// <param name="train">What votes; of the same classes.</param>
+    /// <param name="batch">Images at once.</param>
+    /// <returns>The share of the images whose class is found.</returns>
+    internal static double Neighbors(Module model, ImageProcessor processor, ImageSource test, ImageSource train, int batch, NearestNeighborOptions? neighbors = null, Device? device = null,
+        IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default) =>
+        EmojiEvaluation.Evaluating(model, () =>
+        {
+            using var scope = NewDisposeScope();
+            var encoder = new BatchEncoder(Towers.Of(model), processor, null, batch, device);
+            var parts = new PartialProgress(progress, test.Count + train.Count);
+            var known = encoder.Features(train.Count, train.Load, parts.Part(train.Count), cancel);
+            var queries = encoder.Features(test.Count, test.Load, parts.Part(test.Count), cancel);
+            var votes = NearestNeighbors.Votes(known, train.Labels, queries, train.Classes.Count, neighbors, null, cancel);
+            return Classification.OfScores(votes, test.Labels, test.Classes, cancel).Top1;
+        });
 
     const string TrainImages = "training images of the same classes: folders train and test with one subfolder a class in each";
 

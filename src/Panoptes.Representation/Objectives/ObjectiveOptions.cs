@@ -18,6 +18,7 @@ public abstract record ObjectiveOptions
     public static IReadOnlyDictionary<string, Type> All { get; } = new SortedDictionary<string, Type>(StringComparer.Ordinal)
     {
         ["captioning"] = typeof(CaptioningOptions),
+        ["classification"] = typeof(ClassificationOptions),
         ["contrastive"] = typeof(ContrastiveOptions),
         ["declip"] = typeof(DeclipOptions),
         ["filip"] = typeof(FilipOptions),

@@ -17,11 +17,15 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
 
     public required WordPointingOptions Pointing { get; init; }
 
+    /// <summary>What a classifier tells apart.</summary>
+    public EmojiLabel Label { get; init; }
+
     /// <summary>The number that the best model goes by.</summary>
     internal string Monitor => Measures[0] switch
     {
         RecipeMeasure.ZeroShot => "top1",
         RecipeMeasure.Neighbors => "knn_subgroups",
+        RecipeMeasure.Classes => "classes",
         _ => "pointing",
     };
 
@@ -32,6 +36,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         foreach (var measure in Measures.Distinct())
         {
             if (measure == RecipeMeasure.Neighbors) found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, Set, options: Options, progress: progress, cancel: cancel);
+            else if (measure == RecipeMeasure.Classes) found["classes"] = ClassAccuracy.Of((ImageClassifier)model, processor, ImageSource.OfEmojiStyles(Set, Label).Test, Options.BatchSize, progress, cancel);
             else if (measure == RecipeMeasure.Pointing) Point(found, Towers.Of(model), processor, tokenizer!, progress, cancel);
             else Name(found, (DualEncoder)model, processor, tokenizer!, progress, cancel);
         }

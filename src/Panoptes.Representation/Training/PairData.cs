@@ -21,13 +21,16 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     /// <param name="processor">Of the model: images are normalized as it does.</param>
     /// <param name="needs">What the objectives look at: as many views are drawn.</param>
     /// <param name="set">The emoji, where they are the data (<see cref="OpenEmoji"/>).</param>
+    /// <param name="fashion">Fashion-MNIST, where that is the data (<see cref="OpenFashion"/>).</param>
     /// <exception cref="PanoptesException">There is no such data, or an option does not fit it.</exception>
-    public static PairData Open(Recipe recipe, Towers towers, ImageProcessor processor, IReadOnlyCollection<Feature> needs, EmojiSet? set)
+    public static PairData Open(Recipe recipe, Towers towers, ImageProcessor processor, IReadOnlyCollection<Feature> needs, EmojiSet? set, FashionMnist? fashion = null)
     {
         var d = recipe.Data;
         var views = new MoreViews { Images = Views(Side.Image), Texts = Views(Side.Text), Augmentation = d.ViewAugmentation, TextAugmentation = d.TextAugmentation };
         var augmentation = d.Augmentation with { Size = towers.Images.ImageSize, Mean = processor.Mean, Std = processor.Std };
-        return set is not null ? Emoji(recipe, towers, augmentation, views, set) : Own(recipe, towers, augmentation, views);
+        return set is not null ? Emoji(recipe, towers, augmentation, views, set)
+            : fashion is not null ? Fashion(recipe, towers, augmentation, views, fashion)
+            : Own(recipe, towers, augmentation, views);
 
         int Views(Side side) => needs.Where(f => f.Side == side).Select(static f => f.View).DefaultIfEmpty(0).Max();
     }
@@ -40,6 +43,44 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         return recipe.Data.Concepts is { } concepts ? set.Subset(concepts) : set;
     }
 
+    /// <summary>Fashion-MNIST where a recipe names it, else null.</summary>
+    /// <exception cref="PanoptesException">It is not on this machine.</exception>
+    public static FashionMnist? OpenFashion(Recipe recipe) => recipe.Data.Set == "fashion-mnist" ? FashionMnist.Open() : null;
+
+    /// <summary>Gray images, whose texts are the names of their classes.</summary>
+    static PairData Fashion(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, FashionMnist fashion)
+    {
+        var d = recipe.Data;
+        RefuseOfEmoji(d, "Fashion-MNIST", ("annotations", d.Annotations), ("scenes", d.Scenes), ("concepts", d.Concepts), ("captions", d.Captions), ("knowledge", d.Knowledge), ("validation_set", d.ValidationSet), ("table", d.Table));
+        var loader = ImageLoader.Create(fashion.Train, FashionMnist.Classes, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Views = views, Loader = new() { Workers = d.Workers } },
+            d.Images is { } count ? fashion.Train.Balanced(count) : null);
+        if (!d.Validate) return new(loader, null, null, null);
+        var measures = Measures(d, towers, [RecipeMeasure.Neighbors, RecipeMeasure.Classes], RecipeMeasure.Neighbors);
+        var validation = new FashionValidation(fashion, measures);
+        return new(loader, validation.Measure, validation.Monitor, null);
+    }
+
+    /// <summary>What a recipe measures, or what is usual for its model.</summary>
+    static IReadOnlyList<RecipeMeasure> Measures(RecipeData d, Towers towers, IReadOnlyCollection<RecipeMeasure> possible, RecipeMeasure usual)
+    {
+        var measures = d.Measures ?? [towers.Images is ImageClassifier ? RecipeMeasure.Classes : usual];
+        if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
+        foreach (var measure in measures)
+        {
+            var name = Module.SnakeCase(measure.ToString());
+            if (!possible.Contains(measure)) throw new PanoptesException($"{name} cannot be measured on the data {d.Set}; expected {string.Join(" or ", possible.Select(static m => Module.SnakeCase(m.ToString())))}.");
+            if (measure is RecipeMeasure.ZeroShot or RecipeMeasure.Pointing && towers.Texts is null) throw new PanoptesException($"{name} cannot be measured of a model without a text tower; expected neighbors.");
+            if (measure == RecipeMeasure.Classes && towers.Images is not ImageClassifier) throw new PanoptesException($"{name} cannot be measured of a {towers.Model.GetType().Name}, which tells no classes apart.");
+        }
+        return measures;
+    }
+
+    static void RefuseOfEmoji(RecipeData d, string data, params ReadOnlySpan<(string Field, object? Given)> fields)
+    {
+        foreach (var (field, given) in fields)
+            if (given is not null) throw new PanoptesException($"{field} {(field.EndsWith('s') ? "do" : "does")} not go with the data {d.Set}: {data} has none to choose.");
+    }
+
     static PairData Emoji(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, EmojiSet set)
     {
         var d = recipe.Data;
@@ -50,14 +91,11 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         if (!isScenes && d.Scenes is not null) throw new PanoptesException("scenes describes the data scenes and does not go with emoji.");
         var loader = isScenes ? SceneBatches(recipe, towers, augmentation, views, set) : EmojiBatches(recipe, augmentation, views, set, captions, knowledge);
         if (!d.Validate) return new(loader, null, null, null);
-        var measures = d.Measures ?? [towers.Texts is null ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot];
-        if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
-        if (towers.Texts is null)
-            foreach (var measure in measures)
-                if (measure != RecipeMeasure.Neighbors) throw new PanoptesException($"{Module.SnakeCase(measure.ToString())} cannot be measured of a model without a text tower; expected neighbors.");
+        var measures = Measures(d, towers, Enum.GetValues<RecipeMeasure>(), towers.Texts is null ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot);
         var validation = new EmojiValidation(set, measures)
         {
             Options = new() { Templates = captions.Templates, Knowledge = knowledge, BatchSize = Batch },
+            Label = (d.Annotations ?? new()).Label,
             Pointing = new() { Composition = Composition(recipe, towers, least: 2) },
         };
         return new(loader, validation.Measure, validation.Monitor, null);

@@ -49,16 +49,20 @@ public sealed partial record Recipe
 
     internal const int MaxLength = 1 << 20;
 
+    /// <param name="path">The file.</param>
+    /// <param name="changes">Fields with other values than the file's: <c>data.concepts=200</c>, <c>objectives.0.weight=2</c>. They are part of <see cref="Text"/>.</param>
     /// <exception cref="PanoptesException">The file is missing, is no YAML, or has an unknown, missing or wrong field; the message names the line.</exception>
-    public static Recipe Load(string path) => Parse(ModelFolder.ReadText(path), path);
+    public static Recipe Load(string path, params IReadOnlyList<string> changes) => Parse(ModelFolder.ReadText(path), path, changes);
 
+    /// <param name="text">What is in the file.</param>
+    /// <param name="source">The file.</param>
     /// <inheritdoc cref="Load"/>
-    public static Recipe Parse(string text, string source)
+    public static Recipe Parse(string text, string source, params IReadOnlyList<string> changes)
     {
         if (text.Length > MaxLength) throw new PanoptesException($"{source} has {text.Length} characters; a recipe has at most {MaxLength}.");
         try
         {
-            text = RecipeInheritance.Expand(text, source);
+            text = RecipeInheritance.Expand(text, source, changes);
             var deserializer = new DeserializerBuilder()
                 .WithNamingConvention(UnderscoredNamingConvention.Instance)
                 .WithEnumNamingConvention(UnderscoredNamingConvention.Instance)
@@ -138,6 +142,9 @@ public sealed record RecipeModel
     /// <summary>A folder, a file or a hub id whose weights, tokenizer and image processor training starts from, instead of a config.</summary>
     public string? From { get; init; }
 
+    /// <summary>For a model from its config: a folder, a file or a hub id whose image tower's weights the model's own tower starts from, such as those of a masked autoencoder.</summary>
+    public string? ImageTowerFrom { get; init; }
+
     /// <summary>For a model from its config: CLIP's merges, and how many of them (fewer make a smaller table of embeddings).</summary>
     public RecipeTokenizer? Tokenizer { get; init; }
 
@@ -147,8 +154,14 @@ public sealed record RecipeModel
     /// <summary>The same of the text tower.</summary>
     public int? UnlockedTextGroups { get; init; }
 
-    /// <summary>The config as JSON, with the architecture.</summary>
-    internal string ConfigJson => JsonSerializer.Serialize(new Dictionary<string, object?>(Config!) { ["architectures"] = new[] { Architecture } });
+    /// <summary>The config as JSON, with the architecture, and the classes that a classifier is to tell apart where it names none itself.</summary>
+    internal string ConfigJson(IReadOnlyList<string> classes)
+    {
+        var config = new Dictionary<string, object?>(Config!) { ["architectures"] = new[] { Architecture } };
+        if (classes.Count > 0 && !config.ContainsKey("num_labels"))
+            config.TryAdd("id2label", classes.Select(static (name, i) => (name, i)).ToDictionary(static c => c.i.ToString(System.Globalization.CultureInfo.InvariantCulture), static c => c.name));
+        return JsonSerializer.Serialize(config);
+    }
 }
 
 /// <summary>A CLIP tokenizer with the first merges of a list.</summary>
@@ -164,7 +177,7 @@ public sealed record RecipeTokenizer
 /// <summary>Where the pairs come from.</summary>
 public sealed record RecipeData
 {
-    /// <summary><c>emoji</c> (the bundled set), <c>scenes</c> (composed of it), or images with captions of one's own: a folder, a table, WebDataset shards; relative to the recipe.</summary>
+    /// <summary><c>emoji</c> (the bundled set), <c>scenes</c> (composed of it), <c>fashion-mnist</c> (where it is installed), or images with captions of one's own: a folder, a table, WebDataset shards; relative to the recipe.</summary>
     public required string Set { get; init; }
 
     /// <summary>What scenes are like; their size is the model's.</summary>
@@ -203,7 +216,10 @@ public sealed record RecipeData
     /// <summary>How many of the emoji's concepts are learned and tested, the same whatever the seed; null: all.</summary>
     public int? Concepts { get; init; }
 
-    /// <summary>How many of the emoji's training images are learned from, the same whatever the seed, and each number's among those of every larger one; null: all.</summary>
+    /// <summary>
+    /// How many of the training images of the emoji or of Fashion-MNIST (of which each class has as many) are learned from, the same whatever the seed, and
+    /// each number's among those of every larger one; null: all.
+    /// </summary>
     public int? Images { get; init; }
 
     /// <summary>Whether a batch has a concept of the emoji once at most, so that no text is another image's as well.</summary>
@@ -215,21 +231,24 @@ public sealed record RecipeData
     /// <summary>Whether the model is measured on what is held out: zero-shot in the style that is never trained on.</summary>
     public bool Validate { get; init; } = true;
 
-    /// <summary>What is measured on the emoji, the first of which decides which model is the best; null: zero-shot names, or without a text tower neighbors.</summary>
+    /// <summary>What is measured on bundled data, the first of which decides which model is the best; null: zero-shot names, or without a text tower classes or neighbors.</summary>
     public IReadOnlyList<RecipeMeasure>? Measures { get; init; }
 
     /// <summary>Threads that prepare batches.</summary>
     public int Workers { get; init; } = 1;
 }
 
-/// <summary>What can be measured on the emoji while a model is trained.</summary>
+/// <summary>What can be measured on bundled data while a model is trained.</summary>
 public enum RecipeMeasure
 {
     /// <summary>Names of the drawings of the held-out style.</summary>
     ZeroShot,
 
-    /// <summary>Subgroups of the drawings of the held-out style, by the features of the nearest ones in the other styles.</summary>
+    /// <summary>Subgroups of the drawings of the held-out style (of Fashion-MNIST: classes of test images), by the features of the nearest ones in the other styles (training images).</summary>
     Neighbors,
+
+    /// <summary>The classes that a classifier is trained on (<see cref="RecipeData.Annotations"/>), in the held-out style or on the test images.</summary>
+    Classes,
 
     /// <summary>Where the things of a scene are, by their names (<see cref="Evaluation.WordPointing"/>), in the held-out style.</summary>
     Pointing,

@@ -13,14 +13,18 @@ static class RecipeInheritance
     const string Field = "extends";
     const int MostLevels = 4;
 
-    /// <returns>The text with everything that it extends; the text itself where it extends nothing.</returns>
-    /// <exception cref="PanoptesException">The other recipe is missing, in another folder, or there are too many.</exception>
+    /// <param name="text">A recipe.</param>
+    /// <param name="source">Its file.</param>
+    /// <param name="changes">Fields that are given other values at last: <c>data.concepts=200</c>, <c>objectives.0.weight=2</c>; nothing behind the sign takes a field away.</param>
+    /// <returns>The text with everything that it extends and every change; the text itself where there is neither.</returns>
+    /// <exception cref="PanoptesException">The other recipe is missing, in another folder, or there are too many; or a change has no place.</exception>
     /// <exception cref="YamlException">One of the texts is no YAML.</exception>
-    internal static string Expand(string text, string source)
+    internal static string Expand(string text, string source, IReadOnlyList<string> changes)
     {
-        if (!text.Contains(Field + ":", StringComparison.Ordinal)) return text;
-        var root = Read(text, source, 0);
+        if (changes.Count == 0 && !text.Contains(Field + ":", StringComparison.Ordinal)) return text;
+        var root = Read(text, source, 0) ?? (changes.Count > 0 ? Mapping(text) ?? throw new PanoptesException($"{source} is no recipe: expected one mapping.") : null);
         if (root is null) return text;
+        foreach (var change in changes) Change(root, change);
         using var writer = new StringWriter(System.Globalization.CultureInfo.InvariantCulture);
         new YamlStream(new YamlDocument(root)).Save(writer, assignAnchors: false);
         return writer.ToString();
@@ -46,6 +50,51 @@ static class RecipeInheritance
         own.Children.Remove(key);
         Merge(whole, own);
         return whole;
+    }
+
+    static YamlMappingNode? Mapping(string text)
+    {
+        var stream = new YamlStream();
+        using (var reader = new StringReader(text)) stream.Load(reader);
+        return stream.Documents.Count == 1 ? stream.Documents[0].RootNode as YamlMappingNode : null;
+    }
+
+    /// <summary>Sets one field to a value, which is YAML itself; mappings on the way are made where they are not there.</summary>
+    static void Change(YamlMappingNode root, string change)
+    {
+        var sign = change.IndexOf('=', StringComparison.Ordinal);
+        if (sign < 1) throw new PanoptesException($"\"{change}\" is no change of a recipe; expected FIELD=VALUE, such as data.concepts=200.");
+        var (parts, stream) = (change[..sign].Split('.'), new YamlStream());
+        try
+        {
+            using var reader = new StringReader(change[(sign + 1)..]);
+            stream.Load(reader);
+        }
+        catch (YamlException e)
+        {
+            throw new PanoptesException($"\"{change}\" is no change of a recipe: its value is no YAML.", e);
+        }
+        var value = stream.Documents.Count == 0 ? null : stream.Documents[0].RootNode;
+        YamlNode at = root;
+        for (var i = 0; i < parts.Length; i++)
+        {
+            var (part, last) = (parts[i], i == parts.Length - 1);
+            if (at is YamlMappingNode mapping && part.Length > 0)
+            {
+                var key = new YamlScalarNode(part);
+                if (last && value is null) mapping.Children.Remove(key);
+                else if (last) mapping.Children[key] = value!;
+                else if (!mapping.Children.TryGetValue(key, out var next) || next is YamlScalarNode) mapping.Children[key] = at = new YamlMappingNode();
+                else at = next;
+            }
+            else if (at is YamlSequenceNode list && int.TryParse(part, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out var index) && index < list.Children.Count)
+            {
+                if (last && value is null) list.Children.RemoveAt(index);
+                else if (last) list.Children[index] = value!;
+                else at = list.Children[index];
+            }
+            else throw new PanoptesException($"\"{change}\" does not fit the recipe: there is no \"{part}\" {(at is YamlSequenceNode all ? $"in a list of {all.Children.Count}, which counts from 0" : "in a plain value")}.");
+        }
     }
 
     static void Merge(YamlMappingNode whole, YamlMappingNode own)

@@ -35,7 +35,9 @@ public sealed class RecipeRun : IDisposable
         if (t.UnmaskedSteps != 0 && t.PatchDropout == 0) throw new PanoptesException("unmasked_steps are steps without patch_dropout, which is not given.");
         if (recipe.Objectives.GroupBy(static o => o.Name).FirstOrDefault(static g => g.Count() > 1) is { } twice) throw new PanoptesException($"The objective {twice.Key} is listed twice; give it the weight of both.");
         Keep(recipe, run);
-        var (model, processor, tokenizer) = Build(recipe, run);
+        var (emoji, fashion) = (PairData.OpenEmoji(recipe), PairData.OpenFashion(recipe));
+        var classes = emoji is not null ? (recipe.Data.Annotations ?? new()).Names(emoji) : fashion is not null ? FashionMnist.Classes : [];
+        var (model, processor, tokenizer) = Build(recipe, run, classes);
         var objectives = new List<WeightedObjective>();
         try
         {
@@ -45,8 +47,7 @@ public sealed class RecipeRun : IDisposable
             if (t.PatchDropout > 0 && towers.Images.Backbone is not IPatchDropout) throw new PanoptesException($"patch_dropout was asked for, but the image tower of {model.GetType().Name} cannot leave patches out.");
             model.CheckpointActivations(t.CheckpointActivations);
 
-            var emoji = PairData.OpenEmoji(recipe);
-            var setting = new ObjectiveSetting(towers, processor, tokenizer, emoji is null ? [] : (recipe.Data.Annotations ?? new()).Names(emoji));
+            var setting = new ObjectiveSetting(towers, processor, tokenizer, classes);
             using var generator = new Generator(recipe.Seed + 1);
             foreach (var o in recipe.Objectives)
             {
@@ -55,7 +56,7 @@ public sealed class RecipeRun : IDisposable
                 objective.Initialize(generator);
             }
             HashSet<Feature> needs = [.. objectives.Select(static o => o.Objective).OfType<FeatureObjective>().SelectMany(static o => o.Needs)];
-            var data = PairData.Open(recipe, towers, processor, needs, emoji);
+            var data = PairData.Open(recipe, towers, processor, needs, emoji, fashion);
             var task = new TowerTask(model, processor, tokenizer, data.Loader, new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision })
             {
                 BatchSize = recipe.Data.BatchSize,
@@ -135,12 +136,12 @@ public sealed class RecipeRun : IDisposable
         else AtomicFile.WriteText(kept, recipe.Text);
     }
 
-    static (Module Model, ImageProcessor Processor, Tokenizer? Tokenizer) Build(Recipe recipe, string run)
+    static (Module Model, ImageProcessor Processor, Tokenizer? Tokenizer) Build(Recipe recipe, string run, IReadOnlyList<string> classes)
     {
         var m = recipe.Model;
         if (m.From is { } from)
         {
-            if (m.Config is not null || m.Architecture is not null || m.Tokenizer is not null) throw new PanoptesException("A model is trained either from another one's weights (from) or from its config (architecture, config, tokenizer), not both.");
+            if (m.Config is not null || m.Architecture is not null || m.Tokenizer is not null || m.ImageTowerFrom is not null) throw new PanoptesException("A model is trained either from another one's weights (from) or from its config (architecture, config, tokenizer, image_tower_from), not both.");
             var path = ModelFolder.Resolve(from);
             var loaded = Models.Load(path, new() { Dtype = ScalarType.Float32 });
             try
@@ -158,7 +159,7 @@ public sealed class RecipeRun : IDisposable
         var entry = Models.All.FirstOrDefault(e => e.Architecture == m.Architecture && IsTrained(e))
             ?? throw new PanoptesException($"The architecture {m.Architecture} is unknown; expected one of {string.Join(", ", Models.All.Where(IsTrained).Select(static e => e.Architecture))}.");
 
-        var model = entry.Build(new(m.ConfigJson, $"the recipe's config of {m.Architecture}", static _ => null));
+        var model = entry.Build(new(m.ConfigJson(typeof(ImageClassifier).IsAssignableFrom(entry.Type) ? classes : []), $"the recipe's config of {m.Architecture}", static _ => null));
         try
         {
             var towers = Towers.Of(model);
@@ -174,6 +175,7 @@ public sealed class RecipeRun : IDisposable
             else if (m.Tokenizer is not null) throw new PanoptesException($"A {m.Architecture} reads no texts and takes no tokenizer.");
             using var generator = new Generator(recipe.Seed);
             model.Initialize(generator);
+            if (m.ImageTowerFrom is { } tower) ImageTowerWeights.Take(model, tower);
             var side = towers.Images.ImageSize;
             var processor = ImageProcessor.Parse($$"""{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":{{side}}},"crop_size":{"height":{{side}},"width":{{side}} } }""", "the recipe");
             return (model, processor, tokenizer);

@@ -26,6 +26,32 @@ public sealed class FashionMnistTests
         Assert.Equal(16 / 255f, pixels[1, 1].item<float>(), 1e-7f);
     }
 
+    [Fact]
+    public void Few_images_have_every_class_alike_and_are_among_those_of_more()
+    {
+        var images = new LabeledImages(1, 1, [.. Enumerable.Range(0, 30).Select(static i => (byte)i)], [.. Enumerable.Range(0, 30).Select(static i => i < 20 ? 0 : i % 2 + 1)]);
+        var (few, more) = (images.Balanced(6), images.Balanced(18));
+        Assert.All(few, i => Assert.Contains(i, more));
+        foreach (var (label, count) in new[] { (0, 8), (1, 5), (2, 5) }) Assert.Equal((2, count), (few.Count(i => images.Labels[i] == label), more.Count(i => images.Labels[i] == label)));
+        var some = images.Select(few);
+        Assert.Equal([.. few.Select(static i => (byte)i)], some.Pixels);
+        Assert.Equal([.. few.Select(i => images.Labels[i])], some.Labels);
+        Assert.Equal(Enumerable.Range(0, 30), images.Balanced(30));
+        Assert.Contains("31 images", Assert.Throws<PanoptesException>(() => images.Balanced(31)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Gray_images_are_served_in_three_equal_channels_with_their_classes_names()
+    {
+        var images = new LabeledImages(2, 2, [0, 50, 100, 150, 255, 200, 150, 100], [1, 0]);
+        using var loader = ImageLoader.Create(images, ["dark", "light"], new() { BatchSize = 2, Training = false, Augmentation = Augmentation.None(2) with { Mean = [0, 0, 0], Std = [1, 1, 1] } });
+        using var batch = loader.Next();
+        Assert.Equal(["light", "dark"], batch.Texts);
+        Assert.Equal([1, 0], batch.Labels);
+        Assert.Equal([2, 3, 2, 2], batch.Images.shape);
+        for (var c = 0; c < 3; c++) Assert.Equal(50 / 255f, batch.Images[0, c, 0, 1].item<float>(), 1e-6f);
+    }
+
     [RealDataFact]
     public void The_real_data_set_is_read_whole()
     {

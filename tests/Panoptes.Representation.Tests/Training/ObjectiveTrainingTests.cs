@@ -92,7 +92,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
             schedule: {learning_rate: 0.002, steps: 6, warmup_steps: 1}
             training: {precision: float32, log_every: 1, validate_every: 0}
             """
-            .Replace("{MAE}", "{hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 4, decoder_hidden_size: 12, decoder_num_hidden_layers: 1, decoder_num_attention_heads: 2, decoder_intermediate_size: 24}", StringComparison.Ordinal)
+            .Replace("{MAE}", "{" + Mae + "}", StringComparison.Ordinal)
             .Replace("BEIT", "hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 8, use_mask_token: true, use_relative_position_bias: true", StringComparison.Ordinal)
             .Replace("TEACHER", Path.Combine(folder, "teacher"), StringComparison.Ordinal).Replace("DVAE", Path.Combine(folder, "dvae"), StringComparison.Ordinal), "tiny.yaml");
         var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
@@ -105,6 +105,67 @@ public sealed class ObjectiveTrainingTests : IDisposable
         Assert.Equal(File.ReadAllBytes(Path.Combine(unbroken, "last", "model.safetensors")), File.ReadAllBytes(Path.Combine(broken, "last", "model.safetensors")));
         using var encoder = ImageEncoder.Load(Path.Combine(broken, "last"));
         Assert.Equal(16, encoder.Feature(new Imaging.Image(20, 20, 3)).Length);
+    }
+
+    const string Mae = "hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 4, decoder_hidden_size: 12, decoder_num_hidden_layers: 1, decoder_num_attention_heads: 2, decoder_intermediate_size: 24";
+
+    [Fact]
+    public void A_classifier_starts_from_a_masked_autoencoders_encoder_and_tells_the_datas_classes_apart()
+    {
+        var (pretrained, run) = (Path.Combine(folder, "pretrained"), Path.Combine(folder, "run"));
+        using (var generator = new Generator(2))
+        using (var mae = Models.All.First(static e => e.Architecture == "ViTMAEForPreTraining").Build(new("{" + string.Join(",", Mae.Split(", ").Select(static f => $"\"{f.Replace(":", "\":", StringComparison.Ordinal)}")) + "}", "test", static _ => null)))
+        {
+            mae.Initialize(generator);
+            Models.Save(pretrained, mae);
+        }
+        Recipe Of(string model, string options = "") => Recipe.Parse($$"""
+            name: tiny
+            seed: 5
+            model: {architecture: {{model}}, image_tower_from: {{pretrained}} }
+            data: {set: emoji, concepts: 40, batch_size: 12, annotations: {label: group} }
+            objectives: [{name: classification{{options}} }]
+            optimizer: {name: adamw, weight_decay: 0}
+            schedule: {learning_rate: 0.002, steps: 4}
+            training: {precision: float32, log_every: 1, validate_every: 0}
+            """, "tiny.yaml");
+        var classifier = $"ViTMAEForImageClassification, config: {{{Mae}}}";
+        using (var ready = RecipeRun.Create(Of(classifier), run))
+        {
+            var model = (MaeForImageClassification)ready.Model;
+            Assert.Contains("food-drink", model.Labels);
+            using (var weights = Checkpoints.Weights.Open(pretrained))
+            using (var expected = weights.Read("vit.encoder.layer.0.output.dense.weight")) Assert.True(model.Vit.Layers[0].Output.Weight.Value.allclose(expected));
+            Assert.InRange(ready.Trainer.Run().Validation["classes"], 0, 1);
+        }
+        using (var loaded = Models.Load(Path.Combine(run, "last"))) Assert.Equal(9, ((ImageClassifier)loaded).Labels.Count);
+
+        Refused(Of(classifier.Replace("num_hidden_layers: 1", "num_hidden_layers: 2", StringComparison.Ordinal)), "weights differ, such as vit.encoder.layer.1");
+        Refused(Of("ViTModel, config: {hidden_size: 20, num_attention_heads: 2, image_size: 16, patch_size: 4}"), "no image tower like");
+        Refused(Of("ViTMAEForPreTraining, config: {" + Mae + "}"), "tells classes apart");
+        Refused(Of(classifier, ", label_smoothing: 1"), "label_smoothing is 1");
+        Refused(Of(classifier.Replace("{hidden", "{num_labels: 3, hidden", StringComparison.Ordinal)), "3 classes apart, but the data have 9");
+
+        void Refused(Recipe recipe, string expected)
+        {
+            var before = Tensor.TotalCount;
+            Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, Path.Combine(folder, "refused", Guid.NewGuid().ToString()))).Message, StringComparison.Ordinal);
+            Assert.Equal(before, Tensor.TotalCount);
+        }
+    }
+
+    [Fact]
+    public void Plain_supervision_is_the_cross_entropy_of_the_labeled()
+    {
+        using var scope = NewDisposeScope();
+        var (logits, labels) = (randn(5, 4), tensor(new long[] { 1, -1, 3, 0, -1 }));
+        var some = logits.index_select(0, tensor(new long[] { 0, 2, 3 }));
+        foreach (var smoothing in (double[])[0, 0.1])
+        {
+            var expected = nn.functional.cross_entropy(some, tensor(new long[] { 1, 3, 0 }), label_smoothing: smoothing).item<float>();
+            Assert.Equal(expected, ClassificationLoss.Of(logits, labels, smoothing).item<float>(), 1e-6);
+        }
+        Assert.Equal(0, ClassificationLoss.Of(logits, tensor(new long[] { -1, -1, -1, -1, -1 })).item<float>());
     }
 
     [Theory]

@@ -106,6 +106,31 @@ public sealed class RecipeTests
     }
 
     [Fact]
+    public void Fields_changed_from_outside_are_in_the_text_that_a_run_keeps()
+    {
+        var recipe = Recipe.Parse(Minimal, "small.yaml", "data.batch_size=48", "objectives=[{name: contrastive}, {name: unicl}]", "objectives.1.weight=0.5", "training.ema_decay=0.75", "data.augmentation.crop_scale=[0.5, 1]");
+        Assert.Equal((48, 0.5, 0.75, 0.5f), (recipe.Data.BatchSize, recipe.Objectives[1].Weight, recipe.Training.EmaDecay, recipe.Data.Augmentation.CropScale.Min));
+        var again = Recipe.Parse(recipe.Text, "small.yaml", "training.ema_decay=", "objectives.0=");
+        Assert.Equal((48, "unicl", null), (again.Data.BatchSize, again.Objectives.Single().Name, again.Training.EmaDecay));
+        Assert.Equal(48, Recipe.Parse(recipe.WithSeed(3).Text, "small.yaml").Data.BatchSize);
+    }
+
+    [Theory]
+    [InlineData("data.batch_size", "expected FIELD=VALUE")]
+    [InlineData("=3", "expected FIELD=VALUE")]
+    [InlineData("data.batch_size=[3", "its value is no YAML")]
+    [InlineData("data..batch_size=3", "there is no \"\"")]
+    [InlineData("objectives.2.weight=3", "there is no \"objectives\"", "objectives.2")]
+    [InlineData("data.batch_size=many", "batch_size", "many")]
+    [InlineData("data.batch=3", "batch")]
+    public void A_change_that_does_not_fit_is_refused(string change, params string[] expected)
+    {
+        var e = Assert.Throws<PanoptesException>(() => Recipe.Parse(Minimal, "small.yaml", change));
+        Assert.True(expected.Any(part => e.Message.Contains(part, StringComparison.Ordinal)), e.Message);
+        Assert.DoesNotContain('\n', e.Message);
+    }
+
+    [Fact]
     public void Mutated_recipes_are_read_or_refused_with_one_sentence() =>
         Gen.Select(Gen.Int[0, Minimal.Length - 1], Gen.Int[0, 12], Gen.OneOf(Gen.String, Gen.Int[0, 9].Select(static i => new[] { "[", "{", "&a", "*a", "!!int ", "\t", "- ", ": ", "\0", "..." }[i]))).Sample((at, length, noise) =>
         {
