@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
+using Panoptes.Evaluation;
 
 namespace Panoptes.Cli;
 
@@ -28,9 +29,16 @@ sealed class ClaimTrials(Claim claim, string folder)
         if (claim.Seeds.Count == 0 || claim.Seeds.Distinct().Count() < claim.Seeds.Count) throw new PanoptesException($"The claim {claim.Name} has arms; expected one or more different seeds.");
         foreach (var measure in claim.Measures)
         {
+            if (measure.Against is { } law)
+            {
+                if (measure.Fit is not ("exponent" or "r2") || measure.Arm is not null || measure.Over is not null) throw new PanoptesException($"The claim {claim.Name} fits a law against arms for \"{measure.Name}\"; expected fit: exponent or r2, and neither arm nor over.");
+                if (law.Count < 3 || law.Values.Any(static x => x <= 0)) throw new PanoptesException($"The claim {claim.Name} fits a law to {law.Count} points for \"{measure.Name}\"; expected three or more, each with a size above 0.");
+                foreach (var name in law.Keys) Known(name);
+                continue;
+            }
             if (measure.Arm is null) throw new PanoptesException($"The claim {claim.Name} does not say which arm \"{measure.Name}\" is of.");
             foreach (var name in new[] { measure.Arm, measure.Over })
-                if (name is not null && claim.Arms!.All(a => a.Name != name)) throw new PanoptesException($"The claim {claim.Name} has no arm {name}; it has {string.Join(", ", claim.Arms!.Select(static a => a.Name))}.");
+                if (name is not null) Known(name);
             if (measure.Compared is not (null or "difference" or "ratio")) throw new PanoptesException($"The claim {claim.Name} compares by {measure.Compared}; expected difference or ratio.");
         }
         Open();
@@ -53,6 +61,11 @@ sealed class ClaimTrials(Claim claim, string folder)
             }
         File.Move(Progress, Finished, overwrite: true);
         return this;
+
+        void Known(string name)
+        {
+            if (claim.Arms!.All(a => a.Name != name)) throw new PanoptesException($"The claim {claim.Name} has no arm {name}; it has {string.Join(", ", claim.Arms!.Select(static a => a.Name))}.");
+        }
     }
 
     /// <summary>The numbers of a measure, a seed each.</summary>
@@ -60,6 +73,11 @@ sealed class ClaimTrials(Claim claim, string folder)
     [
         .. claim.Seeds.Select(seed =>
         {
+            if (measure.Against is { } law)
+            {
+                var fit = PowerLaw.Fit([.. law.Values], [.. law.Keys.Select(arm => 1 - Read(arm, seed, measure))]);
+                return measure.Fit == "r2" ? fit.R2 : fit.Exponent;
+            }
             var own = Read(measure.Arm!, seed, measure);
             return measure.Over is not { } over ? own : measure.Compared == "ratio" ? own / Read(over, seed, measure) : own - Read(over, seed, measure);
         }),

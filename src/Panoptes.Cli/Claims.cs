@@ -206,6 +206,14 @@ sealed record ClaimMeasure
     /// <summary>How it is compared: <c>difference</c> (by default) or <c>ratio</c>.</summary>
     public string? Compared { get; init; }
 
+    /// <summary>
+    /// Instead of one arm: several, each with its size (images, parameters, work), through whose errors, 1 minus the number, a power law of that size is laid, seed by seed.
+    /// </summary>
+    public IReadOnlyDictionary<string, double>? Against { get; init; }
+
+    /// <summary>What of the law counts: its <c>exponent</c>, or the share of the errors' variance that it explains in logarithms, <c>r2</c>.</summary>
+    public string? Fit { get; init; }
+
     /// <summary>The claim holds from here on; null: no such bound.</summary>
     public double? AtLeast { get; init; }
 

@@ -83,6 +83,16 @@ public enum EmojiLabel
     Group,
 }
 
+/// <summary>What an image of mixed data has.</summary>
+public enum AnnotationKind
+{
+    /// <summary>A label alone.</summary>
+    Labeled,
+
+    /// <summary>A caption alone.</summary>
+    Captioned,
+}
+
 /// <summary>How the images of a training set are annotated; by default each has a caption, and its concept as label.</summary>
 public sealed record EmojiAnnotations
 {
@@ -93,6 +103,12 @@ public sealed record EmojiAnnotations
     /// UniCL's mixed data. Null: every image has both.
     /// </summary>
     public double? LabeledShare { get; init; }
+
+    /// <summary>With <see cref="LabeledShare"/>: the images of one kind alone are served, which mixed data are compared with; null: all.</summary>
+    public AnnotationKind? Only { get; init; }
+
+    /// <summary>Whether an image has a label alone; the same in every epoch.</summary>
+    internal bool IsLabeled(ulong seed, int image) => LabeledShare is not { } share || new SampleRandom(seed, -1, image).Chance((float)share);
 
     /// <summary>The share of the images whose label is another one than theirs, the same one every time; captions stay right.</summary>
     public double Noise { get; init; }
@@ -117,6 +133,7 @@ public sealed record EmojiAnnotations
     internal void Validate()
     {
         if (LabeledShare is not (null or (>= 0 and <= 1))) throw new PanoptesException($"labeled_share is {LabeledShare}; expected 0 to 1.");
+        if (Only is not null && LabeledShare is null) throw new PanoptesException("only names one of two kinds of images, which there are with labeled_share.");
         if (Noise is not (>= 0 and <= 1)) throw new PanoptesException($"The labels' noise is {Noise}; expected 0 to 1.");
     }
 }
@@ -168,6 +185,7 @@ public static class EmojiLoader
         var (a, names) = (options.Annotations, options.Annotations.Names(set));
         var labels = a.LabelsOf(set);
         if (a.Noise > 0 && names.Count < 2) throw new PanoptesException("Labels cannot be wrong where there is one only.");
+        if (a.Only is { } kind) images = [.. images.Where(i => a.IsLabeled(options.Seed, i) == (kind == AnnotationKind.Labeled))];
         BatchSampler sampler = options.DistinctConcepts
             ? new DistinctBatchSampler(images, i => set.Images[i].Concept, options.BatchSize, options.Seed, options.Shard)
             : new SequentialSampler(images, options.BatchSize, shuffle: true, options.Seed, shard: options.Shard);

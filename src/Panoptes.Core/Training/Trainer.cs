@@ -191,7 +191,7 @@ public sealed class Trainer
                 ema?.Swap();
             }
             Report(null);
-            return withoutBest >= (options.Patience ?? int.MaxValue);
+            return withoutBest >= (options.Patience ?? int.MaxValue) || (options.Target is { } target && best is { } reached && (options.MonitorIsLoss ? reached <= target : reached >= target));
         }
 
         void Save(bool finished)

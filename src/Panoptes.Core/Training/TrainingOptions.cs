@@ -33,6 +33,9 @@ public sealed record TrainingOptions
     /// <summary>Whether less of <see cref="Monitor"/> is better.</summary>
     public bool MonitorIsLoss { get; init; }
 
+    /// <summary>The value of <see cref="Monitor"/> that is enough: training stops when validation finds it; null: never.</summary>
+    public double? Target { get; init; }
+
     /// <summary>Validations without a new best after which training stops; null: never.</summary>
     public int? Patience { get; init; }
 }
@@ -52,7 +55,7 @@ public sealed record TrainingProgress(long Step, long TotalSteps, int Epoch, dou
 
 /// <summary>How a run ended.</summary>
 /// <param name="Steps">Steps done.</param>
-/// <param name="StoppedEarly">Whether validation had stopped improving.</param>
+/// <param name="StoppedEarly">Whether validation had stopped improving, or found what was enough.</param>
 /// <param name="Best">The best value of the monitored metric, or null.</param>
 /// <param name="BestStep">When it was measured.</param>
 /// <param name="Validation">The last measures.</param>

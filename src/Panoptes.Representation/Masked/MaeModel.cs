@@ -318,9 +318,15 @@ public sealed class MaeForPreTraining : Module, IImageTower, IPatchDropout
     public Tensor Loss(Tensor pixels, PatchMask? mask = null)
     {
         using var scope = NewDisposeScope();
-        mask ??= Vit.DrawMask(pixels);
-        var predicted = Decoder.Forward(Vit.Forward(pixels, mask).LastHiddenState, mask, maskedOnly: true);
-        return Loss(pixels, predicted, mask).MoveToOuterDisposeScope();
+        return Loss(Vit, Decoder, pixels, mask ?? Vit.DrawMask(pixels)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The same of an encoder whose decoder stands elsewhere.</summary>
+    internal static Tensor Loss(MaeModel vit, MaeDecoder decoder, Tensor pixels, PatchMask mask)
+    {
+        using var scope = NewDisposeScope();
+        var predicted = decoder.Forward(vit.Forward(pixels, mask).LastHiddenState, mask, maskedOnly: true);
+        return Loss(vit.Config, pixels, predicted, mask).MoveToOuterDisposeScope();
     }
 
     /// <summary>Everything that Hugging Face's ViTMAEForPreTraining gives.</summary>
@@ -334,28 +340,30 @@ public sealed class MaeForPreTraining : Module, IImageTower, IPatchDropout
         var encoded = Vit.Forward(pixels, mask, hiddenStates);
         var shuffled = Decoder.Forward(encoded.LastHiddenState, mask, maskedOnly: false);
         var restore = mask.Restore();
-        var loss = Loss(pixels, shuffled.narrow(1, mask.Seen, mask.Masked), mask);
+        var loss = Loss(Config, pixels, shuffled.narrow(1, mask.Seen, mask.Masked), mask);
         TowerOutput.Keep(encoded.LastHiddenState, encoded.Pooled, encoded.HiddenStates);
         return new(loss.MoveToOuterDisposeScope(), Rows(shuffled, restore).MoveToOuterDisposeScope(), mask.ToTensor().MoveToOuterDisposeScope(), restore.MoveToOuterDisposeScope(), encoded);
     }
 
-    Tensor Loss(Tensor pixels, Tensor predicted, PatchMask mask)
+    static Tensor Loss(MaeConfig c, Tensor pixels, Tensor predicted, PatchMask mask)
     {
-        if (mask.Masked == 0) throw new PanoptesException($"No patch is masked (mask_ratio is {Config.MaskRatio}), so there is nothing to predict.");
-        var target = Rows(Patchify(pixels), mask.MaskedPatches);
-        if (Config.NormPixLoss) target = (target - target.mean([-1], keepdim: true)) / (target.var(-1, unbiased: true, keepdim: true) + 1e-6).sqrt();
+        if (mask.Masked == 0) throw new PanoptesException($"No patch is masked (mask_ratio is {c.MaskRatio}), so there is nothing to predict.");
+        var target = Rows(Patchify(c, pixels), mask.MaskedPatches);
+        if (c.NormPixLoss) target = (target - target.mean([-1], keepdim: true)) / (target.var(-1, unbiased: true, keepdim: true) + 1e-6).sqrt();
         return (predicted - target).square().mean();
     }
 
     /// <summary>Patches as the decoder predicts them: [b, patches, patch · patch · channels], row, column and channel in this order.</summary>
     /// <param name="pixels">[b, channels, height, width], both multiples of the patch's size</param>
-    public Tensor Patchify(Tensor pixels)
+    public Tensor Patchify(Tensor pixels) => Patchify(Config, pixels);
+
+    static Tensor Patchify(MaeConfig c, Tensor pixels)
     {
         using var scope = NewDisposeScope();
-        var p = Config.PatchSize;
+        var p = c.PatchSize;
         var (rows, columns) = (pixels.shape[2] / p, pixels.shape[3] / p);
-        return pixels.narrow(2, 0, rows * p).narrow(3, 0, columns * p).reshape(-1, Config.NumChannels, rows, p, columns, p).permute(0, 2, 4, 3, 5, 1)
-            .reshape(-1, rows * columns, p * p * Config.NumChannels).MoveToOuterDisposeScope();
+        return pixels.narrow(2, 0, rows * p).narrow(3, 0, columns * p).reshape(-1, c.NumChannels, rows, p, columns, p).permute(0, 2, 4, 3, 5, 1)
+            .reshape(-1, rows * columns, p * p * c.NumChannels).MoveToOuterDisposeScope();
     }
 
     /// <summary>The picture of such patches: [b, channels, height, width].</summary>

@@ -19,7 +19,7 @@ static class ImageTowerWeights
         var tower = Towers.Of(model).Images;
         var groups = tower.LayerGroups;
         HashSet<Parameter> needed = [.. groups.Embeddings, .. groups.Layers.SelectMany(static l => l)];
-        var own = ((Module)tower is { } module && module.DistinctParameters().Any(p => needed.Contains(p.Parameter)) ? module : model).DistinctParameters().ToArray();
+        var own = (tower is Module module && module.DistinctParameters().Any(p => needed.Contains(p.Parameter)) ? module : model).DistinctParameters().ToArray();
         var theirs = other.NamedParameters().DistinctBy(static p => p.Key).ToDictionary(static p => p.Key, static p => p.Parameter, StringComparer.Ordinal);
         var (missing, best) = (needed.Count + 1, ("", ""));
         foreach (var prefixes in Prefixes(own.First(p => needed.Contains(p.Parameter)), theirs))

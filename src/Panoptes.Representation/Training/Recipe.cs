@@ -330,6 +330,9 @@ public sealed record RecipeTraining
 
     public long CheckpointEvery { get; init; }
 
+    /// <summary>The value of what is measured first that is enough: training stops when it is reached, so that its steps and seconds are what that took; null: never.</summary>
+    public double? Target { get; init; }
+
     /// <summary>Validations without improvement after which training stops, where something is measured; null: never.</summary>
     public int? Patience { get; init; }
 }

@@ -79,6 +79,7 @@ public sealed class RecipeRun : IDisposable
                 CheckpointEvery = t.CheckpointEvery,
                 Monitor = data.Monitor,
                 Patience = t.Patience,
+                Target = t.Target,
             }, run))
             { Problems = data.Problems };
         }

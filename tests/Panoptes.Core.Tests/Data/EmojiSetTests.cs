@@ -288,5 +288,16 @@ public sealed class EmojiSetTests : IDisposable
         Assert.True(seen.Count > 200);
         Assert.InRange((double)labeled / seen.Count, 0.4, 0.6);
         Assert.InRange((double)wrong / labeled, 0.25, 0.55);
+        foreach (var kind in Enum.GetValues<AnnotationKind>())
+        {
+            using var one = EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new() { BatchSize = 40, DistinctConcepts = false, Augmentation = Augmentation.None(8), Annotations = annotations with { Only = kind } });
+            using var batch = one.Next(default);
+            for (var j = 0; j < batch.Count; j++)
+            {
+                Assert.Equal(kind == AnnotationKind.Labeled, batch.Labels[j] >= 0);
+                if (seen.TryGetValue(batch.Samples[j], out var mixed)) Assert.Equal(mixed.Label, batch.Labels[j]);
+            }
+        }
+        Assert.Contains("labeled_share", Assert.Throws<PanoptesException>(() => EmojiLoader.Create(set, set.Select(EmojiSplit.Train), new() { Annotations = new() { Only = AnnotationKind.Captioned } })).Message, StringComparison.Ordinal);
     }
 }

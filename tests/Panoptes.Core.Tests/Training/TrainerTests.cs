@@ -107,6 +107,18 @@ public sealed class TrainerTests
     }
 
     [Fact]
+    public void Training_stops_where_what_is_enough_is_reached_and_stays_stopped()
+    {
+        using var folder = new TemporaryFolder();
+        using var task = new LineTask { Scores = new([0.1, 0.2, 0.5, 0.9]) };
+        var result = Train(task, Usual with { Target = 0.5 }, folder.Path);
+        Assert.Equal((30, true, 0.5, 30), (result.Steps, result.StoppedEarly, result.Best, result.BestStep));
+
+        using var again = new LineTask { Scores = new() };
+        Assert.Equal(30, Train(again, Usual with { Target = 0.5 }, folder.Path).Steps);
+    }
+
+    [Fact]
     public void A_run_that_diverges_ends_with_one_sentence_and_keeps_its_last_checkpoint()
     {
         using var folder = new TemporaryFolder();

@@ -67,6 +67,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
     public static TheoryData<string, string> ImageMethods => new()
     {
         { "{architecture: ViTMAEForPreTraining, config: {MAE}}", "[{name: masked_pixels}]" },
+        { "{architecture: ViTMAEModel, config: {MAE}}", "[{name: masked_pixels}]" },
         { "{architecture: BeitModel, config: {BEIT}}", "[{name: masked_features, teacher: TEACHER, mask_ratio: 0.5, smallest_block: 2}]" },
         { "{architecture: BeitForMaskedImageModeling, config: {BEIT, vocab_size: 8}}", "[{name: masked_tokens, tokenizer: DVAE, mask_ratio: 0.5, smallest_block: 2}]" },
         { "{architecture: ViTModel, config: {hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 8, add_pooling_layer: false}}", "[{name: simclr, first_view: 0, hidden_size: 24, projection_size: 8}]" },
@@ -172,7 +173,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
     [InlineData("[{name: contrastive}, {name: contrastive}]", "The objective contrastive is listed twice")]
     [InlineData("[{name: simclr, temperature: 0}]", "temperature is 0")]
     [InlineData("[{name: masked_language, mask_ratio: 1}]", "mask_ratio is 1")]
-    [InlineData("[{name: masked_pixels}]", "masked_pixels needs an image tower with a decoder")]
+    [InlineData("[{name: masked_pixels}]", "masked_pixels needs a masked autoencoder")]
     [InlineData("[{name: masked_features, teacher: none}]", "whose patches can be masked")]
     [InlineData("[{name: masked_tokens, tokenizer: none}]", "masked_tokens needs a BeitForMaskedImageModeling")]
     [InlineData("[{name: stair}]", "stair needs a StairModel")]
