@@ -101,7 +101,7 @@ public sealed class ClaimsCommandTests : IDisposable
     public async Task A_power_law_is_laid_through_the_errors_of_several_arms()
     {
         // An arm's command lists a ledger of one number, which stands for what was measured.
-        static string Ledger(double value) => $$"""{"name":"one","paper":"p","statement":"s","command":["data"],"measures":[{"name":"m","path":"x","value":{{value.ToString(System.Globalization.CultureInfo.InvariantCulture)}}}]}""";
+        static string Ledger(double value) => $$"""{"name":"one","paper":"p","statement":"s","command":["data"],"measures":[{"name":"m","path":"x","value":{{value.ToString(System.Globalization.CultureInfo.InvariantCulture)}} }]}""";
         var ledger = folder["ledger"];
         foreach (var (name, value) in new[] { ("a", 0.2), ("b", 0.6), ("c", 0.8) })
         {
@@ -109,10 +109,12 @@ public sealed class ClaimsCommandTests : IDisposable
             File.WriteAllText(Path.Combine(folder[name], "one.json"), Ledger(value));
         }
         Directory.CreateDirectory(ledger);
-        string Arm(string name) => $$"""{"name":"{{name}}","commands":{"list":["claims","--ledger","{{folder[name]}}"]}}""";
-        var claim = $$"""{"name":"law","paper":"p","statement":"s","seeds":[1],"arms":[{{Arm("a")}},{{Arm("b")}},{{Arm("c")}}],"measures":[
+        string Arm(string name) => $$"""{"name":"{{name}}","commands":{"list":["claims","--ledger","{{folder[name]}}"] } }""";
+        var claim = $$"""
+            {"name":"law","paper":"p","statement":"s","seeds":[1],"arms":[{{Arm("a")}},{{Arm("b")}},{{Arm("c")}}],"measures":[
             {"name":"exponent","path":"list.0.measures.0.value","against":{"a":1,"b":2,"c":4},"fit":"exponent","at_most":0},
-            {"name":"r2","path":"list.0.measures.0.value","against":{"a":1,"b":2,"c":4},"fit":"r2","at_least":0.9}]}""";
+            {"name":"r2","path":"list.0.measures.0.value","against":{"a":1,"b":2,"c":4},"fit":"r2","at_least":0.9}]}
+            """;
         File.WriteAllText(Path.Combine(ledger, "law.json"), claim);
         string[] run = ["claims", "run", "law", "--ledger", ledger, "--runs", folder["runs"]];
         await Command.Succeeds(run);
