@@ -46,13 +46,20 @@ sealed record Claim
     {
         get
         {
-            if (LastRun is null || Measures.Any(static m => m.Value is null)) return "not measured";
+            if (!IsMeasured) return "not measured";
             ClaimOutcome[] outcomes = [.. Measures.Where(static m => m.IsBounded).Select(static m => m.Outcome)];
             if (outcomes.All(static o => o == ClaimOutcome.Held)) return "held";
             if (outcomes.Contains(ClaimOutcome.NotHeld)) return outcomes.Contains(ClaimOutcome.Held) ? "partly" : "not held";
             return "undecided";
         }
     }
+
+    /// <summary>Whether every measure has its number.</summary>
+    internal bool IsMeasured => LastRun is not null && Measures.All(static m => m.Value is not null);
+
+    /// <summary>When and with what it was measured last, in words.</summary>
+    internal string Circumstances => LastRun is null ? "" : string.Create(CultureInfo.InvariantCulture,
+        $"Measured on {LastRun.Date} at commit {LastRun.Commit}{(Seeds.Count > 0 ? $", seeds {string.Join(", ", Seeds)}" : "")}{(Trained is null ? "" : $", trained by {Trained}")}, {LastRun.Machine}, {LastRun.Minutes:0.#} minutes");
 
     static readonly JsonSerializerOptions Json = new()
     {
@@ -188,6 +195,11 @@ enum ClaimOutcome
     Undecided,
 }
 
+static class ClaimOutcomes
+{
+    public static string InWords(this ClaimOutcome outcome) => outcome switch { ClaimOutcome.Held => "held", ClaimOutcome.NotHeld => "not held", _ => "undecided" };
+}
+
 /// <summary>One number of a claim.</summary>
 sealed record ClaimMeasure
 {
@@ -230,8 +242,15 @@ sealed record ClaimMeasure
     public IReadOnlyList<double>? Values { get; init; }
 
     /// <summary>The number with what it had to reach: <c>top-1 0.31 ± 0.02 (at least 0.8)</c>.</summary>
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
-        $"{Name} {(Value is { } v ? v.ToString("0.####", CultureInfo.InvariantCulture) : "–")}{(Spread is { } s ? $" ± {s:0.####}" : "")}{(AtLeast is { } low ? $" (at least {low:0.####})" : "")}{(AtMost is { } high ? $" (at most {high:0.####})" : "")}");
+    public override string ToString() => IsBounded ? $"{Name} {Number} ({Bounds})" : $"{Name} {Number}";
+
+    /// <summary>The number alone: <c>0.31 ± 0.02</c>, or a dash before it is measured.</summary>
+    internal string Number => Value is { } v ? Short(v) + (Spread is { } s ? $" ± {Short(s)}" : "") : "–";
+
+    /// <summary>What it has to reach: <c>at least 0.8</c>; empty where nothing is asked.</summary>
+    internal string Bounds => string.Join(", ", (string[])[.. AtLeast is { } low ? [$"at least {Short(low)}"] : Array.Empty<string>(), .. AtMost is { } high ? [$"at most {Short(high)}"] : Array.Empty<string>()]);
+
+    internal static string Short(double value) => value.ToString("0.####", CultureInfo.InvariantCulture);
 
     internal bool IsBounded => AtLeast is not null || AtMost is not null;
 

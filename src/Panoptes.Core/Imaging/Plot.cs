@@ -41,6 +41,12 @@ public sealed record Plot
 
     static Plot() => ScottPlot.Fonts.FontResolvers.Insert(0, new EmbeddedFont());
 
+    /// <summary>Runs what draws with ScottPlot, whose font cache is shared, after whatever else does.</summary>
+    internal static void Locked(Action draw)
+    {
+        lock (Gate) draw();
+    }
+
     /// <summary>The curves as an RGB image of <paramref name="width"/> x <paramref name="height"/> pixels.</summary>
     /// <exception cref="PanoptesException">A curve with as many x as y values is expected.</exception>
     public Image Render(int width = 960, int height = 600)
@@ -228,7 +234,7 @@ public sealed record Plot
             : $"1e{Math.Round(power).ToString(CultureInfo.InvariantCulture)}",
     };
 
-    static ScottPlot.Plot Styled(string? title, string? xLabel, string? yLabel)
+    internal static ScottPlot.Plot Styled(string? title, string? xLabel, string? yLabel)
     {
         var plot = new ScottPlot.Plot();
         plot.Font.Set(Typography.Family);
@@ -285,7 +291,7 @@ public sealed record Plot
         return new Image(width, height, 4, bitmap.GetPixelSpan().ToArray()).DropAlpha();
     }
 
-    sealed class NoMinorTicks : IMinorTickGenerator
+    internal sealed class NoMinorTicks : IMinorTickGenerator
     {
         public IEnumerable<double> GetMinorTicks(double[] majorTickPositions, CoordinateRange visibleRange) => [];
     }
