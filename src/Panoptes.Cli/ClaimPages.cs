@@ -52,24 +52,29 @@ static class ClaimPages
         return changed;
     }
 
-    /// <summary>A page with its blocks filled, everything else as it was.</summary>
+    /// <summary>A page with its blocks filled, everything else as it was. A mark is a line of its own.</summary>
     /// <exception cref="PanoptesException">A block has no end, or an end no beginning.</exception>
     internal static string PutIntoPage(IReadOnlyList<Claim> claims, string page, string path, ISet<string> shown)
     {
-        var (result, at) = (new StringBuilder(), 0);
-        while (true)
+        var result = new StringBuilder();
+        string? open = null;
+        foreach (var line in page.Split('\n'))
         {
-            var begin = page.IndexOf(Begins, at, StringComparison.Ordinal);
-            var end = page.IndexOf(Ends, at, StringComparison.Ordinal);
-            if (begin < 0 && end < 0) return result.Append(page, at, page.Length - at).ToString();
-            var close = begin < 0 ? -1 : page.IndexOf(Closes, begin, StringComparison.Ordinal);
-            if (begin < 0 || close < 0 || end < close || page.IndexOf(Begins, close, StringComparison.Ordinal) is > 0 and var next && next < end)
-                throw new PanoptesException($"{path} has a damaged block of a claim; expected a line {Begins}NAME{Closes} and below it a line {Ends}.");
-            var name = page[(begin + Begins.Length)..close];
-            shown.Add(name);
-            result.Append(page, at, close + Closes.Length - at).Append('\n').Append(Block(claims.FirstOrDefault(c => c.Name == name), name)).Append(Ends);
-            at = end + Ends.Length;
+            var begins = line.StartsWith(Begins, StringComparison.Ordinal);
+            if (begins ? open is not null || !line.EndsWith(Closes, StringComparison.Ordinal) : open is null && line == Ends) throw Damaged();
+            if (begins)
+            {
+                open = line[Begins.Length..^Closes.Length];
+                shown.Add(open);
+                result.Append(line).Append('\n').Append(Block(claims.FirstOrDefault(c => c.Name == open), open));
+                continue;
+            }
+            if (line == Ends) open = null;
+            if (open is null) result.Append(line).Append('\n');
         }
+        return open is null ? result.ToString(0, result.Length - 1) : throw Damaged();
+
+        PanoptesException Damaged() => new($"{path} has a damaged block of a claim; expected a line {Begins}NAME{Closes} and below it a line {Ends}.");
     }
 
     static string Block(Claim? claim, string name)

@@ -46,9 +46,9 @@ public sealed partial class ClaimPagesTests : IDisposable
     [Fact]
     public async Task A_page_says_what_the_ledger_says_and_shows_the_figure()
     {
-        File.WriteAllText(folder["docs/methods/a.md"], "# A\n<!-- claim: two -->\nold\n<!-- claim end -->\nbetween\n<!-- claim: open -->\n<!-- claim end -->\n<!-- claim: none -->\n<!-- claim end -->\nafter\n");
+        File.WriteAllText(folder["docs/methods/a.md"], "# A\n<!-- claim: two -->\nold\n<!-- claim end -->\nbetween `<!-- claim: two -->` and <!-- claim end -->\n<!-- claim: open -->\n<!-- claim end -->\n<!-- claim: none -->\n<!-- claim end -->\nafter\n");
         Assert.Contains("a.md", (await Fill()).Error, StringComparison.Ordinal);
-        Assert.Equal($"# A\n<!-- claim: two -->\n{Block.ReplaceLineEndings("\n")}<!-- claim end -->\nbetween\n<!-- claim: open -->\n"
+        Assert.Equal($"# A\n<!-- claim: two -->\n{Block.ReplaceLineEndings("\n")}<!-- claim end -->\nbetween `<!-- claim: two -->` and <!-- claim end -->\n<!-- claim: open -->\n"
             + "> S. (p)\n\n*Not measured yet.* What will be, and what it must reach for the claim to hold:\n\n- m: at most 0.25\n- n\n\n    panoptes claims run open\n<!-- claim end -->\n"
             + "<!-- claim: none -->\n*Not measured yet: the ledger has no claim `none`.*\n<!-- claim end -->\nafter\n", File.ReadAllText(folder["docs/methods/a.md"]));
         Assert.True(File.Exists(folder["docs/methods/images/claim-two.png"]));
