@@ -64,7 +64,7 @@ static class ModelLoader
     /// <summary>What an index needs of a model.</summary>
     public static ImageEmbedder Embedder(Clip clip, ModelIdentity identity, Device? device)
     {
-        return new(identity, clip.EmbeddingSize, Prepare, Embed);
+        return new(identity, clip.EmbeddingSize, Prepare, Embed) { IsSparse = clip.Model is StairModel };
 
         IDisposable Prepare(Image image) => clip.Processor is NaFlexImageProcessor naFlex && clip.Model is Siglip2Model ? naFlex.ProcessPatches([image]) : clip.Processor.Process(image);
 

@@ -113,3 +113,9 @@ sealed class Terminal
         public void Report(Step step) => value = step;
     }
 }
+
+/// <summary>A count's progress as a bar's.</summary>
+sealed class CountedSteps(IProgress<Step> progress, int total) : IProgress<int>
+{
+    public void Report(int value) => progress.Report(new(value, total));
+}

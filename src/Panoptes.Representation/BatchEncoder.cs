@@ -115,7 +115,8 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
         ? ((Siglip2Model)towers.Model).Vision.Forward(device is null ? patches : new(patches.PixelValues.to(device), patches.PixelAttentionMask.to(device), patches.SpatialShapes))
         : towers.Images.Forward(OnDevice(images.Pixels!));
 
-    Tensor OnDevice(Tensor tensor) => device is null ? tensor : tensor.to(device);
+    /// <summary>Where the model is.</summary>
+    public Tensor OnDevice(Tensor tensor) => device is null ? tensor : tensor.to(device);
 
     static Tensor Plain(Tensor features) => features.cpu().to(ScalarType.Float32);
 

@@ -55,6 +55,37 @@ public sealed class CommandTests : IDisposable
         Assert.False(File.Exists(folder["x.png"]));
     }
 
+    [Fact]
+    public async Task Explain_shows_what_is_alike_and_an_image_is_no_neighbor_of_itself()
+    {
+        var json = (await Command.Succeeds("explain", folder["pictures/0.png"], "--neighbors", Pictures, "--top", "2", "--out", folder["near.png"], "-m", Model, "--json")).Json;
+        var near = json.GetProperty("explained")[0].GetProperty("neighbors");
+        Assert.Equal(2, near.GetArrayLength());
+        Assert.All(near.EnumerateArray(), static n => Assert.NotEqual("0.png", n.GetProperty("image").GetString()));
+        Assert.True(near[0].GetProperty("similarity").GetDouble() >= near[1].GetProperty("similarity").GetDouble());
+        Assert.True(Image.Identify(folder["near.png"]).Width > 400);
+        await Command.Fails(["explain", folder["pictures/0.png"], "--neighbors", "emoji:none", "-m", Model], "no style none", "noto");
+        Directory.CreateDirectory(folder["empty"]);
+        await Command.Fails(["explain", folder["pictures/0.png"], "--neighbors", folder["empty"], "-m", Model], "holds no images");
+        foreach (var wrong in (string[][])[["--seed", "1"], ["--top", "3"], ["--neighbors", Pictures, "--text", "a cat"]])
+            Assert.Equal(App.WrongUsage, (await Command.Run(["explain", folder["pictures/0.png"], "-m", Model, .. wrong])).Code);
+    }
+
+    [Fact]
+    public async Task Explain_shows_what_a_masked_autoencoder_makes_of_a_part()
+    {
+        using (var mae = new MaeForPreTraining(new() { HiddenSize = 16, IntermediateSize = 32, NumHiddenLayers = 1, NumAttentionHeads = 2, ImageSize = 16, PatchSize = 4, DecoderHiddenSize = 12, DecoderIntermediateSize = 24, DecoderNumHiddenLayers = 1, DecoderNumAttentionHeads = 3 }))
+        {
+            using (var generator = new TorchSharp.torch.Generator(5)) mae.Initialize(generator);
+            Models.Save(folder["mae"], mae);
+        }
+        File.WriteAllText(folder["mae/preprocessor_config.json"], """{"image_processor_type":"ViTImageProcessor","size":{"height":16,"width":16}}""");
+        var json = (await Command.Succeeds("explain", folder["pictures/0.png"], "--seed", "3", "--out", folder["mae.png"], "-m", folder["mae"], "--json")).Json.GetProperty("explained")[0];
+        Assert.Equal((0.75, false), (json.GetProperty("masked").GetDouble(), json.GetProperty("normalized").GetBoolean()));
+        Assert.True(json.GetProperty("loss").GetDouble() > 0);
+        Assert.True(Image.Identify(folder["mae.png"]).Width > 500);
+    }
+
     [Theory]
     [InlineData("v.npy")]
     [InlineData("v.safetensors")]
@@ -89,6 +120,29 @@ public sealed class CommandTests : IDisposable
         File.Delete(folder["pictures/2.png"]);
         var third = (await Command.Succeeds("search", Pictures, "a cat", "-m", Model, "--json")).Json;
         Assert.Equal((3, 1), (third.GetProperty("images").GetInt32(), third.GetProperty("update").GetProperty("removed").GetInt32()));
+    }
+
+    [Fact]
+    public async Task Search_with_sparse_embeddings_goes_by_inner_products_through_an_inverted_index()
+    {
+        TinyClip.Write(folder["stair"], "StairModel");
+        var answers = (await Command.Succeeds("search", Pictures, "a cat", "do", "--image", folder["pictures/1.png"], "-m", folder["stair"], "--json")).Json.GetProperty("answers");
+        Assert.Single(Directory.GetFiles(folder["pictures/.panoptes"], "inverted-*.safetensors"));
+        using var clip = Clip.Load(folder["stair"]);
+        var image = clip.Embed(Image.Load(folder["pictures/1.png"]));
+        foreach (var answer in answers.EnumerateArray())
+        {
+            var query = clip.Embed(answer.GetProperty("text").GetString()!).Zip(image, static (t, i) => (t + i) / 2).ToArray();
+            var hits = answer.GetProperty("hits").EnumerateArray().ToArray();
+            Assert.Equal(4, hits.Length);
+            foreach (var hit in hits)
+            {
+                var weights = clip.Embed(Image.Load(Path.Combine(Pictures, hit.GetProperty("path").GetString()!)));
+                Assert.Equal(weights.Zip(query).Sum(static p => (double)p.First * p.Second), hit.GetProperty("score").GetDouble(), 0.02);
+            }
+            Assert.True(hits[0].GetProperty("score").GetDouble() > 1.001);                   // no cosine
+        }
+        await Command.Fails(["search", Pictures, "a cat", "-m", Model], "--reindex");
     }
 
     [Fact]

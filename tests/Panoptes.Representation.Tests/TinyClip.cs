@@ -42,6 +42,7 @@ sealed class TinyClip : IDisposable
             "CLIPModel" => ($$"""{"projection_dim":12,"text_config":{{clipText}},"vision_config":{{vision}}}""", """{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":16},"crop_size":16}"""),
             "SiglipModel" => ($$"""{"text_config":{{siglipText}},"vision_config":{{vision}}}""", """{"image_processor_type":"SiglipImageProcessor","size":{"height":16,"width":16}}"""),
             "Siglip2Model" => ($$"""{"model_type":"siglip2","architectures":["Siglip2Model"],"text_config":{{siglipText}},"vision_config":{{vision}}}""", """{"image_processor_type":"Siglip2ImageProcessor","patch_size":8,"max_num_patches":9}"""),
+            "StairModel" => ($$"""{"vision_config":{"model_type":"clip_vision_model",{{vision[1..]}},"text_config":{"model_type":"clip_text_model",{{clipText[1..]}}}""", """{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":16},"crop_size":16}"""),
             "CoCa" => ($$"""{"embed_dim":16,"custom_text":true,"vision_cfg":{"image_size":16,"layers":2,"width":24,"head_width":8,"patch_size":8,"attentional_pool":true,"attn_pooler_queries":3,"attn_pooler_heads":2},"text_cfg":{"context_length":{{contextLength}},"width":16,"heads":2,"layers":2,"vocab_size":{{ids}},"embed_cls":true},"multimodal_cfg":{"context_length":{{contextLength}},"width":16,"heads":2,"layers":2} }""", ""),
             _ => ($$"""{"embed_dim":12,"vision_cfg":{"image_size":16,"layers":2,"width":16,"head_width":8,"patch_size":8},"text_cfg":{{openClipText}}}""", ""),
         };

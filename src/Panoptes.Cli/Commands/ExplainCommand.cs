@@ -1,8 +1,11 @@
 using System.CommandLine;
 using System.Globalization;
+using Panoptes.Data;
+using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Representation.Explanations;
+using Panoptes.Search;
 using Spectre.Console;
 
 namespace Panoptes.Cli.Commands;
@@ -13,25 +16,29 @@ sealed class ExplainCommand : ExampleCommand
     const int Side = 192;
 
     readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
-    readonly Option<string[]> text = new("--text", "-t") { Description = "Where this text and each of its words is; may be repeated. Without it: what the image lights up, words of a STAIR model, or the attention of a transformer.", HelpName = "TEXT" };
-    readonly Option<int> top = new("--top", "-n") { Description = "How many words of a STAIR model to show.", HelpName = "N", DefaultValueFactory = static _ => 12 };
+    readonly Option<string[]> text = new("--text", "-t") { Description = "Where this text and each of its words is; may be repeated. Without it: the words that the image lights up in a STAIR model, what a masked autoencoder makes of a part of it, or the attention of a transformer.", HelpName = "TEXT" };
+    readonly Option<string?> neighbors = new("--neighbors") { Description = "Show the images of this folder that are nearest in the model's features; 'emoji' for the bundled drawings, 'emoji:STYLE' for those of one style.", HelpName = "DIR" };
+    readonly Option<int> top = new("--top", "-n") { Description = "How many neighbors, or words of a STAIR model, to show.", HelpName = "N", DefaultValueFactory = static _ => 12 };
+    readonly Option<ulong> seed = new("--seed") { Description = "Which patches of a masked autoencoder's images are masked.", HelpName = "N" };
     readonly Option<string> output = new("--out", "-o") { Description = "The picture to draw (.png, .jpg or .webp).", HelpName = "FILE", DefaultValueFactory = static _ => "explain.png" };
     readonly Option<string> model = SharedOptions.Model();
 
-    public ExplainCommand() : base("explain", "Draw what a model sees: where each word of a text is, the words that an image lights up, or where attention goes.", """
+    public ExplainCommand() : base("explain", "Draw what a model sees: where each word of a text is, the words that an image lights up, what is behind a mask, where attention goes, or which images are alike.", """
         panoptes explain photo.jpg --text "a red apple left of a dog" --model runs/filip/last
         panoptes explain photo.jpg --model runs/stair/last --top 20
         panoptes explain *.jpg --model facebook/dinov2-small --out attention.png
+        panoptes explain photo.jpg --model facebook/vit-mae-base --seed 3
+        panoptes explain photo.jpg --neighbors ~/Pictures --top 6
         """)
     {
         Add(images);
-        foreach (var option in (ReadOnlySpan<Option>)[text, top, output, model]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[text, neighbors, top, seed, output, model]) Add(option);
         SharedOptions.AtLeastOne(top);
         SharedOptions.EndsIn(output, ".png", ".jpg", ".jpeg", ".webp");
-        SetAction(Run);
+        SetAction(RunAsync);
     }
 
-    int Run(ParseResult parsed)
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
         var files = parsed.GetRequiredValue(images);
@@ -41,10 +48,14 @@ sealed class ExplainCommand : ExampleCommand
         using var encoder = ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
         var clip = encoder as Clip;
         if (texts.Length > 0 && clip is null) throw new PanoptesException($"A {encoder.Model.GetType().Name} reads no texts; leave --text out.");
-        if (parsed.GetResult(top) is { Implicit: false } && (texts.Length > 0 || encoder.Model is not StairModel)) throw new UsageException("--top counts the words that a STAIR model lights up without --text.");
+        var among = parsed.GetValue(neighbors);
+        if (among is not null && texts.Length > 0) throw new UsageException("--neighbors and --text are explanations of their own; give one of them.");
+        if (parsed.GetResult(top) is { Implicit: false } && among is null && (texts.Length > 0 || encoder.Model is not StairModel)) throw new UsageException("--top counts neighbors, or the words that a STAIR model lights up without --text.");
+        if (parsed.GetResult(seed) is { Implicit: false } && (among is not null || encoder.Model is not MaeForPreTraining)) throw new UsageException("--seed says which patches of a masked autoencoder's images are masked.");
 
         var (rows, found) = (new List<SheetRow>(), new List<object>());
-        foreach (var file in files)
+        if (among is not null) await NeighborsAsync(terminal, encoder, files, Gallery.Open(among), parsed.GetValue(top), rows, found, cancel);
+        else foreach (var file in files)
         {
             var image = Image.Load(file);
             var view = Explain.View(encoder, image).Resize(Side, Side, ResizeFilter.Bicubic);
@@ -67,6 +78,13 @@ sealed class ExplainCommand : ExampleCommand
                 found.Add(new { image = file, words = words.Select(static w => new { w.Token, w.Weight }) });
                 if (!terminal.IsJson) terminal.Write(Bars(name, words));
             }
+            else if (encoder.Model is MaeForPreTraining mae)
+            {
+                var seen = Explain.Reconstruct(encoder, image, parsed.GetValue(seed));
+                var note = string.Create(CultureInfo.InvariantCulture, $"{mae.Config.MaskRatio:P0} masked, mean square error {seen.Loss:0.000}{(seen.IsNormalized ? "; the model tells a patch without its mean and contrast, which are given back from the image" : "")}");
+                rows.Add(new(name, [.. new[] { (seen.View, "image"), (seen.Seen, "what the model sees"), (seen.Told, "what it tells") }.Select(static p => new SheetCell(p.Item1.Resize(Side, Side, ResizeFilter.Nearest), p.Item2))]) { Note = note });
+                found.Add(new { image = file, masked = mae.Config.MaskRatio, seen.Loss, normalized = seen.IsNormalized });
+            }
             else
             {
                 var map = Explain.Rollout(encoder, image);
@@ -78,6 +96,47 @@ sealed class ExplainCommand : ExampleCommand
         if (terminal.IsJson) terminal.WriteJson(new { picture = file0, explained = found });
         else terminal.Note($"{file0} shows {files.Length} image{(files.Length == 1 ? "" : "s")}.");
         return App.Success;
+    }
+
+    static async Task NeighborsAsync(Terminal terminal, ImageEncoder encoder, string[] files, Gallery gallery, int count, List<SheetRow> rows, List<object> found, CancellationToken cancel)
+    {
+        Image[] images = [.. files.Select(static f => Image.Load(f))];
+        // One more, since an image that lies in the folder is no neighbor of itself.
+        var nearest = await terminal.WithProgress($"Looking at {gallery.Count} images", progress =>
+            Explain.Neighbors(encoder, images, gallery.Count, gallery.Load, count + 1, new CountedSteps(progress, gallery.Count), cancel));
+        for (var i = 0; i < files.Length; i++)
+        {
+            Neighbor[] shown = [.. nearest[i].Where(n => !gallery.Is(n.Index, files[i])).Take(count)];
+            rows.Add(new(Path.GetFileName(files[i]), [.. shown.Select(n => new SheetCell(gallery.Load(n.Index), gallery.NameOf(n.Index), n.Similarity))]) { Query = images[i], Note = "the nearest by the cosine of features" });
+            found.Add(new { image = files[i], neighbors = shown.Select(n => new { image = gallery.NameOf(n.Index), n.Similarity }) });
+            if (terminal.IsJson) continue;
+            var table = Terminal.Table(Markup.Escape(Path.GetFileName(files[i])), "Cosine");
+            foreach (var n in shown) table.AddRow(Markup.Escape(gallery.NameOf(n.Index)), $"{n.Similarity:0.000}");
+            terminal.Write(table);
+        }
+    }
+
+    /// <summary>The images that neighbors are looked for among.</summary>
+    sealed record Gallery(int Count, Func<int, Image> Load, Func<int, string> NameOf, Func<int, string, bool> Is)
+    {
+        const string Emoji = "emoji";
+
+        /// <exception cref="PanoptesException">No such folder, no image in it, or no such style.</exception>
+        public static Gallery Open(string source)
+        {
+            if (source != Emoji && !source.StartsWith($"{Emoji}:", StringComparison.Ordinal))
+            {
+                var files = FolderIndexer.Files(source);
+                return files.Count == 0 ? throw new PanoptesException($"{source} holds no images.")
+                    : new(files.Count, i => Image.Load(Path.Combine(source, files[i])), i => files[i], (i, path) => Path.GetFullPath(Path.Combine(source, files[i])) == Path.GetFullPath(path));
+            }
+            var set = EmojiSet.Open();
+            var style = source.Length == Emoji.Length ? null : set.Styles.FirstOrDefault(s => s.Name == source[(Emoji.Length + 1)..])
+                ?? throw new PanoptesException($"There is no style {source[(Emoji.Length + 1)..]}; the emoji are drawn in {string.Join(", ", set.Styles.Select(static s => s.Name))}.");
+            var images = set.Select(i => style is null || i.Style == style.Index);
+            return new(images.Length, i => new Image(set.Size, set.Size, 4, set.Pixels(images[i]).ToArray()).ToRgb(),
+                i => $"{set.Concepts[set.Images[images[i]].Concept].Name} ({set.Styles[set.Images[images[i]].Style].Name})", static (_, _) => false);
+        }
     }
 
     static Table Bars(string name, IReadOnlyList<WeightedToken> words)

@@ -51,17 +51,12 @@ sealed class BuildScenesCommand : ExampleCommand
         var (set, generator) = source.Open(parsed);
         await terminal.WithProgress("Composing scenes", progress =>
         {
-            SceneWriter.Write(folder, set, generator, total, new Steps(progress, total), cancel);
+            SceneWriter.Write(folder, set, generator, total, new CountedSteps(progress, total), cancel);
             return folder;
         });
         if (terminal.IsJson) terminal.WriteJson(new { folder, scenes = total, generator.Options.Size, concepts = generator.Concepts.Count });
         else terminal.WriteLine($"{total:N0} scenes of {generator.Options.Size}x{generator.Options.Size} pixels in {folder}; {Path.Combine(folder, "sheet.png")} shows the first ones.");
         return App.Success;
-    }
-
-    sealed class Steps(IProgress<Step> progress, int total) : IProgress<int>
-    {
-        public void Report(int value) => progress.Report(new(value, total));
     }
 }
 

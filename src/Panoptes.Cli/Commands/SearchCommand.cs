@@ -88,19 +88,19 @@ sealed class SearchCommand : ExampleCommand
             using var embedded = clip.EmbedTexts(texts);
             var vectors = embedded.data<float>().ToArray();
             for (var i = 0; i < texts.Count; i++)
-                queries.AddRange(like is null ? vectors.AsSpan(i * index.Dimension, index.Dimension) : Both(vectors.AsSpan(i * index.Dimension, index.Dimension), like));
+                queries.AddRange(like is null ? vectors.AsSpan(i * index.Dimension, index.Dimension) : Both(vectors.AsSpan(i * index.Dimension, index.Dimension), like, index.IsSparse));
         }
         var hits = index.Search(queries.ToArray(), top, cancel);
         return [.. hits.Select((h, i) => new Answer(i < texts.Count ? texts[i] : null, imageName, h))];
     }
 
-    /// <summary>The direction between a text's and an image's vector, of length 1.</summary>
-    static float[] Both(ReadOnlySpan<float> text, float[] image)
+    /// <summary>The direction between a text's and an image's vector, of length 1; of sparse weights the mean, in which both count by what they weigh.</summary>
+    static float[] Both(ReadOnlySpan<float> text, float[] image, bool isSparse)
     {
         var both = new float[image.Length];
         double sum = 0;
         for (var i = 0; i < both.Length; i++) sum += (double)(both[i] = text[i] + image[i]) * both[i];
-        var scale = (float)(1 / Math.Max(Math.Sqrt(sum), 1e-12));
+        var scale = isSparse ? 0.5f : (float)(1 / Math.Max(Math.Sqrt(sum), 1e-12));
         for (var i = 0; i < both.Length; i++) both[i] *= scale;
         return both;
     }

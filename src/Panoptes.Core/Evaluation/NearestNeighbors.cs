@@ -10,6 +10,10 @@ public enum Nearness
     Euclidean,
 }
 
+/// <summary>A known vector, and how near it is: the cosine, or minus the squared distance.</summary>
+/// <param name="Index">Its row.</param>
+public readonly record struct Neighbor(int Index, float Similarity);
+
 /// <summary>How neighbors vote.</summary>
 public sealed record NearestNeighborOptions
 {
@@ -28,7 +32,7 @@ public sealed record NearestNeighborOptions
     public static NearestNeighborOptions Plain(int k, Nearness nearness = Nearness.Cosine) => new() { K = k, Temperature = null, Nearness = nearness };
 }
 
-/// <summary>Classification by the labels of the nearest known vectors.</summary>
+/// <summary>The nearest known vectors, and classification by their labels.</summary>
 public static class NearestNeighbors
 {
     /// <summary>The most similarities that are in memory at once.</summary>
@@ -66,11 +70,7 @@ public static class NearestNeighbors
             cancel.ThrowIfCancellationRequested();
             using var inner = NewDisposeScope();
             var count = Math.Min(chunk, queries.shape[0] - start);
-            var (part, partSquares) = Prepare(queries.narrow(0, start, count), options.Nearness);
-            var similarity = part.matmul(gallery.t());                                       // [count, known]
-            if (squares is not null) similarity.mul_(2).sub_(squares.t()).sub_(partSquares!);       // minus the squared distance
-            if (!similarity.isfinite().all().item<bool>()) throw new PanoptesException("A similarity is not a finite number: the model gave vectors that are not finite.");
-            var (nearest, indices) = similarity.topk(k, 1);
+            var (nearest, indices) = Nearest(gallery, squares, queries.narrow(0, start, count), k, options.Nearness);
             // The largest cosine is taken off first: the votes' proportions are the same, and none overflows.
             var weights = options.Temperature is { } t
                 ? ((nearest - nearest.narrow(1, 0, 1)).to(ScalarType.Float64) / t).exp()
@@ -79,6 +79,43 @@ public static class NearestNeighbors
             progress?.Report((int)(start + count));
         }
         return votes.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The nearest known vectors of every query, the nearest first.</summary>
+    /// <param name="known">[known, d] float32; need not be of length 1.</param>
+    /// <param name="queries">[queries, d] float32.</param>
+    /// <param name="k">How many at most.</param>
+    /// <exception cref="PanoptesException">Sizes that do not fit, or vectors that are not finite.</exception>
+    public static IReadOnlyList<IReadOnlyList<Neighbor>> Find(Tensor known, Tensor queries, int k, Nearness nearness = Nearness.Cosine, CancellationToken cancel = default)
+    {
+        if (known.dim() != 2 || queries.dim() != 2 || known.shape[1] != queries.shape[1] || known.shape[0] == 0)
+            throw new PanoptesException($"Known vectors [{string.Join(", ", known.shape)}] and queries [{string.Join(", ", queries.shape)}] do not fit: expected [known, d] and [queries, d].");
+        if (k < 1) throw new PanoptesException($"{k} neighbors were asked for; expected 1 or more.");
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        k = (int)Math.Min(k, known.shape[0]);
+        var (gallery, squares) = Prepare(known, nearness);
+        var found = new List<IReadOnlyList<Neighbor>>();
+        var chunk = Math.Max(1, ChunkElements / known.shape[0]);
+        for (long start = 0; start < queries.shape[0]; start += chunk)
+        {
+            cancel.ThrowIfCancellationRequested();
+            using var inner = NewDisposeScope();
+            var (similarities, indices) = Nearest(gallery, squares, queries.narrow(0, start, Math.Min(chunk, queries.shape[0] - start)), k, nearness);
+            foreach (var (near, at) in similarities.data<float>().ToArray().Chunk(k).Zip(indices.data<long>().ToArray().Chunk(k)))
+                found.Add([.. near.Select((s, i) => new Neighbor((int)at[i], s))]);
+        }
+        return found;
+    }
+
+    /// <summary>How near the nearest k of the known vectors are, and their rows, [queries, k].</summary>
+    static (Tensor Similarities, Tensor Indices) Nearest(Tensor gallery, Tensor? squares, Tensor queries, int k, Nearness nearness)
+    {
+        var (part, partSquares) = Prepare(queries, nearness);
+        var similarity = part.matmul(gallery.t());                                           // [queries, known]
+        if (squares is not null) similarity.mul_(2).sub_(squares.t()).sub_(partSquares!);    // minus the squared distance
+        if (!similarity.isfinite().all().item<bool>()) throw new PanoptesException("A similarity is not a finite number: the model gave vectors that are not finite.");
+        return similarity.topk(k, 1);
     }
 
     /// <summary>Vectors of length 1 for cosines; the vectors and their squared lengths for distances.</summary>

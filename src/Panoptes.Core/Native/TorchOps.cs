@@ -120,7 +120,7 @@ public static class TorchOps
 
     /// <summary>
     /// The weight of <see cref="Linear"/> in the blocked layout that oneDNN computes with, or null where it gains nothing or is not to be
-    /// had (small, other types, no stable interface). <c>to_dense()</c> gives exactly the weight again.
+    /// had (small, other types, no stable interface, or a processor that does not get it right). <c>to_dense()</c> gives exactly the weight again.
     /// </summary>
     /// <param name="weight">[out, in] without a gradient</param>
     public static Tensor? Pack(Tensor weight)
@@ -128,8 +128,18 @@ public static class TorchOps
         if (!Dispatcher.IsAvailable || weight.dim() != 2 || weight.numel() < 1 << 12 || weight.device_type != TorchSharp.DeviceType.CPU) return null;
         if (weight.dtype is not (ScalarType.Float32 or ScalarType.BFloat16) || !CanPack(weight.dtype)) return null;
         using var noGrad = no_grad();
-        return Dispatcher.Call("mkldnn::_reorder_linear_weight").Tensor(weight).OptionalInt(null).InvokeTensor();
+        var packed = Dispatcher.Call("mkldnn::_reorder_linear_weight").Tensor(weight).OptionalInt(null).InvokeTensor();
+        if (weight.shape[0] % PackedBlock == 0 && weight.shape[1] % PackedBlock == 0) return packed;
+        // On some processors (AMD's family 26) oneDNN 3.7.1 loses what is left over from whole blocks: whoever gets the weight back has the right one.
+        using var back = packed.to_dense();
+        using var same = back.eq(weight).all();
+        if (same.item<bool>()) return packed;
+        packed.Dispose();
+        return null;
     }
+
+    /// <summary>The widest block that oneDNN divides a weight into.</summary>
+    const int PackedBlock = 64;
 
     /// <summary>activation(x Wᵀ + b) without gradients.</summary>
     /// <param name="x">[..., in] of the weight's type</param>

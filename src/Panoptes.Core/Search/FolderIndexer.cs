@@ -10,11 +10,14 @@ namespace Panoptes.Search;
 /// <param name="Model">Kept with the vectors.</param>
 /// <param name="Dimension">The length of a vector.</param>
 /// <param name="Prepare">An image to the model's input (a tensor, a batch of patches); called from several threads. The result is the caller's to dispose.</param>
-/// <param name="Embed">Such inputs to vectors, [inputs, dimension] in one array; they need not have length 1.</param>
+/// <param name="Embed">Such inputs to vectors, [inputs, dimension] in one array; they need not have length 1, and have the length that they are compared with where they are sparse.</param>
 public sealed record ImageEmbedder(ModelIdentity Model, int Dimension, Func<Image, IDisposable> Prepare, Func<IReadOnlyList<IDisposable>, float[]> Embed)
 {
     /// <summary>Images for one call of <see cref="Embed"/>.</summary>
     public int BatchSize { get; init; } = 64;
+
+    /// <summary>Whether the vectors are sparse weights that are compared by inner products, as STAIR's are.</summary>
+    public bool IsSparse { get; init; }
 }
 
 /// <summary>How far an update has come.</summary>
@@ -62,7 +65,7 @@ public static class FolderIndexer
         indexFolder ??= Path.Combine(images, DefaultFolderName);
         if (files.Count == 0 && !VectorIndex.Exists(indexFolder))
             throw new PanoptesException($"{images} holds no images: no file in it or below ends in {string.Join(", ", Extensions.Order(StringComparer.Ordinal))}.");
-        using var writer = IndexWriter.Open(indexFolder, embedder.Model, embedder.Dimension, anew);
+        using var writer = IndexWriter.Open(indexFolder, embedder.Model, embedder.Dimension, anew, embedder.IsSparse);
         var counts = new Counts();
         var known = new Dictionary<UInt128, long>();                                 // committed vectors by contents
         foreach (var entry in writer.Entries)

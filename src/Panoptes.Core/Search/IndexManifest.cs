@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using Panoptes.Checkpoints;
 
 namespace Panoptes.Search;
@@ -25,6 +26,10 @@ sealed record IndexManifest
 
     public required int Dimension { get; init; }
 
+    /// <summary>Whether the vectors are sparse weights, kept as they are and compared by inner products, instead of directions of length 1.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool Sparse { get; init; }
+
     /// <summary>How many times the data files have been begun anew; part of their names.</summary>
     public required int Generation { get; init; }
 
@@ -41,6 +46,11 @@ sealed record IndexManifest
     public string VectorFile(string folder) => Path.Combine(folder, $"vectors-{Generation:d4}.f16");
 
     public string JournalFile(string folder) => Path.Combine(folder, $"entries-{Generation:d4}.log");
+
+    /// <summary>Of sparse vectors: what answers queries, made of exactly the vectors and removals that this manifest counts.</summary>
+    public string InvertedFile(string folder) => Path.Combine(folder, $"inverted-{Generation:d4}-{Rows}-{JournalLength}.safetensors");
+
+    public const string InvertedFiles = "inverted-*.safetensors";
 
     public long VectorLength => checked(Rows * Dimension * sizeof(ushort));
 

@@ -40,9 +40,10 @@ public sealed class IndexWriter : IDisposable
     public long Rows => manifest.Rows + block.Vectors;
 
     /// <summary>Opens the index in <paramref name="folder"/> for changes, or begins one.</summary>
+    /// <param name="sparse">Whether vectors are weights of which most are 0, none below, that are compared by inner products as they are.</param>
     /// <param name="anew">Forget what is there. The old index stays valid until the first commit.</param>
     /// <exception cref="PanoptesException">It was made by another model, is damaged, cannot be written, or another process is changing it.</exception>
-    public static IndexWriter Open(string folder, ModelIdentity model, int dimension, bool anew = false)
+    public static IndexWriter Open(string folder, ModelIdentity model, int dimension, bool anew = false, bool sparse = false)
     {
         FileStream guard;
         try
@@ -66,9 +67,9 @@ public sealed class IndexWriter : IDisposable
             if (exists && !anew)
             {
                 var manifest = IndexManifest.Read(folder);
-                if (manifest.ModelFingerprint != model.Fingerprint || manifest.Dimension != dimension)
+                if (manifest.ModelFingerprint != model.Fingerprint || manifest.Dimension != dimension || manifest.Sparse != sparse)
                     throw new PanoptesException($"The index in {folder} was made with the model {manifest.ModelName} ({manifest.Dimension} numbers a vector, fingerprint {manifest.ModelFingerprint[..Math.Min(8, manifest.ModelFingerprint.Length)]}), not with {model.Name} ({dimension}, {model.Fingerprint[..Math.Min(8, model.Fingerprint.Length)]}): use that model, another --index, or --reindex.");
-                RemoveStrays(folder, manifest.Generation);
+                RemoveStrays(folder, manifest);
                 return new(folder, guard, manifest, read: true);
             }
             return new(folder, guard, new()
@@ -76,6 +77,7 @@ public sealed class IndexWriter : IDisposable
                 ModelName = model.Name,
                 ModelFingerprint = model.Fingerprint,
                 Dimension = dimension,
+                Sparse = sparse,
                 Generation = NextGeneration(folder),
                 Rows = 0,
                 JournalLength = 0,
@@ -92,15 +94,15 @@ public sealed class IndexWriter : IDisposable
     public IndexEntry? Find(string path) => entries.TryGetValue(path, out var found) ? found.Entry : null;
 
     /// <summary>Adds an image, in the place of what is there under its path.</summary>
-    /// <param name="vector">[dimension]; it is scaled to length 1</param>
-    /// <exception cref="PanoptesException">The vector is zero or holds what is not a number.</exception>
+    /// <param name="vector">[dimension]; it is scaled to length 1, or, where the index is sparse, kept as it is</param>
+    /// <exception cref="PanoptesException">The vector is zero (unless sparse) or holds what is not a number.</exception>
     public void Add(string path, long size, long modified, UInt128 hash, ReadOnlySpan<float> vector)
     {
         if (vector.Length != Dimension) throw new ArgumentException($"A vector of {vector.Length} numbers was given to an index of {Dimension}.", nameof(vector));
         double sum = 0;
         foreach (var x in vector) sum += (double)x * x;
-        if (!double.IsFinite(sum) || sum == 0) throw new PanoptesException($"The model gave a vector for {path} that cannot be compared (its length is {Math.Sqrt(sum)}).");
-        var scale = (float)(1 / Math.Sqrt(sum));
+        if (!double.IsFinite(sum) || (sum == 0 && !manifest.Sparse)) throw new PanoptesException($"The model gave a vector for {path} that cannot be compared (its length is {Math.Sqrt(sum)}).");
+        var scale = manifest.Sparse ? 1 : (float)(1 / Math.Sqrt(sum));
         Span<Half> halves = Dimension <= 1024 ? stackalloc Half[Dimension] : new Half[Dimension];
         for (var i = 0; i < halves.Length; i++) halves[i] = (Half)(vector[i] * scale);
         AddRaw(path, size, modified, hash, MemoryMarshal.AsBytes(halves));
@@ -143,7 +145,7 @@ public sealed class IndexWriter : IDisposable
             journalFile!.Flush(flushToDisk: true);
             next.Write(folder);
             (manifest, pending) = (next, false);
-            if (fresh) RemoveStrays(folder, manifest.Generation);
+            if (fresh) RemoveStrays(folder, manifest);
             fresh = false;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -187,7 +189,7 @@ public sealed class IndexWriter : IDisposable
             entries.Clear();
             foreach (var (path, entry) in target.entries) entries.Add(path, entry);
         }
-        RemoveStrays(folder, manifest.Generation);
+        RemoveStrays(folder, manifest);
     }
 
     /// <summary>Ends; what was not committed is forgotten.</summary>
@@ -245,12 +247,13 @@ public sealed class IndexWriter : IDisposable
         return last + 1;
     }
 
-    /// <summary>Deletes data files of other generations, which a compaction or a new beginning left behind.</summary>
-    static void RemoveStrays(string folder, int generation)
+    /// <summary>Deletes data files of other generations, which a compaction or a new beginning left behind, and what was made of vectors that have changed since.</summary>
+    static void RemoveStrays(string folder, IndexManifest manifest)
     {
-        foreach (var (path, of) in DataFiles(folder))
+        var inverted = manifest.InvertedFile(folder);
+        foreach (var path in (IEnumerable<string>)[.. DataFiles(folder).Where(f => f.Generation != manifest.Generation).Select(static f => f.Path),
+            .. Directory.EnumerateFiles(folder, IndexManifest.InvertedFiles).Where(f => f != inverted)])
         {
-            if (of == generation) continue;
             try { File.Delete(path); }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException) { }     // still mapped elsewhere (Windows): the next update deletes it
         }

@@ -28,6 +28,9 @@ public sealed class InvertedIndex
     /// <summary>The share of its dimensions that a vector has at work, on the average.</summary>
     public double ActiveShare => Count == 0 ? 0 : Entries / ((double)Count * Dimensions);
 
+    /// <summary>The weights of one vector, one a dimension; empty for one that is not there.</summary>
+    internal delegate ReadOnlySpan<float> Weights(int vector);
+
     /// <param name="embeddings">[vectors, dimensions], none below zero.</param>
     /// <param name="threshold">Smaller weights are left out.</param>
     /// <exception cref="PanoptesException">A weight is below zero or no number.</exception>
@@ -38,11 +41,16 @@ public sealed class InvertedIndex
         using var noGrad = no_grad();
         var plain = embeddings.detach().cpu().to(ScalarType.Float32).contiguous();
         var (count, dimensions) = ((int)plain.shape[0], (int)plain.shape[1]);
-        var values = MemoryMarshal.Cast<byte, float>(plain.bytes);
+        return Build(count, dimensions, v => MemoryMarshal.Cast<byte, float>(plain.bytes).Slice(v * dimensions, dimensions), threshold);
+    }
+
+    /// <summary>The same of vectors that are read when they are needed, each twice.</summary>
+    internal static InvertedIndex Build(int count, int dimensions, Weights read, float threshold = 0)
+    {
         var offsets = new int[dimensions + 1];
         for (var v = 0; v < count; v++)
         {
-            var row = values.Slice(v * dimensions, dimensions);
+            var row = read(v);
             for (var d = 0; d < row.Length; d++)
             {
                 if (!(row[d] >= 0) || float.IsInfinity(row[d])) throw new PanoptesException($"Vector {v} has the weight {row[d]} in dimension {d}; expected 0 or more.");
@@ -53,7 +61,7 @@ public sealed class InvertedIndex
         var (vectors, weights, next) = (new int[offsets[^1]], new float[offsets[^1]], offsets.AsSpan(0, dimensions).ToArray());
         for (var v = 0; v < count; v++)
         {
-            var row = values.Slice(v * dimensions, dimensions);
+            var row = read(v);
             for (var d = 0; d < row.Length; d++)
                 if (row[d] > threshold) (vectors[next[d]], weights[next[d]++]) = (v, row[d]);
         }

@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 using Panoptes.Checkpoints;
 using Panoptes.Native;
 
@@ -5,16 +7,17 @@ namespace Panoptes.Search;
 
 /// <summary>One image found.</summary>
 /// <param name="Path">Relative to the indexed folder, with '/' between the parts.</param>
-/// <param name="Score">The cosine between query and image, -1 to 1 (for queries of length 1).</param>
+/// <param name="Score">The cosine between query and image, -1 to 1 (for queries of length 1); of sparse weights the inner product.</param>
 public sealed record SearchHit(string Path, float Score);
 
 /// <summary>
 /// An index opened for search: the vectors of a folder's images in one memory-mapped file, and a journal of which file each belongs to. A search
 /// is exact: every vector is compared, block by block through libtorch, straight from the mapping, so that memory beyond the system's
-/// page cache is a few megabytes whatever the index holds. An update by another process does not disturb it: it sees the state at opening.
+/// page cache is a few megabytes whatever the index holds. Sparse weights are searched through an <see cref="InvertedIndex"/> of them, which is
+/// kept beside the vectors and made anew where they have changed. An update by another process does not disturb it: it sees the state at opening.
 /// </summary>
 /// <remarks>
-/// Vectors have unit length and are kept in half precision, which is twice as small as float32 and, for components below 1, eight times as
+/// Vectors have unit length (sparse weights are as they are) and are kept in half precision, which is twice as small as float32 and, for components below 1, eight times as
 /// precise as bfloat16 (a cosine is off by about 1e-5); products are float32. Safe for use by one thread at a time.
 /// </remarks>
 public sealed class VectorIndex : IDisposable
@@ -26,6 +29,7 @@ public sealed class VectorIndex : IDisposable
     readonly MappedFile vectors;
     readonly MappedFile journal;
     readonly long[] records;                                                         // by row: where its record starts, -1 when removed
+    InvertedIndex? inverted;                                                         // of sparse vectors, from the first search on
 
     VectorIndex(string folder, IndexManifest manifest, MappedFile vectors, MappedFile journal)
     {
@@ -39,6 +43,9 @@ public sealed class VectorIndex : IDisposable
 
     /// <summary>The length of a vector.</summary>
     public int Dimension => manifest.Dimension;
+
+    /// <summary>Whether the vectors are sparse weights, compared by inner products without normalization.</summary>
+    public bool IsSparse => manifest.Sparse;
 
     /// <summary>Images that can be found.</summary>
     public int Count { get; private set; }
@@ -80,8 +87,8 @@ public sealed class VectorIndex : IDisposable
         }
     }
 
-    /// <summary>The best matches of each query, best first; equal scores in the order of indexing.</summary>
-    /// <param name="queries">[queries, dimension], of length 1</param>
+    /// <summary>The best matches of each query, best first; equal scores in the order of indexing. Sparse vectors that have nothing in common with a query do not match it.</summary>
+    /// <param name="queries">[queries, dimension], of length 1 unless the vectors are sparse</param>
     /// <param name="top">How many to return for each query at most.</param>
     /// <exception cref="PanoptesException">The vectors are damaged.</exception>
     public SearchHit[][] Search(ReadOnlySpan<float> queries, int top, CancellationToken cancel = default)
@@ -90,6 +97,7 @@ public sealed class VectorIndex : IDisposable
         if (queries.Length == 0 || queries.Length % Dimension != 0)
             throw new ArgumentException($"Queries of {queries.Length} numbers were given to an index of vectors of {Dimension}.", nameof(queries));
         var count = queries.Length / Dimension;
+        if (IsSparse) return SearchInverted(queries, top, cancel);
         var best = new TopK[count];
         for (var q = 0; q < count; q++) best[q] = new((int)Math.Min(top, Math.Max(1, Rows)));
         using (no_grad())
@@ -116,6 +124,52 @@ public sealed class VectorIndex : IDisposable
                 : throw Damaged(folder, $"vector {b.Row} of {Path.GetFileName(manifest.VectorFile(folder))} is not of length 1"))];
         }
         return hits;
+    }
+
+    SearchHit[][] SearchInverted(ReadOnlySpan<float> queries, int top, CancellationToken cancel)
+    {
+        inverted ??= OpenInverted();
+        var hits = new SearchHit[queries.Length / Dimension][];
+        for (var q = 0; q < hits.Length; q++)
+        {
+            cancel.ThrowIfCancellationRequested();
+            hits[q] = [.. inverted.Search(queries.Slice(q * Dimension, Dimension), top).Select(p => new SearchHit(Entry(p.Vector).Path, p.Score))];
+        }
+        return hits;
+    }
+
+    /// <summary>Reads the inverted index of exactly these vectors, or makes it and keeps it where the folder may be written.</summary>
+    InvertedIndex OpenInverted()
+    {
+        var path = manifest.InvertedFile(folder);
+        try
+        {
+            if (File.Exists(path) && InvertedIndex.Load(path) is var kept && kept.Count == Rows && kept.Dimensions == Dimension) return kept;
+        }
+        catch (PanoptesException) { }                                                // damaged: made anew
+        var weights = new float[Dimension];
+        InvertedIndex made;
+        try
+        {
+            made = InvertedIndex.Build(checked((int)Rows), Dimension, Read);
+        }
+        catch (PanoptesException e)
+        {
+            throw Damaged(folder, e.Message.TrimEnd('.'), e);
+        }
+        try
+        {
+            made.Save(path);
+        }
+        catch (PanoptesException) { }                                                // a folder that is only read: made again the next time
+        return made;
+
+        ReadOnlySpan<float> Read(int row)
+        {
+            if (records[row] < 0) return [];
+            TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(VectorBytes(row)), weights);
+            return weights;
+        }
     }
 
     /// <summary>Every image that can be found, in the order of indexing.</summary>

@@ -104,6 +104,52 @@ public class VectorIndexTests
     }
 
     [Fact]
+    public void Sparse_weights_are_found_by_inner_products_as_they_are()
+    {
+        using var folder = new TemporaryFolder();
+        var random = new Random(4);
+        var weights = Enumerable.Range(0, 300).Select(_ => Sparse()).ToArray();
+        weights[7] = new float[Dimension];                                               // lights up nothing: kept, never found
+        using (var writer = IndexWriter.Open(folder.Path, Model, Dimension, sparse: true))
+        {
+            for (var i = 0; i < weights.Length; i++) writer.Add($"{i}.png", i, i, (UInt128)i, weights[i]);
+            writer.Commit();
+            for (var i = 0; i < weights.Length; i += 3) Assert.True(writer.Remove($"{i}.png"));
+            writer.Commit();
+        }
+        float[] query = [0, 1, 0, 2, 0, 0, 0.5f, 0];
+        Search();
+        var kept = Assert.Single(Directory.GetFiles(folder.Path, "inverted-*"));
+        File.WriteAllText(kept, "damaged");
+        Search();
+        Search();
+        Assert.True(new FileInfo(kept).Length > 100);
+        using (var writer = IndexWriter.Open(folder.Path, Model, Dimension, sparse: true))
+        {
+            writer.Add("best.png", 1, 1, 1, [0, 9, 0, 9, 0, 0, 9, 0]);
+            writer.Commit();
+        }
+        using (var index = VectorIndex.Open(folder.Path)) Assert.Equal(new("best.png", 31.5f), index.Search(query, 1)[0][0]);
+        Assert.Contains("--reindex", Assert.Throws<PanoptesException>(() => IndexWriter.Open(folder.Path, Model, Dimension)).Message, StringComparison.Ordinal);
+        IndexWriter.Open(folder.Path, Model, Dimension, sparse: true).Dispose();
+        Assert.NotEqual(kept, Assert.Single(Directory.GetFiles(folder.Path, "inverted-*")));     // the old one went when changes began
+
+        void Search()
+        {
+            using var index = VectorIndex.Open(folder.Path);
+            Assert.True(index.IsSparse);
+            var hits = index.Search(query, 9)[0];
+            var expected = Enumerable.Range(0, weights.Length).Where(static i => i % 3 != 0)
+                .Select(i => (Path: $"{i}.png", Score: Dot(query, Halved(weights[i])))).OrderByDescending(static e => e.Score).Take(9).ToArray();
+            Assert.Equal(expected.Select(static e => e.Path), hits.Select(static h => h.Path));
+            Assert.All(hits.Zip(expected), static pair => Assert.Equal(pair.Second.Score, pair.First.Score, 1e-4));
+            Assert.DoesNotContain("7.png", index.Search(query, 300)[0].Select(static h => h.Path));
+        }
+
+        float[] Sparse() => [.. Enumerable.Range(0, Dimension).Select(_ => random.NextDouble() < 0.6 ? 0 : (float)random.NextDouble() * 3)];
+    }
+
+    [Fact]
     public void A_second_writer_is_told_to_wait()
     {
         using var folder = new TemporaryFolder();

@@ -48,6 +48,20 @@ public sealed class NearestNeighborTests
             : -x.Zip(y).Sum(static p => (double)p.First * p.Second) / Math.Sqrt(x.Sum(static v => (double)v * v));
     }
 
+    [Theory]
+    [InlineData(Nearness.Cosine)]
+    [InlineData(Nearness.Euclidean)]
+    public void The_nearest_are_found_in_order(Nearness nearness)
+    {
+        using var scope = NewDisposeScope();
+        var known = tensor(new float[,] { { 3, 0 }, { 1, 1 }, { 0, -2 }, { 0.5f, 0 } });
+        var found = NearestNeighbors.Find(known, tensor(new float[,] { { 1, 0 }, { 0, -1 } }), 9, nearness);
+        float[] expected = nearness == Nearness.Cosine ? [1, 1, MathF.Sqrt(0.5f), 0] : [-0.25f, -1, -4, -5];
+        for (var i = 0; i < expected.Length; i++) Assert.Equal(expected[i], found[0][i].Similarity, 1e-5);
+        Assert.Equal((2, 1), (found[1][0].Index, found[0][nearness == Nearness.Cosine ? 2 : 1].Index));
+        Assert.Contains("do not fit", Assert.Throws<PanoptesException>(() => NearestNeighbors.Find(known, tensor(new float[,] { { 1 } }), 1)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Between_equally_many_votes_the_nearest_neighbor_decides()
     {
