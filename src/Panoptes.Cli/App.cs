@@ -69,6 +69,7 @@ public static class App
         var root = new RootCommand("Vision foundation models at the command line: search images by text, classify, embed, train and evaluate.");
         root.Add(new DemoCommand());
         root.Add(new SearchCommand());
+        root.Add(new CaptionCommand());
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
         root.Add(new EvaluateCommand());

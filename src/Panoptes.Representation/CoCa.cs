@@ -251,8 +251,9 @@ public sealed class CoCaDecoder : Module
 
     /// <param name="image">[b, image tokens, width]</param>
     /// <param name="text">[b, tokens, width]</param>
-    /// <returns>What each token says of the one after it: [b, tokens, vocabulary]</returns>
-    public Tensor Forward(Tensor image, Tensor text)
+    /// <param name="which">Indices of the tokens of all texts, in their order, that are to tell; null: all.</param>
+    /// <returns>What each token says of the one after it: [b, tokens, vocabulary], or [which, vocabulary]</returns>
+    public Tensor Forward(Tensor image, Tensor text, Tensor? which = null)
     {
         using var scope = NewDisposeScope();
         var x = text;
@@ -261,6 +262,7 @@ public sealed class CoCaDecoder : Module
             x = ActivationsCheckpointed ? ActivationCheckpoint.Run(Resblocks[i], (x, _) => Resblocks[i].Forward(x, causal: true), x, null) : Resblocks[i].Forward(x, causal: true);
             x = CrossAttn[i].Forward(x, image);
         }
+        if (which is not null) x = x.flatten(0, 1).index_select(0, which);
         return LnFinal.Forward(x).matmul(TextProjection.Value).MoveToOuterDisposeScope();
     }
 
@@ -339,11 +341,12 @@ public sealed class CoCaModel : DualEncoder
     /// <summary>What the decoder says of every token after the first, from the towers' tokens.</summary>
     /// <param name="images">[b, tokens, width]: the image tower's last hidden state</param>
     /// <param name="texts">[b, tokens, width]: the text tower's</param>
-    /// <returns>[b, tokens - 1, vocabulary]</returns>
-    public Tensor Caption(Tensor images, Tensor texts)
+    /// <param name="which">Indices of those of all texts' tokens but the last of each that are to tell; null: all.</param>
+    /// <returns>[b, tokens - 1, vocabulary], or [which, vocabulary]</returns>
+    public Tensor Caption(Tensor images, Tensor texts, Tensor? which = null)
     {
         using var scope = NewDisposeScope();
-        return TextDecoder.Forward(ImageTokens(images), texts.narrow(1, 0, texts.shape[1] - 1)).MoveToOuterDisposeScope();
+        return TextDecoder.Forward(ImageTokens(images), texts.narrow(1, 0, texts.shape[1] - 1), which).MoveToOuterDisposeScope();
     }
 
     /// <summary>What the decoder looks at: all but the token that is pooled.</summary>
@@ -552,19 +555,17 @@ public sealed class CoCa : IDisposable
     /// <param name="images">The pictures.</param>
     /// <param name="how">How far and how widely to search.</param>
     /// <exception cref="PanoptesException">The tokenizer has no start or end token.</exception>
-    public IReadOnlyList<ImageCaption> Caption(IReadOnlyList<Image> images, CaptionOptions? how = null)
+    public IReadOnlyList<ImageCaption> Caption(IReadOnlyList<Image> images, CaptionOptions? how = null) =>
+        [.. images.Chunk(options.BatchSize).SelectMany(batch => Caption(model, Clip.Processor, Clip.Tokenizer, batch, how, options.Device))];
+
+    /// <summary>A caption of every image of one batch.</summary>
+    internal static IReadOnlyList<ImageCaption> Caption(CoCaModel model, ImageProcessor processor, Tokenizer tokenizer, IReadOnlyList<Image> batch, CaptionOptions? how = null, Device? device = null)
     {
-        var tokenizer = Clip.Tokenizer;
         if (tokenizer.StartId is not { } start || tokenizer.EndId is not { } end) throw new PanoptesException("The tokenizer has no start and end token; expected both, as CLIP's has.");
-        var captions = new List<ImageCaption>(images.Count);
-        foreach (var batch in images.Chunk(options.BatchSize))
-        {
-            using var scope = NewDisposeScope();
-            var pixels = Clip.Processor.Process(batch);
-            if (options.Device is { } device) pixels = pixels.to(device);
-            foreach (var caption in model.Generate(pixels, start, end, how)) captions.Add(new(tokenizer.Decode(caption.Ids).Trim(), caption.Score));
-        }
-        return captions;
+        using var scope = NewDisposeScope();
+        var pixels = processor.Process(batch);
+        if (device is not null) pixels = pixels.to(device);
+        return [.. model.Generate(pixels, start, end, how).Select(c => new ImageCaption(tokenizer.Decode(c.Ids).Trim(), c.Score))];
     }
 
     public void Dispose() => Clip.Dispose();

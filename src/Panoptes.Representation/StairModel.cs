@@ -49,7 +49,7 @@ public sealed class StairModel : DualEncoder
         var size = config.HeadSize ?? text.EmbeddingSize;
         (VisionTransform, TextTransform) = (new(vision.EmbeddingSize, size), new(text.EmbeddingSize, size));
         // Begins with every dimension at work, since one that is not gets no gradient; the objective's price then switches off what is of no use.
-        Decoder = new(size, text.VocabularySize, initializer: Init.Normal(0.3 / Math.Sqrt(size)), biasInitializer: Init.Constant(0.5));
+        Decoder = new(size, text.VocabularySize, initializer: Init.Normal(0.3 / Math.Sqrt(size)), biasInitializer: Init.Constant(0.2));
         LogitScale = new([], Init.Constant(config.LogitScaleInitValue));
         (Images, Texts) = (new SparseImages(vision, this), new SparseTexts(text, this));
     }

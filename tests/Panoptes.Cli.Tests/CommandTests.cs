@@ -41,6 +41,18 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Caption_says_something_of_every_image()
+    {
+        await Command.Fails(["caption", folder["pictures/0.png"], "-m", Model], "expected a CoCa");
+        TinyClip.Write(folder["coca"], "CoCa");
+        var json = (await Command.Succeeds("caption", folder["pictures/0.png"], folder["pictures/1.png"], "-m", folder["coca"], "--beams", "2", "--max-tokens", "5", "--json")).Json;
+        Assert.Equal(folder["pictures/1.png"], json[1].GetProperty("image").GetString());
+        Assert.InRange(json[1].GetProperty("score").GetDouble(), -100, 0);
+        var table = await Command.Succeeds("caption", folder["pictures/0.png"], "-m", folder["coca"], "--beams", "2", "--max-tokens", "5");
+        Assert.Contains(json[0].GetProperty("caption").GetString()!, table.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Explain_draws_words_or_attention()
     {
         var words = (await Command.Succeeds("explain", folder["pictures/0.png"], folder["pictures/1.png"], "--text", "a cat", "--out", folder["words.png"], "-m", Model, "--json")).Json;

@@ -174,12 +174,17 @@ public sealed class CoCaTests : IDisposable
                 text_cfg: {context_length: 24, vocab_size: 1014, width: 48, heads: 4, layers: 1, embed_cls: true, pad_id: 1013}
                 multimodal_cfg: {context_length: 24, width: 48, heads: 4, layers: 1}
               tokenizer: {merges: {{Path.Combine(Goldens.Repository, "data", "tokenizers", "clip", "merges.txt")}}, count: 500}
-            data: {set: emoji, concepts: 20, batch_size: 16, validate: false, captions: {templates: ["{}"], tag_probability: 0} }
+            data: {set: emoji, concepts: 20, batch_size: 16, measures: [captions, zero_shot], captions: {templates: ["{}"], tag_probability: 0} }
             objectives: [{name: contrastive}, {name: captioning, weight: 2}]
-            schedule: {learning_rate: 0.004, steps: 100, warmup_steps: 10}
+            schedule: {learning_rate: 0.004, steps: 160, warmup_steps: 10}
             training: {precision: float32, log_every: 40, validate_every: 0}
             """, "coca.yaml");
-        using (var training = RecipeRun.Create(recipe, run)) training.Trainer.Run();
+        IReadOnlyDictionary<string, double> measured;
+        using (var training = RecipeRun.Create(recipe, run)) measured = training.Trainer.Run().Validation;
+        Assert.InRange(measured["caption_exact"], 0, 1);
+        Assert.InRange(measured["caption_cider"], measured["caption_exact"] * 2.5, 10);                       // a name of one word that is right is one of four n-grams
+        Assert.InRange(measured["caption_words"], measured["caption_exact"], 1);
+        Assert.InRange(measured["caption_exact_by_chance"], 0, measured["caption_exact"] / 2);
         using var coca = CoCa.Load(Path.Combine(run, "last"));
         var emoji = EmojiSet.Open().Subset(20);
         var drawings = emoji.Select(EmojiSplit.Train)[..72];
@@ -188,6 +193,16 @@ public sealed class CoCaTests : IDisposable
         Assert.True(right > drawings.Length / 6, $"{right} of {drawings.Length} captions are right; by chance 1 of 20 would be.");
 
         static string Letters(string text) => string.Concat(text.Where(char.IsLetter)).ToLowerInvariant();
+    }
+
+    [Theory]
+    [InlineData("CLIPModel", "emoji", "ClipModel, which writes none")]
+    [InlineData("CLIPModel", "scenes", "on the emoji")]
+    public void Captions_are_measured_of_a_model_that_writes_them_on_the_emoji(string architecture, string set, string expected)
+    {
+        TinyClip.Write(folder, architecture);
+        var recipe = Recipe.Parse($"name: tiny\nmodel: {{from: '{folder}'}}\ndata: {{set: {set}, concepts: 40, batch_size: 4, measures: [captions]}}\nschedule: {{learning_rate: 0.1, steps: 1}}", "tiny.yaml");
+        Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, Path.Combine(folder, "run"))).Message, StringComparison.Ordinal);
     }
 
     [Theory]

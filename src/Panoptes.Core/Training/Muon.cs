@@ -12,7 +12,7 @@ public enum MuonScale
 
 /// <summary>
 /// Momentum whose every step is made nearly orthogonal, for hidden matrices (Jordan 2024), as torch.optim.Muon; and AdamW for all the rest:
-/// biases, norms, embeddings, and what sees pixels.
+/// biases, norms, embeddings, heads onto a vocabulary, and what sees pixels.
 /// </summary>
 /// <param name="groups">What is trained.</param>
 /// <param name="scale">With <see cref="MuonScale.MatchAdamW"/> one rate suits both kinds of parameters.</param>
@@ -26,11 +26,14 @@ public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale =
     double beta1 = 0.9, double beta2 = 0.999, double eps = 1e-8, ScalarType precision = ScalarType.BFloat16) : Optimizer(groups)
 {
     /// <summary>
-    /// Whether a parameter is stepped by Muon: a matrix that is no table of embeddings, or the kernels of a convolution that sees no pixels, which
-    /// count as the matrix [out, in · height · width].
+    /// Whether a parameter is stepped by Muon: a matrix that is neither a table of embeddings nor as long as a vocabulary (whose rare words would get
+    /// no step of their own), or the kernels of a convolution that sees no pixels, which count as the matrix [out, in · height · width].
     /// </summary>
     public static bool IsHiddenMatrix(string key, ReadOnlySpan<long> shape) =>
-        (shape.Length == 2 || (shape.Length == 4 && shape[1] > 4)) && !key.Contains("embedding", StringComparison.OrdinalIgnoreCase);
+        ((shape.Length == 2 && Math.Max(shape[0], shape[1]) < VocabularyLength * Math.Min(shape[0], shape[1])) || (shape.Length == 4 && shape[1] > 4)) && !key.Contains("embedding", StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>A matrix so many times as long as wide has a row or a column a word.</summary>
+    const int VocabularyLength = 32;
 
     protected internal override IEnumerable<(string Name, Tensor Value)> NewState(OptimizedParameter parameter) =>
         IsHidden(parameter) ? [("momentum_buffer", zeros_like(parameter.Value))] : AdamW.Moments(parameter);

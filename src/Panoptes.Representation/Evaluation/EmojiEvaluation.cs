@@ -280,6 +280,7 @@ public static class EmojiEvaluation
         return ImageEvaluation.Neighbors(model, processor, test, train, options.BatchSize, neighbors, options.Device, progress, cancel);
     }
 
+    /// <summary>Runs with a model in evaluation mode, and leaves it as it was.</summary>
     internal static T Evaluating<T>(Module model, Func<T> run)
     {
         var training = model.Training;

@@ -1,3 +1,5 @@
+using Panoptes.Native;
+
 namespace Panoptes.Representation.Objectives;
 
 /// <summary>
@@ -17,23 +19,25 @@ public sealed class CaptioningLoss : FeatureObjective
     public override Tensor Loss(BatchFeatures features)
     {
         using var scope = NewDisposeScope();
+        using var autocast = Autocast.To(features.Precision);
         var ids = features.Input.Ids[0];
-        var labels = ids.narrow(1, 1, ids.shape[1] - 1);
-        var logits = model.Caption(features[Feature.ImageTokens()], features[Feature.TextTokens()]);
-        if (features.Input.Lengths is not { } lengths) return Of(logits, labels, model.Config.TextCfg.PadId).MoveToOuterDisposeScope();
-        // Where texts are padded with the token that ends them, as by Hugging Face's CLIP tokenizer, only their lengths tell the two apart.
-        var own = PairInput.Valid(lengths[0] - 1, labels.shape[1]);
-        return Of(logits, labels.masked_fill(own.logical_not(), NoLabel), NoLabel).MoveToOuterDisposeScope();
+        var (images, texts) = (features[Feature.ImageTokens()], features[Feature.TextTokens()]);
+        if (features.Input.Lengths is not { } lengths) return Of(model.Caption(images, texts), ids.narrow(1, 1, ids.shape[1] - 1), model.Config.TextCfg.PadId).MoveToOuterDisposeScope();
+        // Where texts are padded with the token that ends them, as by Hugging Face's CLIP tokenizer, only their lengths tell the two apart. What
+        // stands before padding only is not computed: captions are short, and the vocabulary is wide.
+        var longest = lengths[0].max().item<long>();
+        var own = PairInput.Valid(lengths[0] - 1, longest - 1).flatten().nonzero().squeeze(1);
+        return Of(model.Caption(images, texts.narrow(1, 0, longest), own), ids.narrow(1, 1, longest - 1).flatten().index_select(0, own), NoLabel).MoveToOuterDisposeScope();
     }
 
     /// <summary>The mean cross-entropy of every token of the batch that is no padding.</summary>
-    /// <param name="logits">[b, tokens, vocabulary]</param>
-    /// <param name="labels">[b, tokens] int64: what each row of logits is to say</param>
+    /// <param name="logits">[..., vocabulary]</param>
+    /// <param name="labels">[...] int64: what each row of logits is to say</param>
     /// <param name="padId">The label that does not count.</param>
     public static Tensor Of(Tensor logits, Tensor labels, int padId = 0)
     {
         using var scope = NewDisposeScope();
-        var rows = logits.flatten(0, 1);
+        var rows = logits.flatten(0, -2);
         if (rows.dtype is not (ScalarType.Float32 or ScalarType.Float64)) rows = rows.to(ScalarType.Float32);
         return nn.functional.cross_entropy(rows, labels.flatten(), ignore_index: padId).MoveToOuterDisposeScope();
     }

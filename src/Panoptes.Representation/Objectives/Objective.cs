@@ -117,6 +117,9 @@ public sealed class BatchFeatures(Towers towers, PairInput input, IReadOnlyDicti
     /// <summary>The batch's own data, such as labels and the lengths of texts.</summary>
     public PairInput Input => input;
 
+    /// <summary>What the towers compute in: layers that an objective runs by itself may, too, the losses not.</summary>
+    public ScalarType Precision { get; init; } = ScalarType.Float32;
+
     /// <summary>A feature that the objective named among its needs.</summary>
     public Tensor this[Feature feature] => features.TryGetValue(feature, out var tensor) ? tensor
         : throw new InvalidOperationException($"{feature} was not computed: the objective does not name it among its needs.");

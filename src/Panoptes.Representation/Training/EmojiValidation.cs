@@ -26,6 +26,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         RecipeMeasure.ZeroShot => "top1",
         RecipeMeasure.Neighbors => "knn_subgroups",
         RecipeMeasure.Classes => "classes",
+        RecipeMeasure.Captions => "caption_cider",
         _ => "pointing",
     };
 
@@ -38,6 +39,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
             if (measure == RecipeMeasure.Neighbors) found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, Set, options: Options, progress: progress, cancel: cancel);
             else if (measure == RecipeMeasure.Classes) found["classes"] = ClassAccuracy.Of((ImageClassifier)model, processor, ImageSource.OfEmojiStyles(Set, Label).Test, Options.BatchSize, progress, cancel);
             else if (measure == RecipeMeasure.Pointing) Point(found, Towers.Of(model), processor, tokenizer!, progress, cancel);
+            else if (measure == RecipeMeasure.Captions) Say(found, model, processor, tokenizer!, progress, cancel);
             else Name(found, (DualEncoder)model, processor, tokenizer!, progress, cancel);
         }
         return found;
@@ -52,6 +54,18 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         found["pointing_by_chance"] = byTokens.Chance.Box;
         found["pointing_by_text"] = byText.Model.Box;
         found["pointing"] = Math.Max(byTokens.Model.Box, byText.Model.Box);
+    }
+
+    void Say(Dictionary<string, double> found, Module model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        var read = CaptionEvaluation.Run((CoCaModel)model, processor, tokenizer, Set, Options.Templates, new() { MinTokens = 1 }, Options.BatchSize, progress, cancel);
+        found["caption_cider"] = read.Model.CiderD;
+        found["caption_cider_by_chance"] = read.Chance.CiderD;
+        found["caption_words"] = read.Model.WordF1;
+        found["caption_words_by_chance"] = read.Chance.WordF1;
+        found["caption_words_over_chance"] = read.Model.WordF1 - read.Chance.WordF1;
+        found["caption_exact"] = read.Model.Exact;
+        found["caption_exact_by_chance"] = read.Chance.Exact;
     }
 
     void Name(Dictionary<string, double> found, DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)

@@ -89,6 +89,8 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         var (captions, knowledge) = (d.Captions ?? new(), Knowledge(recipe));
         var isScenes = d.Set == "scenes";
         if (!isScenes && d.Scenes is not null) throw new PanoptesException("scenes describes the data scenes and does not go with emoji.");
+        if (d.Measures?.Contains(RecipeMeasure.Captions) == true && (towers.Model is not CoCaModel || isScenes))
+            throw new PanoptesException(isScenes ? "captions are measured on the emoji, not on scenes." : $"captions cannot be measured of a {towers.Model.GetType().Name}, which writes none; expected a CoCa.");
         var loader = isScenes ? SceneBatches(recipe, towers, augmentation, views, set) : EmojiBatches(recipe, augmentation, views, set, captions, knowledge);
         if (!d.Validate) return new(loader, null, null, null);
         var measures = Measures(d, towers, Enum.GetValues<RecipeMeasure>(), towers.Texts is null ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot);

@@ -156,7 +156,7 @@ public sealed record PairGradients
 
         Tensor OfFeatures(Dictionary<Feature, Tensor> features)
         {
-            var batch = new BatchFeatures(towers, input, features);
+            var batch = new BatchFeatures(towers, input, features) { Precision = options.Precision };
             return Sum(overFeatures, o => ((FeatureObjective)o).Loss(batch), 1)!;
         }
 

@@ -252,6 +252,9 @@ public enum RecipeMeasure
 
     /// <summary>Where the things of a scene are, by their names (<see cref="Evaluation.WordPointing"/>), in the held-out style.</summary>
     Pointing,
+
+    /// <summary>What a CoCa says of the drawings of the held-out style (<see cref="Evaluation.CaptionEvaluation"/>).</summary>
+    Captions,
 }
 
 /// <summary>How gradients become steps. An option that the optimizer has not is an error.</summary>

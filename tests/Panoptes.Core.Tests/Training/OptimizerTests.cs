@@ -226,6 +226,7 @@ public sealed class OptimizerTests
     [InlineData("vision_model.encoder.layers.0.mlp.fc1.weight", new long[] { 16, 8 }, true)]
     [InlineData("text_model.embeddings.token_embedding.weight", new long[] { 16, 8 }, false)]
     [InlineData("positional_embedding", new long[] { 16, 8 }, false)]
+    [InlineData("decoder.weight", new long[] { 320, 8 }, false)]
     [InlineData("visual.layer1.0.conv2.weight", new long[] { 16, 8, 3, 3 }, true)]
     [InlineData("visual.conv1.weight", new long[] { 16, 3, 3, 3 }, false)]
     [InlineData("visual.ln_post.weight", new long[] { 16 }, false)]
