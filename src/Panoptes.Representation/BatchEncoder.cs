@@ -1,5 +1,6 @@
 using Panoptes.Data.Knowledge;
 using Panoptes.Imaging;
+using Panoptes.Representation.Objectives;
 using Panoptes.Text;
 
 namespace Panoptes.Representation;
@@ -78,8 +79,10 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
         InBatches(texts.Count, (start, count) =>
         {
             cancellation.ThrowIfCancellationRequested();
-            var ids = ClipParts.Tokenize(tokenizer!, towers.Texts!, [.. texts.Skip(start).Take(count)], truncateTexts).InputIds();
-            var embedded = Normalized(towers.Texts!.Encode(OnDevice(ids)));
+            var tokens = ClipParts.Tokenize(tokenizer!, towers.Texts!, [.. texts.Skip(start).Take(count)], truncateTexts);
+            var ids = tokens.InputIds();
+            var mask = towers.Texts!.SeesPadding ? OnDevice(PairInput.Valid(tokens.OwnTokens(), ids.shape[1])) : null;
+            var embedded = Normalized(towers.Texts.Encode(OnDevice(ids), mask));
             progress?.Report(start + count);
             return embedded;
         });

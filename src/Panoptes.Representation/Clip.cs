@@ -1,3 +1,4 @@
+using Panoptes.Audio;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Text;
@@ -60,10 +61,23 @@ public sealed class Clip : ImageEncoder
     public IReadOnlyList<IReadOnlyList<LabelProbability>> Classify(IReadOnlyList<Image> images, IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null)
     {
         using var scope = NewDisposeScope();
+        return Classified(EmbedImages(images), labels, templates);
+    }
+
+    /// <summary>The same for sounds, of a model that hears (see <see cref="EmbedSounds"/>).</summary>
+    /// <exception cref="PanoptesException">The model has no audio tower, or as for images.</exception>
+    public IReadOnlyList<IReadOnlyList<LabelProbability>> Classify(IReadOnlyList<Waveform> sounds, IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null)
+    {
+        using var scope = NewDisposeScope();
+        return Classified(EmbedSounds(sounds), labels, templates);
+    }
+
+    List<LabelProbability>[] Classified(Tensor embedded, IReadOnlyList<string> labels, IReadOnlyList<string>? templates)
+    {
         using var noGrad = no_grad();
-        var logits = Logits(EmbedImages(images), EmbedLabels(labels, templates));
+        var logits = Logits(embedded, EmbedLabels(labels, templates));
         var probabilities = (Model.LogitBias is null ? logits.softmax(-1) : logits.sigmoid()).data<float>().ToArray();
-        var results = new List<LabelProbability>[images.Count];
+        var results = new List<LabelProbability>[(int)embedded.shape[0]];
         for (var i = 0; i < results.Length; i++)
         {
             results[i] = new(labels.Count);
@@ -106,6 +120,43 @@ public sealed class Clip : ImageEncoder
     /// <summary>Embeds labels, each as the mean over <paramref name="templates"/>: float32 [labels, embedding], each row of length 1, owned by the caller.</summary>
     /// <inheritdoc cref="Classify(Image, IReadOnlyList{string}, IReadOnlyList{string}?)" path="/exception"/>
     public Tensor EmbedLabels(IReadOnlyList<string> labels, IReadOnlyList<string>? templates = null) => Encoder.Labels(labels, templates);
+
+    /// <summary>Whether the model has a tower for sounds (an ImageBind, or what a recipe with the modality audio trains).</summary>
+    public bool Hears => Model is IBoundModel bound && bound.Modalities.Contains(Modality.Audio);
+
+    /// <summary>
+    /// Embeds sounds, each the mean over clips that are spread over it, in the space of images and texts: float32 [sounds, embedding] on the CPU, each row of length 1,
+    /// owned by the caller.
+    /// </summary>
+    /// <exception cref="PanoptesException">No sound, or the model has no audio tower (<see cref="Hears"/>).</exception>
+    public Tensor EmbedSounds(IReadOnlyList<Waveform> sounds)
+    {
+        if (sounds.Count == 0) throw new PanoptesException("No sounds to embed: expected at least one.");
+        if (Model is not IBoundModel bound || !Hears) throw new PanoptesException($"This {Model.GetType().Name} has no tower for sounds; expected an ImageBind, or a model that recipes/imagebind.yaml trains.");
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        return cat([.. sounds.Select(s => Embed(Modality.Audio, bound.Encoders.Sounds.Process(s).unsqueeze(0)))]).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Embeds what a sensor gives, of a model with a tower for it: float32 [b, embedding] on the CPU, each row of length 1, owned by the caller.</summary>
+    /// <param name="modality">What <paramref name="input"/> is.</param>
+    /// <param name="input">As <see cref="Modality"/> says.</param>
+    /// <exception cref="PanoptesException">The model has no such tower.</exception>
+    public Tensor Embed(Modality modality, Tensor input)
+    {
+        if (Model is not IBoundModel bound) throw new PanoptesException($"This {Model.GetType().Name} has towers for images and texts alone; expected an ImageBind, or a model that recipes/imagebind.yaml trains.");
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        return DualEncoder.Normalize(bound.Embed(modality, input.to(Model.LogitScale.Value.device)).cpu().to(ScalarType.Float32)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The embedding of one sound, of length 1.</summary>
+    /// <exception cref="PanoptesException">The model has no audio tower.</exception>
+    public float[] Embed(Waveform sound)
+    {
+        using var embedded = EmbedSounds([sound]);
+        return embedded.data<float>().ToArray();
+    }
 
     /// <summary>The embedding of one image, of length 1.</summary>
     public float[] Embed(Image image)

@@ -29,7 +29,8 @@ static class ClipParts
     {
         if (model is DualEncoder both) return Load(path, both);
         if (model is not IImageTower) throw new PanoptesException($"{path} holds a {model.GetType().Name}; expected a model with an image tower.");
-        return (ImageProcessor.Load(ModelFolder.FolderOf(path)), null);
+        var folder = ModelFolder.FolderOf(path);
+        return (ImageProcessor.Load(folder), Towers.Of(model).Texts is null ? null : Tokenizer.Load(folder));
     }
 
     internal static void Save(string folder, ImageProcessor processor, Tokenizer? tokenizer)

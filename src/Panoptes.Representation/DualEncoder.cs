@@ -68,6 +68,9 @@ public interface ITextTower : ITower
     /// <summary>The number of ids that it knows.</summary>
     int VocabularySize { get; }
 
+    /// <summary>Whether padding would change a text's embedding, so that an attention mask has to be given.</summary>
+    bool SeesPadding => false;
+
     /// <param name="inputIds">[b, tokens] int64</param>
     /// <param name="attentionMask">[b, tokens], 0 where padding; null: none (what follows the pooled token of a causal tower cannot change it).</param>
     /// <returns>[b, embedding], not normalized; cheaper than <see cref="Forward"/>, with the same gradients.</returns>
@@ -131,6 +134,7 @@ public sealed record Towers(Module Model, IImageTower Images, ITextTower? Texts 
     public static Towers Of(Module model) => model switch
     {
         DualEncoder both => new(both, both.Images, both.Texts, both.LogitScale, both.LogitBias),
+        Beit3Base both => new(both, both, both.Texts),
         IImageTower images => new(model, images),
         _ => throw new PanoptesException($"A {model.GetType().Name} was given; expected a model with an image tower."),
     };

@@ -72,6 +72,10 @@ public sealed record ImageBindConfig : ModelConfig
     public int VocabSize { get; init; } = 49408;
     public int ContextLength { get; init; } = 77;
     public int ImuLength { get; init; } = 2000;
+
+    /// <summary>What makes spectrograms of sounds for the audio tower.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public Audio.SpectrogramProcessor Sounds => new() { Filters = new() { Bands = AudioNumMelBins }, TargetLength = AudioTargetLen };
     public string[] Architectures { get; init; } = ["ImageBindModel"];
 }
 
@@ -298,6 +302,9 @@ public sealed class ImageBindHead(int width, int embedding, string normKey, stri
 
     public Linear Linear { get; } = new(width, embedding, bias: false);
 
+    /// <summary>Draws what is dropped in training; null: libtorch's own generator.</summary>
+    public Generator? Random { get; set; }
+
     /// <param name="token">[..., width], normalized</param>
     /// <returns>[..., embedding]</returns>
     public Tensor Project(Tensor token) => Training && dropout > 0 ? Dropped(token) : Linear.Forward(token);
@@ -305,7 +312,8 @@ public sealed class ImageBindHead(int width, int embedding, string normKey, stri
     Tensor Dropped(Tensor token)
     {
         using var scope = NewDisposeScope();
-        return Linear.Forward(nn.functional.dropout(token, dropout)).MoveToOuterDisposeScope();
+        var kept = rand(token.shape, generator: Random).ge(dropout).to(token.device).to(token.dtype);
+        return Linear.Forward(token * kept / (1 - dropout)).MoveToOuterDisposeScope();
     }
 
     protected override IEnumerable<(string Key, object? Child)> Children() => [(normKey, Norm), (linearKey, Linear)];
@@ -339,6 +347,13 @@ public class ImageBindTower(Modality modality, ImageBindInput input, ImageBindTr
     {
         using var scope = NewDisposeScope();
         return Head.Project(Head.Norm.Forward(tokens)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Draws what is left out in training; null: libtorch's own generator.</summary>
+    public Generator? Random
+    {
+        get => Trunk.Random;
+        set => Trunk.Random = Head.Random = value;
     }
 
     public LayerGroups LayerGroups => LayerGroups.Of([Input, Trunk.FirstNorm], Trunk.Blocks, [], [Head]);
@@ -394,45 +409,91 @@ public sealed class ImageBindText(ImageBindConfig c, ImageBindInput input, Image
     public TowerOutput Forward(Tensor inputIds, Tensor? attentionMask, bool hiddenStates) => Forward(inputIds, hiddenStates);
 }
 
-/// <summary>
-/// Six towers in one space. Keys: modality_preprocessors, modality_trunks, modality_heads and modality_postprocessors, each with the modalities below.
-/// </summary>
-public sealed class ImageBindModel : DualEncoder
+/// <summary>Towers by their modality, with what they are compared by. Keys: modality_preprocessors, modality_trunks, modality_heads and modality_postprocessors, each with the modalities below.</summary>
+sealed class ImageBindTowers
 {
-    static readonly Modality[] All = Enum.GetValues<Modality>();
+    readonly Modality[] modalities;
+    readonly Dictionary<Modality, ImageBindTower> towers = [];
+    readonly Dictionary<Modality, ImageBindScale> scales = [];
 
-    readonly Dictionary<Modality, ImageBindTower> towers;
-    readonly Dictionary<Modality, ImageBindScale> scales;
-
-    public ImageBindModel(ImageBindConfig config)
+    public ImageBindTowers(ImageBindConfig c, IEnumerable<Modality> modalities)
     {
-        Config = config;
-        var c = config;
-        if (c.KernelSize.Length != 3) throw new PanoptesException($"kernel_size has {c.KernelSize.Length} numbers; expected 3.");
-        var vision = new ImageBindGridInput(new ImageBindVideoStem(c.VisionEmbedDim, c.KernelSize), false,
-            (c.VideoFrames / c.KernelSize[0], c.ImageSize / c.KernelSize[1], c.ImageSize / c.KernelSize[2]), c.VisionEmbedDim);
-        var audio = new ImageBindGridInput(new ImageBindAudioStem(c.AudioEmbedDim, c.AudioKernelSize, c.AudioStride), false,
-            (1, (c.AudioNumMelBins - c.AudioKernelSize) / c.AudioStride + 1, (c.AudioTargetLen - c.AudioKernelSize) / c.AudioStride + 1), c.AudioEmbedDim);
-        towers = new()
+        this.modalities = [.. modalities];
+        foreach (var modality in this.modalities)
         {
-            [Modality.Vision] = new ImageBindVision(c, vision, new(c.VisionEmbedDim, c.VisionNumBlocks, c.VisionNumHeads, true, false, false, 0), Head(c.VisionEmbedDim)),
-            [Modality.Text] = new ImageBindText(c, new ImageBindTextInput(c.ContextLength, c.VocabSize, c.TextEmbedDim),
-                new(c.TextEmbedDim, c.TextNumBlocks, c.TextNumHeads, false, false, causal: true, 0), Head(c.TextEmbedDim, "proj.0", "proj.1")),
-            [Modality.Audio] = Tower(Modality.Audio, audio, c.AudioEmbedDim, c.AudioNumBlocks, c.AudioNumHeads, c.AudioDropPath),
-            [Modality.Depth] = Tower(Modality.Depth, Square(c.DepthEmbedDim, c.DepthKernelSize, isDepth: true), c.DepthEmbedDim, c.DepthNumBlocks, c.DepthNumHeads, c.DepthDropPath),
-            [Modality.Thermal] = Tower(Modality.Thermal, Square(c.ThermalEmbedDim, c.ThermalKernelSize), c.ThermalEmbedDim, c.ThermalNumBlocks, c.ThermalNumHeads, c.ThermalDropPath),
-            [Modality.Imu] = Tower(Modality.Imu, new ImageBindSeriesInput(c.ImuLength / c.ImuKernelSize, c.ImuKernelSize, c.ImuEmbedDim), c.ImuEmbedDim, c.ImuNumBlocks, c.ImuNumHeads, c.ImuDropPath),
-        };
-        scales = new()
-        {
-            [Modality.Text] = new(1 / 0.07, learned: true),
-            [Modality.Audio] = new(20, learned: false),
-            [Modality.Depth] = new(5, learned: false),
-            [Modality.Thermal] = new(10, learned: false),
-            [Modality.Imu] = new(5, learned: false),
-        };
+            towers[modality] = Build(c, modality);
+            if (modality != Modality.Vision) scales[modality] = ScaleOf(modality);
+        }
+    }
 
-        ImageBindTower Tower(Modality modality, ImageBindInput input, int width, int blocks, int heads, double dropPath) =>
+    public IReadOnlyList<Modality> Modalities => modalities;
+
+    /// <exception cref="PanoptesException">There is no such tower.</exception>
+    public ImageBindTower this[Modality modality] => towers.GetValueOrDefault(modality)
+        ?? throw new PanoptesException($"The model has no tower for {modality.ToString().ToLowerInvariant()}, but for {string.Join(", ", modalities).ToLowerInvariant()}.");
+
+    /// <summary>The logarithm of what the modality's normalized embeddings are multiplied by; images have none.</summary>
+    public Parameter LogScale(Modality modality) => scales[modality].LogLogitScale;
+
+    public Tensor Scale(Modality modality)
+    {
+        using var scope = NewDisposeScope();
+        return (modality == Modality.Vision ? ones([]) : LogScale(modality).Value.exp().clamp(max: 100)).MoveToOuterDisposeScope();
+    }
+
+    public Tensor Embed(Modality modality, Tensor input)
+    {
+        using var scope = NewDisposeScope();
+        var hasClips = input.dim() >= 5;
+        var clips = hasClips ? input.flatten(0, 1) : input;
+        var embedded = DualEncoder.Normalize(this[modality].Encode(clips));
+        if (modality != Modality.Vision) embedded = embedded * Scale(modality).to(embedded.dtype);
+        return (hasClips ? embedded.view(input.shape[0], input.shape[1], -1).mean([1]) : embedded).MoveToOuterDisposeScope();
+    }
+
+    public IEnumerable<(string Key, object? Child)> Children()
+    {
+        foreach (var m in modalities) yield return ($"modality_preprocessors.{Name(m)}", towers[m].Input);
+        foreach (var m in modalities) yield return ($"modality_trunks.{Name(m)}", towers[m].Trunk);
+        foreach (var m in modalities) yield return ($"modality_heads.{Name(m)}", towers[m].Head);
+        foreach (var m in modalities)
+            if (scales.TryGetValue(m, out var scale)) yield return ($"modality_postprocessors.{Name(m)}", scale);
+
+        static string Name(Modality modality) => Module.SnakeCase(modality.ToString());
+    }
+
+    /// <summary>Of the scales the texts' alone is learned.</summary>
+    static ImageBindScale ScaleOf(Modality modality) => modality switch
+    {
+        Modality.Text => new(1 / 0.07, learned: true),
+        Modality.Audio => new(20, learned: false),
+        Modality.Thermal => new(10, learned: false),
+        _ => new(5, learned: false),
+    };
+
+    static ImageBindTower Build(ImageBindConfig c, Modality modality)
+    {
+        switch (modality)
+        {
+            case Modality.Vision:
+                if (c.KernelSize.Length != 3) throw new PanoptesException($"kernel_size has {c.KernelSize.Length} numbers; expected 3.");
+                return new ImageBindVision(c, new ImageBindGridInput(new ImageBindVideoStem(c.VisionEmbedDim, c.KernelSize), false,
+                    (c.VideoFrames / c.KernelSize[0], c.ImageSize / c.KernelSize[1], c.ImageSize / c.KernelSize[2]), c.VisionEmbedDim), new(c.VisionEmbedDim, c.VisionNumBlocks, c.VisionNumHeads, true, false, false, 0), Head(c.VisionEmbedDim));
+            case Modality.Text:
+                return new ImageBindText(c, new ImageBindTextInput(c.ContextLength, c.VocabSize, c.TextEmbedDim),
+                    new(c.TextEmbedDim, c.TextNumBlocks, c.TextNumHeads, false, false, causal: true, 0), Head(c.TextEmbedDim, "proj.0", "proj.1"));
+            case Modality.Audio:
+                return Tower(new ImageBindGridInput(new ImageBindAudioStem(c.AudioEmbedDim, c.AudioKernelSize, c.AudioStride), false,
+                    (1, (c.AudioNumMelBins - c.AudioKernelSize) / c.AudioStride + 1, (c.AudioTargetLen - c.AudioKernelSize) / c.AudioStride + 1), c.AudioEmbedDim), c.AudioEmbedDim, c.AudioNumBlocks, c.AudioNumHeads, c.AudioDropPath);
+            case Modality.Depth:
+                return Tower(Square(c.DepthEmbedDim, c.DepthKernelSize, isDepth: true), c.DepthEmbedDim, c.DepthNumBlocks, c.DepthNumHeads, c.DepthDropPath);
+            case Modality.Thermal:
+                return Tower(Square(c.ThermalEmbedDim, c.ThermalKernelSize), c.ThermalEmbedDim, c.ThermalNumBlocks, c.ThermalNumHeads, c.ThermalDropPath);
+            default:
+                return Tower(new ImageBindSeriesInput(c.ImuLength / c.ImuKernelSize, c.ImuKernelSize, c.ImuEmbedDim), c.ImuEmbedDim, c.ImuNumBlocks, c.ImuNumHeads, c.ImuDropPath);
+        }
+
+        ImageBindTower Tower(ImageBindInput input, int width, int blocks, int heads, double dropPath) =>
             new(modality, input, new(width, blocks, heads, false, learnedKey: true, false, dropPath), modality == Modality.Imu ? Head(width, "0", "3", 0.5) : Head(width), c.OutEmbedDim);
 
         ImageBindGridInput Square(int width, int kernel, bool isDepth = false) =>
@@ -440,24 +501,22 @@ public sealed class ImageBindModel : DualEncoder
 
         ImageBindHead Head(int width, string norm = "0", string linear = "2", double dropout = 0) => new(width, c.OutEmbedDim, norm, linear, dropout);
     }
+}
 
-    public ImageBindConfig Config { get; }
+/// <summary>A dual encoder to whose images other modalities are bound: each has a tower into the images' space.</summary>
+public interface IBoundModel
+{
+    /// <summary>The sizes of the towers.</summary>
+    ImageBindConfig Encoders { get; }
 
-    public override IImageTower Images => (IImageTower)towers[Modality.Vision];
+    /// <summary>What there are ImageBind's towers for.</summary>
+    IReadOnlyList<Modality> Modalities { get; }
 
-    public override ITextTower Texts => (ITextTower)towers[Modality.Text];
+    /// <exception cref="PanoptesException">There is no such tower.</exception>
+    ImageBindTower Tower(Modality modality);
 
-    /// <summary>The texts' scale, the only one that is learned.</summary>
-    public override Parameter LogitScale => scales[Modality.Text].LogLogitScale;
-
-    public ImageBindTower Tower(Modality modality) => towers[modality];
-
-    /// <summary>What normalized embeddings of the modality are multiplied by, a scalar that the caller owns: at most 100, of images 1.</summary>
-    public Tensor Scale(Modality modality)
-    {
-        using var scope = NewDisposeScope();
-        return (modality == Modality.Vision ? ones([]) : scales[modality].LogLogitScale.Value.exp().clamp(max: 100)).MoveToOuterDisposeScope();
-    }
+    /// <summary>The logarithm of what the modality's normalized embeddings are multiplied by; images have none.</summary>
+    Parameter LogScale(Modality modality);
 
     /// <summary>
     /// Embeds as the peer does: normalized, then multiplied by the modality's scale, so that a product with an image's embedding is a logit. Inputs of
@@ -466,24 +525,38 @@ public sealed class ImageBindModel : DualEncoder
     /// <param name="modality">What <paramref name="input"/> is.</param>
     /// <param name="input">As the modality says, or clips of it (a video is [b, clips, 3, frames, height, width]).</param>
     /// <returns>[b, embedding]</returns>
-    public Tensor Embed(Modality modality, Tensor input)
-    {
-        using var scope = NewDisposeScope();
-        var hasClips = input.dim() >= 5;
-        var clips = hasClips ? input.flatten(0, 1) : input;
-        var embedded = Normalize(towers[modality].Encode(clips));
-        if (modality != Modality.Vision) embedded = embedded * Scale(modality).to(embedded.dtype);
-        return (hasClips ? embedded.view(input.shape[0], input.shape[1], -1).mean([1]) : embedded).MoveToOuterDisposeScope();
-    }
+    Tensor Embed(Modality modality, Tensor input);
+}
 
-    protected override IEnumerable<(string Key, object? Child)> Children()
-    {
-        foreach (var m in All) yield return ($"modality_preprocessors.{Name(m)}", towers[m].Input);
-        foreach (var m in All) yield return ($"modality_trunks.{Name(m)}", towers[m].Trunk);
-        foreach (var m in All) yield return ($"modality_heads.{Name(m)}", towers[m].Head);
-        foreach (var m in All)
-            if (scales.TryGetValue(m, out var scale)) yield return ($"modality_postprocessors.{Name(m)}", scale);
+/// <summary>
+/// Six towers in one space. Keys: modality_preprocessors, modality_trunks, modality_heads and modality_postprocessors, each with the modalities below.
+/// </summary>
+public sealed class ImageBindModel(ImageBindConfig config) : DualEncoder, IBoundModel
+{
+    readonly ImageBindTowers towers = new(config, Enum.GetValues<Modality>());
 
-        static string Name(Modality modality) => SnakeCase(modality.ToString());
-    }
+    public ImageBindConfig Config => config;
+
+    ImageBindConfig IBoundModel.Encoders => config;
+
+    public IReadOnlyList<Modality> Modalities => towers.Modalities;
+
+    public override IImageTower Images => (IImageTower)towers[Modality.Vision];
+
+    public override ITextTower Texts => (ITextTower)towers[Modality.Text];
+
+    /// <summary>The texts' scale, the only one that is learned.</summary>
+    public override Parameter LogitScale => towers.LogScale(Modality.Text);
+
+    public ImageBindTower Tower(Modality modality) => towers[modality];
+
+    public Parameter LogScale(Modality modality) => towers.LogScale(modality);
+
+    /// <summary>What normalized embeddings of the modality are multiplied by, a scalar that the caller owns: at most 100, of images 1.</summary>
+    public Tensor Scale(Modality modality) => towers.Scale(modality);
+
+    /// <inheritdoc/>
+    public Tensor Embed(Modality modality, Tensor input) => towers.Embed(modality, input);
+
+    protected override IEnumerable<(string Key, object? Child)> Children() => towers.Children();
 }

@@ -61,6 +61,7 @@ public static class Models
             static m => ((Siglip2VisionModel)m).Config with { Architectures = ["Siglip2VisionModel"] }),
         new("VisionTextDualEncoderModel", "vision-text-dual-encoder", typeof(VisionTextDualEncoder), VisionText, static m => ((VisionTextDualEncoder)m).Config),
         new("ImageBindModel", null, typeof(ImageBindModel), static s => new ImageBindModel(s.Config.Length == 0 ? new() : s.Read<ImageBindConfig>()), static m => ((ImageBindModel)m).Config),
+        new("BoundEncoder", "bound_encoder", typeof(BoundEncoder), Bound, static m => ((BoundEncoder)m).Config),
         new("Eva", null, typeof(TimmEva), static s => new TimmEva(s.Read<EvaConfig>()), static m => ((TimmEva)m).Config),
         new("StairModel", "stair", typeof(StairModel), Stair, static m => ((StairModel)m).Config),
         new("ViTModel", "vit", typeof(VitModel), Vit, static m => ((VitModel)m).Config with { Architectures = ["ViTModel"] }) { Prefix = "vit." },
@@ -265,6 +266,15 @@ public static class Models
         return Join(source, config.VisionConfig, config.TextConfig, (vision, text) => new StairModel(config, vision, text));
     }
 
+    static BoundEncoder Bound(ModelSource source)
+    {
+        var config = source.Read<BoundEncoderConfig>();
+        var entry = All.FirstOrDefault(e => e.Architecture == config.BaseArchitecture && typeof(DualEncoder).IsAssignableFrom(e.Type) && e.Type != typeof(BoundEncoder))
+            ?? throw new PanoptesException($"{source.Path}: base_architecture is \"{config.BaseArchitecture}\"; expected a model of an image tower and a text tower, such as CLIPModel.");
+        if (config.BaseConfig.ValueKind != JsonValueKind.Object) throw new PanoptesException($"{source.Path}: base_config is missing; expected the config of the {entry.Architecture} that modalities are bound to.");
+        return new(config, (DualEncoder)entry.Build(new(config.BaseConfig.GetRawText(), $"{source.Path}, base_config", key => source.Shape($"base.{key}"))));
+    }
+
     /// <summary>A model of two towers, each built by its own config.</summary>
     static T Join<T>(ModelSource source, JsonElement vision, JsonElement text, Func<IImageTower, ITextTower, T> join)
     {
@@ -312,7 +322,7 @@ public static class Models
     static Beit3Config Beit3(ModelSource source, string head)
     {
         var config = source.Read<Beit3Config>();
-        return config with { NumLabels = config.NumLabels ?? source.Rows(head) };
+        return config with { NumLabels = config.NumLabels ?? config.Id2label?.Count ?? source.Rows(head) };
     }
 
     static OpenClipModel OpenClip(ModelSource source)

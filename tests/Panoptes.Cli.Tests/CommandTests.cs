@@ -53,6 +53,32 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task A_model_that_hears_embeds_classifies_and_searches_by_sounds()
+    {
+        await Command.Succeeds("data", "show", "sensors", "pizza", "--out", folder["sensors.png"], "--wav", folder["spoken"]);
+        Assert.True(Image.Load(folder["sensors.png"]).Width > 600);
+        Assert.True(Audio.WavFile.Load(folder["spoken/pizza.wav"]).Seconds is > 0.2 and < 3);
+        Audio.WavFile.Save(folder["tone.wav"], new Audio.Waveform([[.. Enumerable.Range(0, 16000).Select(static i => MathF.Sin(i * 0.2f) / 3)]], 16000));
+        await Command.Fails(["classify", folder["tone.wav"], "--labels", "a cat,a dog", "-m", Model], "no tower for sounds");
+        using (var bound = BoundEncoder.Over((DualEncoder)Models.Load(Model), [Modality.Audio], new() { AudioEmbedDim = 16, AudioNumBlocks = 1, AudioNumHeads = 2, AudioNumMelBins = 16, AudioTargetLen = 64 }))
+        using (var generator = new TorchSharp.torch.Generator(3))
+        {
+            bound.Tower(Modality.Audio).Initialize(generator);
+            bound.LogScale(Modality.Audio).Initialize(generator);
+            Models.Save(folder["bound"], bound);
+        }
+        foreach (var file in Directory.GetFiles(Model))
+            if (!File.Exists(folder["bound/" + Path.GetFileName(file)])) File.Copy(file, folder["bound/" + Path.GetFileName(file)]);
+        var labels = (await Command.Succeeds("classify", folder["tone.wav"], "--labels", "a cat,a dog", "-m", folder["bound"], "--json")).Json[0].GetProperty("labels");
+        Assert.Equal(1, labels.EnumerateArray().Sum(static l => l.GetProperty("probability").GetDouble()), 1e-4);
+        Assert.Equal((1, 12), (await Command.Succeeds("embed", folder["tone.wav"], "--out", folder["sounds.npy"], "-m", folder["bound"], "--json")).Json is var json ? (json.GetProperty("rows").GetInt32(), json.GetProperty("dimension").GetInt32()) : default);
+        Assert.Contains(".png", (await Command.Succeeds("search", Pictures, "--audio", folder["tone.wav"], "-m", folder["bound"])).Output, StringComparison.Ordinal);
+        Assert.Contains(".png", (await Command.Succeeds("search", Pictures, "--audio", folder["tone.wav"], "--image", folder["pictures/0.png"], "-m", folder["bound"])).Output, StringComparison.Ordinal);
+        await Command.Fails(["embed", folder["tone.wav"], folder["pictures/0.png"], "--out", folder["both.npy"], "-m", folder["bound"]], "Images and sounds");
+        await Command.Fails(["search", Pictures, "--audio", folder["none.wav"], "-m", folder["bound"]], "none.wav does not exist");
+    }
+
+    [Fact]
     public async Task Explain_draws_words_or_attention()
     {
         var words = (await Command.Succeeds("explain", folder["pictures/0.png"], folder["pictures/1.png"], "--text", "a cat", "--out", folder["words.png"], "-m", Model, "--json")).Json;

@@ -30,6 +30,8 @@ public sealed class ModelTests : IDisposable
 
     const string Beit3 = """{"img_size":16,"patch_size":8,"vocab_size":40,"encoder_embed_dim":16,"encoder_attention_heads":2,"encoder_ffn_embed_dim":24,"encoder_layers":2,"max_source_positions":12,"visual_vocab_size":11,"num_labels":3}""";
 
+    const string ImageBind = """{"kernel_size":[2,8,8],"image_size":16,"vocab_size":40,"context_length":8,"imu_length":40,"out_embed_dim":12,"vision_embed_dim":16,"vision_num_blocks":2,"vision_num_heads":2,"text_embed_dim":16,"text_num_blocks":2,"text_num_heads":2,"audio_embed_dim":16,"audio_num_blocks":2,"audio_num_heads":2,"audio_kernel_size":8,"audio_stride":4,"audio_num_mel_bins":16,"audio_target_len":20,"audio_drop_path":0,"depth_embed_dim":8,"depth_kernel_size":8,"depth_num_blocks":1,"depth_num_heads":2,"thermal_embed_dim":8,"thermal_kernel_size":8,"thermal_num_blocks":1,"thermal_num_heads":2,"imu_embed_dim":8,"imu_num_blocks":1,"imu_num_heads":2,"imu_drop_path":0}""";
+
     internal static readonly Dictionary<string, string> Tiny = new()
     {
         ["CLIPModel"] = $$"""{"model_type":"clip","projection_dim":12,"text_config":{{ClipText}},"vision_config":{{ClipVision}}}""",
@@ -68,7 +70,8 @@ public sealed class ModelTests : IDisposable
         ["CLIP"] = OpenClip,
         ["CustomTextCLIP"] = CustomOpenClip,
         ["CoCa"] = CoCa,
-        ["ImageBindModel"] = """{"kernel_size":[2,8,8],"image_size":16,"vocab_size":40,"context_length":8,"imu_length":40,"out_embed_dim":12,"vision_embed_dim":16,"vision_num_blocks":2,"vision_num_heads":2,"text_embed_dim":16,"text_num_blocks":2,"text_num_heads":2,"audio_embed_dim":16,"audio_num_blocks":2,"audio_num_heads":2,"audio_kernel_size":8,"audio_stride":4,"audio_num_mel_bins":16,"audio_target_len":20,"audio_drop_path":0,"depth_embed_dim":8,"depth_kernel_size":8,"depth_num_blocks":1,"depth_num_heads":2,"thermal_embed_dim":8,"thermal_kernel_size":8,"thermal_num_blocks":1,"thermal_num_heads":2,"imu_embed_dim":8,"imu_num_blocks":1,"imu_num_heads":2,"imu_drop_path":0}""",
+        ["ImageBindModel"] = ImageBind,
+        ["BoundEncoder"] = $$"""{"base_architecture":"CLIP","base_config":{{OpenClip}},"modalities":["audio","depth","thermal","imu"],"encoders":{{ImageBind}}}""",
         ["Eva"] = """{"architecture":"eva02_base_patch16_clip_224","num_classes":12,"global_pool":"token","model_args":{"img_size":16,"patch_size":8,"embed_dim":16,"depth":2,"num_heads":2,"mlp_ratio":2.0}}""",
         ["ViTMAEForPreTraining"] = Mae,
         ["ViTMAEModel"] = Mae,
@@ -357,7 +360,11 @@ public sealed class ModelTests : IDisposable
         if (model is IMaskedImageTower tower) return tower.Forward(pixels, masked).Embedding.square().mean();
         if (model is not DualEncoder both) return Output(model).square().mean();
         if (model is CoCaModel coca && coca.Forward(pixels, ids) is var output) return ContrastiveLoss.Of(output.Pairs) + CaptioningLoss.Of(output.Logits, output.Labels);
-        if (model is ImageBindModel bind) return Enum.GetValues<Modality>().Select(m => (bind.Embed(m, Sample(bind.Config, m)) * randn([2, 12], generator: new Generator(5))).sum()).Aggregate(static (a, b) => a + b);
+        if (model is IBoundModel bind)
+        {
+            var bound = bind.Modalities.Select(m => (bind.Embed(m, Sample(bind.Encoders, m)) * randn([2, 12], generator: new Generator(5))).sum()).Aggregate(static (a, b) => a + b);
+            return model is ImageBindModel ? bound : bound + ContrastiveLoss.Of(both.Features(pixels, ids));
+        }
         var features = both.Features(pixels, ids);
         return both.LogitBias is null ? ContrastiveLoss.Of(features) : SigmoidLoss.Of(features);
     }

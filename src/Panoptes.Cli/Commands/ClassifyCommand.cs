@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Panoptes.Audio;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Representation;
@@ -9,7 +10,7 @@ namespace Panoptes.Cli.Commands;
 /// <summary>Tells which of some labels fit images.</summary>
 sealed class ClassifyCommand : ExampleCommand
 {
-    readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
+    readonly Argument<string[]> images = new("IMAGE") { Description = "Image files; or .wav files, of a model that hears.", Arity = ArgumentArity.OneOrMore };
     readonly Option<string[]> labels = new("--labels", "-l") { Description = "The labels, separated by commas.", HelpName = "A,B,C" };
     readonly Option<string?> labelsFile = new("--labels-file") { Description = "A text file with one label a line.", HelpName = "FILE" };
     readonly Option<string[]> template = new("--template", "-t") { Description = "A sentence with {} where the label goes; with several, a label is their mean.", HelpName = "TEXT" };
@@ -18,6 +19,7 @@ sealed class ClassifyCommand : ExampleCommand
 
     public ClassifyCommand() : base("classify", "Tell which of your labels fit an image, without training.", """
         panoptes classify photo.jpg --labels "an apple,a pear,a cat"
+        panoptes classify spoken.wav --labels "an apple,a pear" --model runs/imagebind/best
         panoptes classify *.png --labels-file labels.txt --template "a photo of {}." --top 3 --json
         """)
     {
@@ -35,6 +37,7 @@ sealed class ClassifyCommand : ExampleCommand
         var names = Labels(parsed);
         foreach (var file in files)
             if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");
+        var ofSounds = Sounds.AreMeant(files);
         using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
         var results = await terminal.WithProgress("Classifying", progress =>
         {
@@ -42,7 +45,7 @@ sealed class ClassifyCommand : ExampleCommand
             foreach (var chunk in files.Chunk(64))
             {
                 cancel.ThrowIfCancellationRequested();
-                all.AddRange(clip.Classify([.. chunk.AsParallel().AsOrdered().Select(static f => Image.Load(f))], names, templates));
+                all.AddRange(ofSounds ? clip.Classify([.. chunk.Select(WavFile.Load)], names, templates) : clip.Classify([.. chunk.AsParallel().AsOrdered().Select(static f => Image.Load(f))], names, templates));
                 progress.Report(new(all.Count, files.Length));
             }
             return all;

@@ -24,7 +24,7 @@ sealed class DataCommand : ExampleCommand
             panoptes data build emoji
             panoptes data build scenes --out data/scenes --count 1000
             """, new BuildEmoji(), new BuildScenesCommand(), new BuildKnowledgeCommand(), new BuildSpeechCommand()));
-        Add(new Group("show", "Draw a data set for the eye.", "panoptes data show scenes --out scenes.png", new ShowScenesCommand()));
+        Add(new Group("show", "Draw a data set for the eye.", "panoptes data show scenes --out scenes.png", new ShowScenesCommand(), new ShowSensorsCommand()));
         Add(new Info());
         Add(new Check());
         Add(new Shards());

@@ -47,7 +47,7 @@ sealed class DemoCommand : ExampleCommand
         using var index = VectorIndex.Open(indexFolder);
         var like = Image.Load(Path.Combine(images, query));
         var count = parsed.GetValue(top);
-        SearchCommand.Answer[] answers = [.. SearchCommand.Search(clip, index, Texts, null, null, count, cancel), .. SearchCommand.Search(clip, index, [], like, query, count, cancel)];
+        SearchCommand.Answer[] answers = [.. SearchCommand.Search(clip, index, Texts, null, null, count, cancel), .. SearchCommand.Search(clip, index, [], clip.Embed(like), query, count, cancel)];
         var sheet = Path.Combine(folder, "found.png");
         SearchCommand.Draw(sheet, "panoptes demo", images, answers, like);
         var accuracy = await terminal.WithProgress($"Testing on {unseen.Title}", _ => EmojiEvaluation.ZeroShot(clip.Model, clip.Processor, clip.Tokenizer, set, new() { BatchSize = 128 }, cancel: cancel));

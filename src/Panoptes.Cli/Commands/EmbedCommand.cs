@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Panoptes.Audio;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
 using Panoptes.Imaging;
@@ -12,7 +13,7 @@ sealed class EmbedCommand : ExampleCommand
 {
     const int Batch = 64;
 
-    readonly Argument<string[]> inputs = new("INPUT") { Description = "Image files, or folders whose images are all meant.", Arity = ArgumentArity.ZeroOrMore };
+    readonly Argument<string[]> inputs = new("INPUT") { Description = "Image files, or folders whose images are all meant; or .wav files, of a model that hears.", Arity = ArgumentArity.ZeroOrMore };
     readonly Option<string> output = new("--out", "-o") { Description = "The file to write: .parquet, .npy or .safetensors.", HelpName = "FILE", Required = true };
     readonly Option<string[]> text = new("--text") { Description = "Embed this text instead of images; may be repeated.", HelpName = "TEXT" };
     readonly Option<string?> textFile = new("--texts-file") { Description = "Embed the lines of a text file.", HelpName = "FILE" };
@@ -22,6 +23,7 @@ sealed class EmbedCommand : ExampleCommand
     public EmbedCommand() : base("embed", "Turn images or texts into vectors of length 1, in a Parquet, NumPy or safetensors file.", """
         panoptes embed ~/Pictures --out pictures.parquet
         panoptes embed a.png b.png --out two.npy
+        panoptes embed spoken.wav --out sounds.npy --model runs/imagebind/best
         panoptes embed --texts-file captions.txt --out captions.safetensors
         """)
     {
@@ -51,6 +53,7 @@ sealed class EmbedCommand : ExampleCommand
         {
             var vectors = new List<float[]>();
             if (texts.Count > 0) EmbedTexts(clip, texts, names, vectors, progress, cancel);
+            else if (Sounds.AreMeant(files)) EmbedSounds(clip, files, names, vectors, progress, cancel);
             else EmbedImages(clip, files, parsed.GetValue(strict), names, vectors, bad, progress, cancel);
             if (names.Count == 0) throw new PanoptesException($"None of the {files.Count} images could be read; the first: {bad[0].Problem}");
             cancel.ThrowIfCancellationRequested();
@@ -101,6 +104,17 @@ sealed class EmbedCommand : ExampleCommand
             vectors.Add(embedded.data<float>().ToArray());
             names.AddRange(chunk);
             progress.Report(new(names.Count, texts.Count));
+        }
+    }
+
+    static void EmbedSounds(Clip clip, List<string> files, List<string> names, List<float[]> vectors, IProgress<Step> progress, CancellationToken cancel)
+    {
+        foreach (var file in files)
+        {
+            cancel.ThrowIfCancellationRequested();
+            vectors.Add(clip.Embed(WavFile.Load(file)));
+            names.Add(file);
+            progress.Report(new(names.Count, files.Count));
         }
     }
 

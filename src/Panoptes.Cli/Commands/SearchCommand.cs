@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Panoptes.Audio;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Search;
@@ -12,6 +13,7 @@ sealed class SearchCommand : ExampleCommand
     readonly Argument<string> folder = new("FOLDER") { Description = "The folder of images; its subfolders belong to it." };
     readonly Argument<string[]> texts = new("TEXT") { Description = "What to look for, in words; several texts are several searches.", Arity = ArgumentArity.ZeroOrMore };
     readonly Option<string?> image = new("--image", "-i") { Description = "An image to look for; with a text, what is like both.", HelpName = "FILE" };
+    readonly Option<string?> audio = new("--audio") { Description = "A sound to look for (.wav), of a model that hears; with a text or an image, what is like both.", HelpName = "FILE" };
     readonly Option<int> top = new("--top", "-n") { Description = "How many images to show.", HelpName = "N", DefaultValueFactory = static _ => 10 };
     readonly Option<string?> sheet = new("--sheet") { Description = "Draw the images found into this picture.", HelpName = "FILE" };
     readonly Option<string?> index = new("--index") { Description = "Where the index is kept; by default .panoptes in the folder.", HelpName = "DIR" };
@@ -24,12 +26,14 @@ sealed class SearchCommand : ExampleCommand
         panoptes search ~/Pictures "a dog on a beach" "a birthday cake" --top 5 --sheet found.png
         panoptes search ~/Pictures --image sketch.png
         panoptes search ~/Pictures "at night" --image street.jpg --json
+        panoptes search ~/Pictures --audio spoken.wav --model runs/imagebind/best
         """)
     {
         Add(folder);
         Add(texts);
-        foreach (var option in (ReadOnlySpan<Option>)[image, top, sheet, index, reindex, noUpdate, strict, model]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[image, audio, top, sheet, index, reindex, noUpdate, strict, model]) Add(option);
         SharedOptions.AtLeastOne(top);
+        SharedOptions.EndsIn(audio, ".wav");
         SharedOptions.EndsIn(sheet, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
@@ -38,13 +42,14 @@ sealed class SearchCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         var (root, wanted) = (parsed.GetRequiredValue(folder), parsed.GetValue(texts) ?? []);
-        var (like, sheetFile) = (parsed.GetValue(image), parsed.GetValue(sheet));
+        var (like, heard, sheetFile) = (parsed.GetValue(image), parsed.GetValue(audio), parsed.GetValue(sheet));
         if (wanted.Any(string.IsNullOrWhiteSpace)) throw new UsageException("A text to look for is empty.");
         if (parsed.GetValue(noUpdate) && parsed.GetValue(reindex)) throw new UsageException("--no-update and --reindex contradict each other.");
-        if (sheetFile is not null && wanted.Length == 0 && like is null) throw new UsageException("--sheet needs something to look for: a text or --image.");
+        if (sheetFile is not null && wanted.Length == 0 && like is null && heard is null) throw new UsageException("--sheet needs something to look for: a text, --image or --audio.");
         if (!Directory.Exists(root)) throw new PanoptesException(File.Exists(root) ? $"{root} is a file; expected a folder of images." : $"The folder {root} does not exist.");
         var indexFolder = parsed.GetValue(index) ?? Path.Combine(root, FolderIndexer.DefaultFolderName);
         var query = like is null ? null : Image.Load(like);
+        var sound = heard is null ? null : WavFile.Load(heard);
         var name = parsed.GetRequiredValue(model);
         var path = ModelLoader.Resolve(name);
         var identity = ModelIdentity.Of(name, path);
@@ -60,7 +65,7 @@ sealed class SearchCommand : ExampleCommand
             root, ModelLoader.Embedder(clip, identity, ModelLoader.Device(parsed)), indexFolder, parsed.GetValue(reindex), parsed.GetValue(strict),
             new IndexSteps(progress), cancel));
         using var vectors = VectorIndex.Open(indexFolder);
-        var answers = await terminal.WithProgress("Searching", _ => Search(clip, vectors, wanted, query, like, parsed.GetValue(top), cancel));
+        var answers = await terminal.WithProgress("Searching", _ => Search(clip, vectors, wanted, Like(clip, query, sound, vectors.IsSparse), like ?? heard, parsed.GetValue(top), cancel));
         if (sheetFile is not null) Draw(sheetFile, "panoptes search", root, answers, query);
         Print(terminal, root, vectors, report, answers, sheetFile);
         return App.Success;
@@ -77,10 +82,9 @@ sealed class SearchCommand : ExampleCommand
         };
     }
 
-    internal static IReadOnlyList<Answer> Search(Clip clip, VectorIndex index, IReadOnlyList<string> texts, Image? image, string? imageName, int top, CancellationToken cancel)
+    internal static IReadOnlyList<Answer> Search(Clip clip, VectorIndex index, IReadOnlyList<string> texts, float[]? like, string? likeName, int top, CancellationToken cancel)
     {
-        if (texts.Count == 0 && image is null) return [];
-        var like = image is null ? null : clip.Embed(image);
+        if (texts.Count == 0 && like is null) return [];
         var queries = new List<float>();
         if (texts.Count == 0) queries.AddRange(like!);
         else
@@ -91,15 +95,24 @@ sealed class SearchCommand : ExampleCommand
                 queries.AddRange(like is null ? vectors.AsSpan(i * index.Dimension, index.Dimension) : Both(vectors.AsSpan(i * index.Dimension, index.Dimension), like, index.IsSparse));
         }
         var hits = index.Search(queries.ToArray(), top, cancel);
-        return [.. hits.Select((h, i) => new Answer(i < texts.Count ? texts[i] : null, imageName, h))];
+        return [.. hits.Select((h, i) => new Answer(i < texts.Count ? texts[i] : null, likeName, h))];
     }
 
-    /// <summary>The direction between a text's and an image's vector, of length 1; of sparse weights the mean, in which both count by what they weigh.</summary>
-    static float[] Both(ReadOnlySpan<float> text, float[] image, bool isSparse)
+    /// <summary>What is looked for beside texts: an image, a sound, or what is like both.</summary>
+    static float[]? Like(Clip clip, Image? image, Waveform? sound, bool isSparse)
     {
-        var both = new float[image.Length];
+        var seen = image is null ? null : clip.Embed(image);
+        if (sound is null) return seen;
+        var heard = clip.Embed(sound);
+        return seen is null ? heard : Both(seen, heard, isSparse);
+    }
+
+    /// <summary>The direction between two vectors, of length 1; of sparse weights the mean, in which both count by what they weigh.</summary>
+    static float[] Both(ReadOnlySpan<float> one, float[] other, bool isSparse)
+    {
+        var both = new float[other.Length];
         double sum = 0;
-        for (var i = 0; i < both.Length; i++) sum += (double)(both[i] = text[i] + image[i]) * both[i];
+        for (var i = 0; i < both.Length; i++) sum += (double)(both[i] = one[i] + other[i]) * both[i];
         var scale = isSparse ? 0.5f : (float)(1 / Math.Max(Math.Sqrt(sum), 1e-12));
         for (var i = 0; i < both.Length; i++) both[i] *= scale;
         return both;

@@ -35,6 +35,9 @@ public sealed record Beit3Config : ModelConfig
     /// <summary>How many classes (or answers) the head tells apart.</summary>
     public int? NumLabels { get; init; }
 
+    /// <summary>What the classes (or answers) are called, by their number; null: nothing says so.</summary>
+    public IReadOnlyDictionary<string, string>? Id2label { get; init; }
+
     /// <summary>How many visual tokens there are, in pretraining.</summary>
     public int VisualVocabSize { get; init; } = 8192;
     public string ModelType { get; init; } = "beit3";
@@ -342,9 +345,20 @@ public sealed class Beit3Network(Beit3Config c) : Module
 }
 
 /// <summary>The network with what stands on it. As a tower it takes images and gives their class token. Keys: beit3.</summary>
-public abstract class Beit3Base(Beit3Config config) : Module, IMaskedImageTower, IStochasticDepth
+public abstract class Beit3Base : Module, IMaskedImageTower, IStochasticDepth
 {
-    public Beit3Network Beit3 { get; } = new(config);
+    /// <param name="config">The sizes.</param>
+    /// <param name="reads">Whether it is trained on texts as well.</param>
+    private protected Beit3Base(Beit3Config config, bool reads)
+    {
+        Beit3 = new(config);
+        Texts = reads ? new Beit3TextTower(Beit3, null) : null;
+    }
+
+    public Beit3Network Beit3 { get; }
+
+    /// <summary>The network as it reads texts; null where nothing of this model does.</summary>
+    public ITextTower? Texts { get; }
 
     public Beit3Config Config => Beit3.Config;
 
@@ -391,13 +405,13 @@ public abstract class Beit3Base(Beit3Config config) : Module, IMaskedImageTower,
 }
 
 /// <summary>The pretrained network alone.</summary>
-public sealed class Beit3Model(Beit3Config config) : Beit3Base(config);
+public sealed class Beit3Model(Beit3Config config) : Beit3Base(config, reads: false);
 
 /// <summary>
 /// Masked data modelling, BEiT-3's only pretraining task: the visual tokens of masked patches and the words that were masked are to be told, in
 /// images, in texts and in pairs of both. Keys: beit3, mim_head, mlm_head.
 /// </summary>
-public sealed class Beit3ForPretraining(Beit3Config config) : Beit3Base(config)
+public sealed class Beit3ForPretraining(Beit3Config config) : Beit3Base(config, reads: true)
 {
     public Linear MimHead { get; } = Beit3Config.Linear(config.EncoderEmbedDim, config.VisualVocabSize);
 
@@ -453,7 +467,7 @@ public sealed class Beit3ForPretraining(Beit3Config config) : Beit3Base(config)
 }
 
 /// <summary>Classes of images, by the mean over their patches. Keys: beit3, fc_norm, head.</summary>
-public sealed class Beit3ForImageClassification(Beit3Config config) : Beit3Base(config)
+public sealed class Beit3ForImageClassification(Beit3Config config) : Beit3Base(config, reads: false)
 {
     public LayerNorm FcNorm { get; } = config.Norm(config.EncoderEmbedDim);
 
@@ -488,7 +502,7 @@ public sealed class Beit3TwoLayerMlp(Beit3Config c, int from, int hidden, int to
 }
 
 /// <summary>Whether a sentence is true of two images (NLVR2). Keys: beit3, head.</summary>
-public sealed class Beit3ForVisualReasoning(Beit3Config config) : Beit3Base(config)
+public sealed class Beit3ForVisualReasoning(Beit3Config config) : Beit3Base(config, reads: false)
 {
     public Beit3TwoLayerMlp Head { get; } = new(config, 4 * config.EncoderEmbedDim, 2 * config.EncoderEmbedDim, config.NumLabels ?? 2);
 
@@ -522,7 +536,7 @@ public sealed class Beit3Pooler(Beit3Config c) : Module
 }
 
 /// <summary>Answers to questions about images, out of a fixed list (VQA). Keys: beit3, pooler, head.0, head.1, head.3.</summary>
-public sealed class Beit3ForVisualQuestionAnswering(Beit3Config config) : Beit3Base(config)
+public sealed class Beit3ForVisualQuestionAnswering(Beit3Config config) : Beit3Base(config, reads: true)
 {
     public Beit3Pooler Pooler { get; } = new(config);
 
@@ -534,6 +548,9 @@ public sealed class Beit3ForVisualQuestionAnswering(Beit3Config config) : Beit3B
 
     [Key("head.3")]
     public Linear HeadOutput { get; } = Beit3Config.Linear(2 * config.EncoderEmbedDim, config.NumLabels ?? 3129);
+
+    /// <summary>The answers in words, as the config names them; empty where it names none.</summary>
+    public IReadOnlyList<string> Answers { get; } = config.Id2label is { } names ? [.. Enumerable.Range(0, config.NumLabels ?? names.Count).Select(i => names.GetValueOrDefault(FormattableString.Invariant($"{i}"), ""))] : [];
 
     /// <summary>What the answer is told from: [b, width].</summary>
     /// <inheritdoc cref="Logits" path="/param"/>
@@ -555,7 +572,7 @@ public sealed class Beit3ForVisualQuestionAnswering(Beit3Config config) : Beit3B
 }
 
 /// <summary>Captions, by masked words that see the image and what stands before them. Keys: beit3, mlm_head.</summary>
-public sealed class Beit3ForCaptioning(Beit3Config config) : Beit3Base(config)
+public sealed class Beit3ForCaptioning(Beit3Config config) : Beit3Base(config, reads: true)
 {
     public Linear MlmHead { get; } = Beit3Config.Linear(config.EncoderEmbedDim, config.VocabSize);
 
@@ -572,6 +589,38 @@ public sealed class Beit3ForCaptioning(Beit3Config config) : Beit3Base(config)
     {
         using var scope = NewDisposeScope();
         return MlmHead.Forward(States(pixels, ids, attentionMask, cache)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// Writes captions word by word: a mask token stands where the next word goes, and the likeliest one takes its place, until the text ends or is full.
+    /// </summary>
+    /// <param name="pixels">[b, channels, size, size]</param>
+    /// <param name="start">The token that texts start with.</param>
+    /// <param name="end">The one that ends them.</param>
+    /// <param name="mask">The one that words were masked by in training.</param>
+    /// <param name="most">The most tokens of a caption, start and end among them.</param>
+    /// <returns>For each image its caption's ids, start and end left out.</returns>
+    public IReadOnlyList<long[]> Write(Tensor pixels, long start, long end, long mask, int most)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var (count, ended) = ((int)pixels.shape[0], 0);
+        var (texts, done) = (new List<long>[count], new bool[count]);
+        for (var i = 0; i < count; i++) texts[i] = [start];
+        for (var length = 1; length < most && ended < count; length++)
+        {
+            using var inner = NewDisposeScope();
+            var ids = tensor(texts.SelectMany(t => (IEnumerable<long>)[.. t, mask]).ToArray(), [count, length + 1]);
+            var states = States(pixels, ids).narrow(1, length, 1);
+            var next = MlmHead.Forward(states).squeeze(1).argmax(1).data<long>().ToArray();
+            for (var i = 0; i < count; i++)
+            {
+                texts[i].Add(next[i]);
+                if (done[i] || next[i] != end) continue;
+                (done[i], ended) = (true, ended + 1);
+            }
+        }
+        return [.. texts.Select(t => t.Skip(1).TakeWhile(id => id != end).ToArray())];
     }
 
     /// <summary>The mean cross-entropy over the masked words of captions.</summary>
@@ -659,11 +708,13 @@ sealed class Beit3ImageTower(Beit3Network network, Linear head) : Module, IImage
 }
 
 /// <summary>The text's side of <see cref="Beit3ForRetrieval"/>.</summary>
-sealed class Beit3TextTower(Beit3Network network, Linear head) : Module, ITextTower
+sealed class Beit3TextTower(Beit3Network network, Linear? head) : Module, ITextTower
 {
     public Beit3Network Network { get; } = network;
 
-    public Linear Head { get; } = head;
+    public Linear? Head { get; } = head;
+
+    public bool SeesPadding => true;
 
     public int ContextLength => Network.Config.MaxSourcePositions - Beit3Network.FirstPosition;
 
@@ -673,18 +724,18 @@ sealed class Beit3TextTower(Beit3Network network, Linear head) : Module, ITextTo
 
     public LayerGroups LayerGroups => Network.Groups(Head);
 
-    public Tensor EmbedTokens(Tensor tokens) => Head.Forward(tokens);
+    public Tensor EmbedTokens(Tensor tokens) => Head is null ? tokens.alias() : Head.Forward(tokens);
 
     public Tensor Encode(Tensor inputIds, Tensor? attentionMask = null)
     {
         using var scope = NewDisposeScope();
-        return Head.Forward(Network.ForwardFirst(null, inputIds, attentionMask)).MoveToOuterDisposeScope();
+        return EmbedTokens(Network.ForwardFirst(null, inputIds, attentionMask)).MoveToOuterDisposeScope();
     }
 
     public TowerOutput Forward(Tensor inputIds, Tensor? attentionMask = null, bool hiddenStates = false)
     {
         var (tokens, _, states) = Network.Forward(null, inputIds, attentionMask, hiddenStates: hiddenStates);
         var pooled = tokens.select(1, 0);
-        return new(tokens, pooled, Head.Forward(pooled), states);
+        return new(tokens, pooled, EmbedTokens(pooled), states);
     }
 }

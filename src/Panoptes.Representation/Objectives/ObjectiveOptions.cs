@@ -17,11 +17,14 @@ public abstract record ObjectiveOptions
     /// <summary>Every objective by its name: a new one is its file and a line here.</summary>
     public static IReadOnlyDictionary<string, Type> All { get; } = new SortedDictionary<string, Type>(StringComparer.Ordinal)
     {
+        ["answering"] = typeof(AnsweringOptions),
         ["captioning"] = typeof(CaptioningOptions),
         ["classification"] = typeof(ClassificationOptions),
         ["contrastive"] = typeof(ContrastiveOptions),
         ["declip"] = typeof(DeclipOptions),
         ["filip"] = typeof(FilipOptions),
+        ["masked_captions"] = typeof(MaskedCaptionsOptions),
+        ["masked_data"] = typeof(MaskedDataOptions),
         ["masked_features"] = typeof(MaskedFeaturesOptions),
         ["masked_language"] = typeof(MaskedLanguageOptions),
         ["masked_pixels"] = typeof(MaskedPixelsOptions),

@@ -17,6 +17,9 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
 
     public required WordPointingOptions Pointing { get; init; }
 
+    /// <summary>What scenes are like that questions are asked about.</summary>
+    public required SceneOptions Scenes { get; init; }
+
     /// <summary>What a classifier tells apart.</summary>
     public EmojiLabel Label { get; init; }
 
@@ -27,6 +30,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         RecipeMeasure.Neighbors => "knn_subgroups",
         RecipeMeasure.Classes => "classes",
         RecipeMeasure.Captions => "caption_cider",
+        RecipeMeasure.Answers => "answers",
         _ => "pointing",
     };
 
@@ -38,6 +42,8 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         {
             if (measure == RecipeMeasure.Neighbors) found["knn_subgroups"] = EmojiEvaluation.Neighbors(model, processor, Set, options: Options, progress: progress, cancel: cancel);
             else if (measure == RecipeMeasure.Classes) found["classes"] = ClassAccuracy.Of((ImageClassifier)model, processor, ImageSource.OfEmojiStyles(Set, Label).Test, Options.BatchSize, progress, cancel);
+            else if (measure == RecipeMeasure.Answers)
+                foreach (var (name, value) in QuestionAnswering.Run((Beit3ForVisualQuestionAnswering)model, processor, tokenizer!, Set, Scenes, Options.BatchSize, progress, cancel)) found[name] = value;
             else if (measure == RecipeMeasure.Pointing) Point(found, Towers.Of(model), processor, tokenizer!, progress, cancel);
             else if (measure == RecipeMeasure.Captions) Say(found, model, processor, tokenizer!, progress, cancel);
             else Name(found, (DualEncoder)model, processor, tokenizer!, progress, cancel);

@@ -70,6 +70,8 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             var name = Module.SnakeCase(measure.ToString());
             if (!possible.Contains(measure)) throw new PanoptesException($"{name} cannot be measured on the data {d.Set}; expected {string.Join(" or ", possible.Select(static m => Module.SnakeCase(m.ToString())))}.");
             if (measure is RecipeMeasure.ZeroShot or RecipeMeasure.Pointing && towers.Texts is null) throw new PanoptesException($"{name} cannot be measured of a model without a text tower; expected neighbors.");
+            if (measure is RecipeMeasure.ZeroShot && towers.Model is not DualEncoder) throw new PanoptesException($"{name} cannot be measured of a {towers.Model.GetType().Name}, which does not compare images with texts.");
+            if (measure == RecipeMeasure.Answers && towers.Model is not Beit3ForVisualQuestionAnswering) throw new PanoptesException($"{name} cannot be measured of a {towers.Model.GetType().Name}, which answers no questions.");
             if (measure == RecipeMeasure.Classes && towers.Images is not ImageClassifier) throw new PanoptesException($"{name} cannot be measured of a {towers.Model.GetType().Name}, which tells no classes apart.");
         }
         return measures;
@@ -88,20 +90,30 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         if (d.Table is not null) throw new PanoptesException("table does not go with the emoji, which are no table of one's own.");
         var (captions, knowledge) = (d.Captions ?? new(), Knowledge(recipe));
         var isScenes = d.Set == "scenes";
+        if (!isScenes && d.Questions) throw new PanoptesException("questions are asked about the data scenes and do not go with emoji.");
         if (!isScenes && d.Scenes is not null) throw new PanoptesException("scenes describes the data scenes and does not go with emoji.");
         if (d.Measures?.Contains(RecipeMeasure.Captions) == true && (towers.Model is not CoCaModel || isScenes))
             throw new PanoptesException(isScenes ? "captions are measured on the emoji, not on scenes." : $"captions cannot be measured of a {towers.Model.GetType().Name}, which writes none; expected a CoCa.");
         var loader = isScenes ? SceneBatches(recipe, towers, augmentation, views, set) : EmojiBatches(recipe, augmentation, views, set, captions, knowledge);
         if (!d.Validate) return new(loader, null, null, null);
-        var measures = Measures(d, towers, Enum.GetValues<RecipeMeasure>(), towers.Texts is null ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot);
+        var measures = Measures(d, towers, Enum.GetValues<RecipeMeasure>(), towers.Model is Beit3ForVisualQuestionAnswering ? RecipeMeasure.Answers
+            : towers.Model is not DualEncoder ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot);
         var validation = new EmojiValidation(set, measures)
         {
             Options = new() { Templates = captions.Templates, Knowledge = knowledge, BatchSize = Batch },
             Label = (d.Annotations ?? new()).Label,
             Pointing = new() { Composition = Composition(recipe, towers, least: 2) },
+            Scenes = Composition(recipe, towers, least: 1),
         };
         return new(loader, validation.Measure, validation.Monitor, null);
     }
+
+    /// <summary>Every answer to a question about scenes of these concepts: yes, no, numbers, names.</summary>
+    internal static IReadOnlyList<string> Answers(Recipe recipe, EmojiSet set) =>
+    [
+        "yes", "no", .. Enumerable.Range(0, (recipe.Data.Scenes ?? new()).MaxObjects + 1).Select(static n => n.ToString(System.Globalization.CultureInfo.InvariantCulture)),
+        .. SceneGenerator.Things(set).Select(i => set.Concepts[set.Images[i].Concept].Name).Distinct().Order(StringComparer.Ordinal),
+    ];
 
     /// <summary>What scenes are like, in the model's size.</summary>
     static SceneOptions Composition(Recipe recipe, Towers towers, int least)
@@ -117,7 +129,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             if (given is not null) throw new PanoptesException($"{field} are those of the emoji and do not go with scenes.");
         // What moves a picture is left out: captions say what is left of what.
         var still = augmentation with { CropScale = new(1, 1), Rotation = 0, Translation = 0, Scale = new(1, 1), FlipProbability = 0, ElasticProbability = 0 };
-        return SceneLoader.Create(new(set, SceneGenerator.Things(set), Composition(recipe, towers, least: 1), recipe.Seed), new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = still, Views = views, Loader = new() { Workers = d.Workers } });
+        return SceneLoader.Create(new(set, SceneGenerator.Things(set), Composition(recipe, towers, least: 1), recipe.Seed), new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = still, Views = views, Answers = d.Questions ? Answers(recipe, set) : null, Loader = new() { Workers = d.Workers } });
     }
 
     static PrefetchLoader<ImageTextBatch> EmojiBatches(Recipe recipe, Augmentation augmentation, MoreViews views, EmojiSet set, EmojiCaptions captions, KnowledgeTable? knowledge)

@@ -75,6 +75,7 @@ public sealed partial record Recipe
                 .WithTypeMapping<IReadOnlyList<ObjectiveOptions>, List<ObjectiveOptions>>()
                 .WithTypeDiscriminatingNodeDeserializer(static o => o.AddKeyValueTypeDiscriminator<ObjectiveOptions>("name", ObjectiveOptions.All.ToDictionary()))
                 .WithTypeMapping<IReadOnlyList<RecipeMeasure>, List<RecipeMeasure>>()
+                .WithTypeMapping<IReadOnlyList<Modality>, List<Modality>>()
                 .WithTypeMapping<IReadOnlyList<string>, List<string>>()
                 .WithTypeMapping<IReadOnlyList<KnowledgeKind>, List<KnowledgeKind>>()
                 .WithTypeMapping<IReadOnlyList<float>, List<float>>()
@@ -145,6 +146,12 @@ public sealed record RecipeModel
     /// <summary>For a model from its config: a folder, a file or a hub id whose image tower's weights the model's own tower starts from, such as those of a masked autoencoder.</summary>
     public string? ImageTowerFrom { get; init; }
 
+    /// <summary>
+    /// The sizes of encoders of further modalities (<see cref="RecipeData.Modalities"/>), under <see cref="ImageBindConfig"/>'s names, that are put beside the model
+    /// which training starts from; that one is locked. Null: the model has them.
+    /// </summary>
+    public IReadOnlyDictionary<string, object?>? Bind { get; init; }
+
     /// <summary>For a model from its config: CLIP's merges, and how many of them (fewer make a smaller table of embeddings).</summary>
     public RecipeTokenizer? Tokenizer { get; init; }
 
@@ -183,6 +190,9 @@ public sealed record RecipeData
     /// <summary>What scenes are like; their size is the model's.</summary>
     public SceneOptions? Scenes { get; init; }
 
+    /// <summary>Whether the texts of scenes are questions about them, and the labels their answers, instead of captions.</summary>
+    public bool Questions { get; init; }
+
     /// <summary>For data of one's own: images with captions that are not trained on, to measure recall on; null: nothing is measured.</summary>
     public string? ValidationSet { get; init; }
 
@@ -212,6 +222,15 @@ public sealed record RecipeData
     /// emoji or, with <c>table</c> (relative to the recipe), one of one's own; null: none.
     /// </summary>
     public KnowledgeOptions? Knowledge { get; init; }
+
+    /// <summary>
+    /// Of audio, depth, thermal and imu those that are bound to the emoji's images (ImageBind), one a step in this order; one that stands twice comes
+    /// twice as often. Null: images and texts are learned.
+    /// </summary>
+    public IReadOnlyList<Modality>? Modalities { get; init; }
+
+    /// <summary>How many of the voices that speak the emoji's names are learned from, for audio; the model is tested on all others. Null: all that are not held out.</summary>
+    public int? Voices { get; init; }
 
     /// <summary>How many of the emoji's concepts are learned and tested, the same whatever the seed; null: all.</summary>
     public int? Concepts { get; init; }
@@ -249,6 +268,9 @@ public enum RecipeMeasure
 
     /// <summary>The classes that a classifier is trained on (<see cref="RecipeData.Annotations"/>), in the held-out style or on the test images.</summary>
     Classes,
+
+    /// <summary>Right answers to questions about scenes, in the held-out style.</summary>
+    Answers,
 
     /// <summary>Where the things of a scene are, by their names (<see cref="Evaluation.WordPointing"/>), in the held-out style.</summary>
     Pointing,

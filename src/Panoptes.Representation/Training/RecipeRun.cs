@@ -11,10 +11,10 @@ namespace Panoptes.Representation.Training;
 /// <summary>A recipe made ready to train: model, data, optimizer and loop.</summary>
 public sealed class RecipeRun : IDisposable
 {
-    readonly TowerTask task;
+    readonly TrainingTask task;
     readonly Optimizer optimizer;
 
-    RecipeRun(TowerTask task, Optimizer optimizer, Trainer trainer) => (this.task, this.optimizer, Trainer) = (task, optimizer, trainer);
+    RecipeRun(TrainingTask task, Optimizer optimizer, Trainer trainer) => (this.task, this.optimizer, Trainer) = (task, optimizer, trainer);
 
     /// <summary>The loop.</summary>
     public Trainer Trainer { get; }
@@ -34,10 +34,17 @@ public sealed class RecipeRun : IDisposable
         if (t.PatchDropout is not (>= 0 and < 1)) throw new PanoptesException($"patch_dropout is {t.PatchDropout}; expected from 0 to below 1.");
         if (t.UnmaskedSteps != 0 && t.PatchDropout == 0) throw new PanoptesException("unmasked_steps are steps without patch_dropout, which is not given.");
         if (recipe.Objectives.GroupBy(static o => o.Name).FirstOrDefault(static g => g.Count() > 1) is { } twice) throw new PanoptesException($"The objective {twice.Key} is listed twice; give it the weight of both.");
+        if (recipe.Model.Bind is not null && recipe.Data.Modalities is null) throw new PanoptesException("bind describes encoders of modalities, of which data names none.");
         Keep(recipe, run);
         var (emoji, fashion) = (PairData.OpenEmoji(recipe), PairData.OpenFashion(recipe));
-        var classes = emoji is not null ? (recipe.Data.Annotations ?? new()).Names(emoji) : fashion is not null ? FashionMnist.Classes : [];
+        var classes = recipe.Data.Questions && emoji is not null ? PairData.Answers(recipe, emoji) : emoji is not null ? (recipe.Data.Annotations ?? new()).Names(emoji) : fashion is not null ? FashionMnist.Classes : [];
         var (model, processor, tokenizer) = Build(recipe, run, classes);
+        if (recipe.Data.Modalities is not null)
+        {
+            var binding = BindingTask.Create(recipe, model, processor, tokenizer, precision);
+            var bound = makeOptimizer(ParameterGroup.Of(binding.Model, recipe.Optimizer.WeightDecay));
+            return new(binding, bound, new Trainer(binding, bound, LoopOf(t, schedule, binding.Monitor), run));
+        }
         var objectives = new List<WeightedObjective>();
         try
         {
@@ -68,20 +75,7 @@ public sealed class RecipeRun : IDisposable
             IEnumerable<LayerGroups> groups = towers.Texts is { } both ? [towers.Images.LayerGroups, both.LayerGroups] : [towers.Images.LayerGroups];
             var scales = recipe.Optimizer.LayerDecay is { } decay ? ParameterGroup.LayerDecay(groups.Select(static g => g.ForLayerDecay), decay) : null;
             var optimizer = makeOptimizer(ParameterGroup.Of(task.Model, recipe.Optimizer.WeightDecay, scales));
-            return new(task, optimizer, new Trainer(task, optimizer, new()
-            {
-                Schedule = schedule,
-                ClipGradNorm = t.ClipGradNorm,
-                EmaDecay = t.EmaDecay,
-                EmaWarmup = t.EmaWarmup,
-                LogEvery = t.LogEvery,
-                ValidateEvery = t.ValidateEvery,
-                CheckpointEvery = t.CheckpointEvery,
-                Monitor = data.Monitor,
-                Patience = t.Patience,
-                Target = t.Target,
-            }, run))
-            { Problems = data.Problems };
+            return new(task, optimizer, new Trainer(task, optimizer, LoopOf(t, schedule, data.Monitor), run)) { Problems = data.Problems };
         }
         catch
         {
@@ -90,6 +84,20 @@ public sealed class RecipeRun : IDisposable
             throw;
         }
     }
+
+    static TrainingOptions LoopOf(RecipeTraining t, Schedule schedule, string? monitor) => new()
+    {
+        Schedule = schedule,
+        ClipGradNorm = t.ClipGradNorm,
+        EmaDecay = t.EmaDecay,
+        EmaWarmup = t.EmaWarmup,
+        LogEvery = t.LogEvery,
+        ValidateEvery = t.ValidateEvery,
+        CheckpointEvery = t.CheckpointEvery,
+        Monitor = monitor,
+        Patience = t.Patience,
+        Target = t.Target,
+    };
 
     static Schedule ScheduleOf(RecipeSchedule s)
     {
@@ -160,7 +168,7 @@ public sealed class RecipeRun : IDisposable
         var entry = Models.All.FirstOrDefault(e => e.Architecture == m.Architecture && IsTrained(e))
             ?? throw new PanoptesException($"The architecture {m.Architecture} is unknown; expected one of {string.Join(", ", Models.All.Where(IsTrained).Select(static e => e.Architecture))}.");
 
-        var model = entry.Build(new(m.ConfigJson(typeof(ImageClassifier).IsAssignableFrom(entry.Type) ? classes : []), $"the recipe's config of {m.Architecture}", static _ => null));
+        var model = entry.Build(new(m.ConfigJson(typeof(ImageClassifier).IsAssignableFrom(entry.Type) || entry.Type == typeof(Beit3ForVisualQuestionAnswering) ? classes : []), $"the recipe's config of {m.Architecture}", static _ => null));
         try
         {
             var towers = Towers.Of(model);

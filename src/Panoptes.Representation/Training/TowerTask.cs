@@ -86,7 +86,8 @@ public sealed class TowerTask : TrainingTask
                 lengths.Add(tokens.OwnTokens());
             }
         }
-        return new([batch.Images, .. batch.MoreImages], ids, Labels: batch.LabelTensor()) { Lengths = lengths, Step = step };
+        Tensor[]? masks = towers.Texts is { SeesPadding: true } ? [.. ids.Zip(lengths, static (i, l) => PairInput.Valid(l, i.shape[1]))] : null;
+        return new([batch.Images, .. batch.MoreImages], ids, masks, batch.LabelTensor()) { Lengths = lengths, Step = step };
     }
 
     /// <summary>Bounds the scale of the logits where there is no bias that would balance it.</summary>

@@ -169,6 +169,93 @@ public sealed class ObjectiveTrainingTests : IDisposable
         Assert.Equal(0, ClassificationLoss.Of(logits, tensor(new long[] { -1, -1, -1, -1, -1 })).item<float>());
     }
 
+    /// <summary>Pretrained on masked images, texts and pairs, then made to retrieve, to answer and to write.</summary>
+    [Fact]
+    public void Beit3_is_pretrained_on_masked_data_and_fine_tuned_from_there()
+    {
+        const string Pretraining = "BEiT3ForPretraining";
+        var pretrained = Path.Combine(folder, "pretrained");
+        var before = Tensor.TotalCount;
+        Train(Beit(Pretraining, "[{name: masked_data, smallest_block: 1}]"), pretrained);
+        Assert.Equal(before, Tensor.TotalCount);
+        using (var cancel = new CancellationTokenSource())
+            Assert.Throws<OperationCanceledException>(() => Train(Beit(Pretraining, "[{name: masked_data, smallest_block: 1}]"), Path.Combine(folder, "broken"), p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
+        Train(Beit(Pretraining, "[{name: masked_data, smallest_block: 1}]"), Path.Combine(folder, "broken"));
+        Assert.Equal(File.ReadAllBytes(Path.Combine(pretrained, "last", "model.safetensors")), File.ReadAllBytes(Path.Combine(folder, "broken", "last", "model.safetensors")));
+        var from = $", image_tower_from: {Path.Combine(pretrained, "last")}";
+        using (var network = Models.Load<Beit3ForPretraining>(Path.Combine(pretrained, "last")))
+        using (var ready = RecipeRun.Create(Beit("BEiT3ForRetrieval", "[{name: contrastive}]", from), Path.Combine(folder, "retrieval")))
+        {
+            var own = ((Beit3ForRetrieval)ready.Model).Beit3;
+            Assert.Equal(network.Beit3.TextEmbed.Weight.Value.data<float>().ToArray(), own.TextEmbed.Weight.Value.data<float>().ToArray());
+            ready.Trainer.Run();
+        }
+        using (var clip = Clip.Load(Path.Combine(folder, "retrieval", "last"))) Assert.Equal(clip.Embed("a cat"), clip.Embed("a cat"));
+
+        var asked = Recipe.Parse(Beit("BEiT3ForVisualQuestionAnswering", "[{name: answering}]", from).Text.Replace("set: emoji, concepts: 40, batch_size: 12, validate: false", "set: scenes, questions: true, concepts: 60, batch_size: 12, scenes: {max_objects: 2}", StringComparison.Ordinal), "tiny.yaml");
+        using (var ready = RecipeRun.Create(asked, Path.Combine(folder, "vqa")))
+        {
+            var measured = ready.Trainer.Run().Validation;
+            Assert.InRange(measured["answers_by_majority"], 0.2, 0.8);
+            Assert.InRange(measured["answers"], 0, 1);
+            Assert.True(measured.ContainsKey("answers_existence"));
+        }
+        using (var answering = Models.Load<Beit3ForVisualQuestionAnswering>(Path.Combine(folder, "vqa", "last")))
+        {
+            Assert.Equal(["yes", "no", "0", "1", "2"], answering.Answers.Take(5));
+            Assert.Equal(answering.Answers.Count, answering.HeadOutput.OutFeatures);
+        }
+
+        Train(Beit("BEiT3ForCaptioning", "[{name: masked_captions}]", from), Path.Combine(folder, "captions"));
+        using var scope = NewDisposeScope();
+        using var writing = Models.Load<Beit3ForCaptioning>(Path.Combine(folder, "captions", "last"));
+        var pixels = randn([3, 3, 32, 32], generator: new Generator(4));
+        var written = writing.Write(pixels, 612, 613, 612, 9);
+        Assert.Equal(3, written.Count);
+        Assert.All(written, static w => Assert.InRange(w.Length, 0, 8));
+        // Word by word as by hand: the likeliest word at the mask after what is written.
+        using var noGrad = no_grad();
+        if (written[1].Length > 1)
+            Assert.Equal(written[1][1], writing.Logits(pixels[1].unsqueeze(0), tensor(new long[] { 612, written[1][0], 612 }, [1, 3]))[0, 2].argmax().item<long>());
+
+        foreach (var (architecture, objectives, expected) in new[] { (Pretraining, "[{name: answering}]", "answering needs a BEiT3ForVisualQuestionAnswering"), ("BEiT3ForRetrieval", "[{name: masked_data}]", "masked_data needs a BEiT3ForPretraining"), (Pretraining, "[{name: masked_captions}]", "masked_captions needs"), (Pretraining, "[{name: masked_data, text_ratio: 1}]", "text_ratio is 1") })
+            Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(Beit(architecture, objectives), Path.Combine(folder, "refused" + expected.Length))).Message, StringComparison.Ordinal);
+
+        static Recipe Beit(string architecture, string objectives, string more = "")
+        {
+            var text = Tiny(objectives, architecture).Text;
+            var (start, end) = (text.IndexOf("    projection_dim", StringComparison.Ordinal), text.IndexOf("  tokenizer:", StringComparison.Ordinal));
+            return Recipe.Parse($$"""
+                {{text[..start]}}    img_size: 32
+                    patch_size: 16
+                    vocab_size: 614
+                    encoder_embed_dim: 16
+                    encoder_attention_heads: 2
+                    encoder_ffn_embed_dim: 24
+                    encoder_layers: 2
+                    max_source_positions: 42
+                  tokenizer: {merges: {{Path.Combine(Parity.Goldens.Repository, "data", "tokenizers", "clip", "merges.txt")}}, count: 100}{{(more.Length > 0 ? "\n  " + more[2..] : "")}}
+                {{text[text.IndexOf("data:", StringComparison.Ordinal)..]}}
+                """, "tiny.yaml");
+        }
+    }
+
+    [Fact]
+    public void As_many_words_are_hidden_as_were_asked_for_and_at_least_one()
+    {
+        using var scope = NewDisposeScope();
+        var ids = tensor(new long[] { 90, 1, 2, 3, 4, 91, 0, 0, 90, 5, 91, 0, 0, 0, 0, 0 }, [2, 8]);
+        for (var seed = 0; seed < 8; seed++)
+        {
+            using var random = new Generator((ulong)seed);
+            var (hidden, masked) = MaskedWords.Hide(ids, tensor(new long[] { 6, 3 }), 0.5, random);
+            Assert.Equal([2L, 1], masked.sum(1).data<long>().ToArray());
+            Assert.Equal(3, hidden.eq(90).logical_and(masked).sum().item<long>());
+            Assert.False(masked[0, 5].item<bool>() || masked[0, 0].item<bool>() || masked[0, 6].item<bool>() || masked[1, 2].item<bool>());
+            Assert.Equal(ids.masked_select(masked.logical_not()).data<long>().ToArray(), hidden.masked_select(masked.logical_not()).data<long>().ToArray());
+        }
+    }
+
     [Theory]
     [InlineData("[{name: contrastive}, {name: contrastive}]", "The objective contrastive is listed twice")]
     [InlineData("[{name: simclr, temperature: 0}]", "temperature is 0")]

@@ -19,6 +19,12 @@ public sealed record SceneLoaderOptions
 
     public MoreViews Views { get; init; } = new();
 
+    /// <summary>
+    /// Where given, a sample's text is one of the questions about its scene that are answered out of this list, and its label the answer's position; a scene without
+    /// such a question has an empty text and the label -1. Null: texts are captions.
+    /// </summary>
+    public IReadOnlyList<string>? Answers { get; init; }
+
     /// <summary>Which part of each batch this process gets.</summary>
     public Shard Shard { get; init; } = Shard.Whole;
 
@@ -41,6 +47,7 @@ public static class SceneLoader
         var sampler = new SequentialSampler(Enumerable.Range(0, options.Count), options.BatchSize, shuffle: true, options.Seed, shard: options.Shard);
         var size = generator.Options.Size;
         var maker = new BatchMaker(options.Augmentation ?? Augmentation.None(size), options.Views, options.Seed, new(strict: true));
+        var answers = options.Answers?.Select(static (answer, i) => (answer, i)).ToDictionary(static a => a.answer, static a => a.i, StringComparer.Ordinal);
         return PrefetchLoader.Create<BatchPlan, ImageTextBatch>(sampler, Make, options.Loader);
 
         ImageTextBatch Make(BatchPlan plan, CancellationToken cancel)
@@ -53,7 +60,11 @@ public static class SceneLoader
             {
                 var scene = generator.Generate(options.Repeat ? sample : ((long)plan.Epoch * options.Count) + sample);
                 scenes.Add(scene);
-                return new(scene.Image.Pixels, size, size, 3, scene.Caption, -1);
+                if (answers is null) return new(scene.Image.Pixels, size, size, 3, scene.Caption, -1);
+                var asked = scene.Questions.Where(q => answers.ContainsKey(q.Answer)).ToArray();
+                if (asked.Length == 0) return new(scene.Image.Pixels, size, size, 3, "", -1);
+                var question = asked[random.Next(asked.Length)];
+                return new(scene.Image.Pixels, size, size, 3, question.Text, answers[question.Answer]);
             }
         }
     }
