@@ -1,4 +1,5 @@
 using System.Globalization;
+using Panoptes.Evaluation;
 using Panoptes.Imaging;
 
 namespace Panoptes.Cli;
@@ -16,6 +17,7 @@ static class ClaimFigure
             Subtitle = $"{claim.Statement} ({claim.Paper})",
             Footer = $"{Legend(claim)} {claim.Circumstances}.",
             Panels = Panels(claim),
+            Plots = [.. claim.Measures.Where(static m => m.Fit == "exponent").Select(m => Law(claim, m)).OfType<Plot>()],
         }.Render();
     }
 
@@ -25,16 +27,19 @@ static class ClaimFigure
         .. claim.Measures.Any(static m => m.IsBounded) ? ["A flag points to where the claim holds."] : Array.Empty<string>(),
     ]);
 
-    /// <summary>Measures of one quantity and one kind share an axis; what is named without a quantity (<c>by chance</c>) joins what stands before it, unless one are shares and the other are not.</summary>
+    /// <summary>
+    /// Measures of one quantity and one kind share an axis; what is named without a quantity (<c>by chance</c>) joins what stands before it, unless one are shares and the other are not;
+    /// all that is said of power laws stands together.
+    /// </summary>
     static List<DotPanel> Panels(Claim claim)
     {
         var panels = new List<(string Kind, string Title, List<DotRow> Rows)>();
         foreach (var measure in claim.Measures)
         {
-            var kind = measure.Over is null ? "" : measure.Compared ?? "difference";
+            var kind = measure.Fit is { } fit ? fit == "r2" ? "R²" : fit : measure.Over is null ? "" : measure.Compared ?? "difference";
             var colon = measure.Name.IndexOf(": ", StringComparison.Ordinal);
             var quantity = colon < 0 ? null : measure.Name[(colon + 2)..];
-            var at = quantity is null
+            var at = measure.Fit is not null ? panels.FindIndex(p => p.Kind == kind) : quantity is null
                 ? panels.Count > 0 && panels[^1].Kind == kind && panels[^1].Rows.All(r => IsShare(r.Values[0]) == IsShare(measure.Value!.Value)) ? panels.Count - 1 : -1
                 : panels.FindIndex(p => p.Kind == kind && p.Title == quantity);
             if (at < 0)
@@ -45,6 +50,29 @@ static class ClaimFigure
             panels[at].Rows.Add(Row(measure, colon < 0 ? measure.Name : measure.Name[..colon]));
         }
         return [.. panels.Select(static p => new DotPanel(p.Kind.Length == 0 ? p.Title : p.Title.Length == 0 ? p.Kind : $"{p.Title} ({p.Kind})", p.Rows) { Baseline = p.Kind == "ratio" ? 1 : 0 })];
+    }
+
+    /// <summary>The errors that a power law is laid through, those of every seed, and the law through their means; null where the ledger does not hold them.</summary>
+    static Plot? Law(Claim claim, ClaimMeasure law)
+    {
+        var points = law.Against!.Select(p => (Size: p.Value, Errors: claim.Measures.FirstOrDefault(m => m.Arm == p.Key && m.Over is null && m.Path == law.Path) is { Value: { } value } own
+            ? (own.Values ?? [value]).Select(static v => 1 - v).ToArray() : null)).Where(static p => p.Errors is not null).OrderBy(static p => p.Size).ToArray();
+        if (points.Length < 2 || points.Any(static p => p.Errors!.Average() <= 0)) return null;
+        double[] sizes = [.. points.Select(static p => p.Size)];
+        var fit = PowerLaw.Fit(sizes, [.. points.Select(static p => p.Errors!.Average())]);
+        return new()
+        {
+            Title = law.Name.Replace("exponent of ", "", StringComparison.Ordinal),
+            XLabel = law.Name.Split(" in ")[^1],
+            YLabel = "error",
+            LogX = true,
+            LogY = true,
+            Curves =
+            [
+                new("every seed", [.. points.SelectMany(static p => p.Errors!.Select(_ => p.Size))], [.. points.SelectMany(static p => p.Errors!)]) { HasLine = false },
+                new(string.Create(CultureInfo.InvariantCulture, $"{fit.Factor:0.##} · x^{fit.Exponent:0.###}"), sizes, [.. sizes.Select(fit.At)]),
+            ],
+        };
     }
 
     static bool IsShare(double value) => Math.Abs(value) <= 1;

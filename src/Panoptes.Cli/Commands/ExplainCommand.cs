@@ -55,7 +55,7 @@ sealed class ExplainCommand : ExampleCommand
 
         var (rows, found) = (new List<SheetRow>(), new List<object>());
         if (among is not null) await NeighborsAsync(terminal, encoder, files, Gallery.Open(among), parsed.GetValue(top), rows, found, cancel);
-        else foreach (var file in files)
+        foreach (var file in among is null ? files : [])
         {
             var image = Image.Load(file);
             var view = Explain.View(encoder, image).Resize(Side, Side, ResizeFilter.Bicubic);

@@ -56,7 +56,10 @@ public sealed record DotPlot
 
     public required IReadOnlyList<DotPanel> Panels { get; init; }
 
-    const int Width = 880, Margin = 28, Labels = 230, Texts = 170, Gap = 16, RowHeight = 46, AxisHeight = 30, TitleHeight = 30;
+    /// <summary>Above the panels, two beside each other.</summary>
+    public IReadOnlyList<Plot> Plots { get; init; } = [];
+
+    const int Width = 880, Margin = 28, Labels = 230, Texts = 170, Gap = 16, RowHeight = 46, AxisHeight = 30, TitleHeight = 30, PlotWidth = (Width - (2 * Margin) - Gap) / 2, PlotHeight = 300;
 
     const float Scale = 1.25f;
 
@@ -75,7 +78,7 @@ public sealed record DotPlot
         var subtitle = Subtitle.Length == 0 ? [] : Typography.Wrap(Subtitle, text, Width - (2 * Margin));
         var footer = Footer.Length == 0 ? [] : Typography.Wrap(Footer, note, Width - (2 * Margin));
         var top = Margin + 30 + (subtitle.Count * 19) + 8;
-        var height = top + Panels.Sum(static p => HeadOf(p) + (p.Rows.Count * RowHeight) + AxisHeight + 6) + (footer.Count * 17) + Margin - 8;
+        var height = top + Panels.Sum(static p => HeadOf(p) + (p.Rows.Count * RowHeight) + AxisHeight + 6) + ((Plots.Count + 1) / 2 * (PlotHeight + Gap)) + (footer.Count * 17) + Margin - 8;
 
         using var bitmap = new SKBitmap(new SKImageInfo((int)(Width * Scale), (int)(height * Scale), SKColorType.Rgba8888, SKAlphaType.Opaque));
         using var canvas = new SKCanvas(bitmap);
@@ -84,6 +87,14 @@ public sealed record DotPlot
         canvas.Scale(Scale);
         Typography.Draw(canvas, Title, Margin, Margin + 18, title, paint);
         for (var i = 0; i < subtitle.Count; i++) Typography.Draw(canvas, subtitle[i], Margin, Margin + 42 + (i * 19), text, paint);
+        for (var i = 0; i < Plots.Count; i++)
+        {
+            var drawn = (Plots[i] with { Scale = Scale }).Render((int)(PlotWidth * Scale), (int)(PlotHeight * Scale)).ToRgba();
+            var info = new SKImageInfo(drawn.Width, drawn.Height, SKColorType.Rgba8888, SKAlphaType.Unpremul);
+            using var picture = SKImage.FromPixelCopy(info, drawn.Pixels, info.RowBytes);
+            canvas.DrawImage(picture, SKRect.Create(Margin + (i % 2 * (PlotWidth + Gap)), top + (i / 2 * (PlotHeight + Gap)), PlotWidth, PlotHeight), new SKSamplingOptions(SKFilterMode.Linear));
+        }
+        top += (Plots.Count + 1) / 2 * (PlotHeight + Gap);
         foreach (var panel in Panels)
         {
             paint.Color = Ink;
@@ -128,7 +139,7 @@ public sealed record DotPlot
         plot.Layout.Fixed(new PixelPadding(Gap, Gap, AxisHeight, 0));                 // room for the labels at the ends of the axis
         var place = new SKRect(Left - Gap, top, Right + Gap, top + (panel.Rows.Count * RowHeight) + AxisHeight);
         canvas.Save();
-        canvas.ClipRect(place);                                                      // ScottPlot clears all that it may draw on
+        canvas.ClipRect(SKRect.Inflate(place, -1, -1));                              // ScottPlot clears all that it may draw on, and its own edges are not whole pixels
         plot.Render(canvas, new PixelRect(place.Left, place.Right, place.Bottom, place.Top));
         canvas.Restore();
     });

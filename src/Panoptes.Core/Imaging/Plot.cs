@@ -13,6 +13,9 @@ public sealed record Curve(string Name, IReadOnlyList<double> X, IReadOnlyList<d
 
     /// <summary>A dot at every value.</summary>
     public bool HasMarkers { get; init; }
+
+    /// <summary>A line through the values.</summary>
+    public bool HasLine { get; init; } = true;
 }
 
 /// <summary>Curves with a legend, and pictures of matrices, in one house style and the embedded font (ScottPlot does the drawing).</summary>
@@ -60,8 +63,8 @@ public sealed record Plot
                 if (curve.X.Count != curve.Y.Count) throw new PanoptesException($"The curve '{curve.Name}' has {curve.X.Count} x and {curve.Y.Count} y values: expected as many.");
                 if (Add(plot, curve, Color.FromHex(Palette[drawn % Palette.Length]))) drawn++;
             }
-            if (LogX) Logarithmic(plot.Axes.Bottom);
-            if (LogY) Logarithmic(plot.Axes.Left);
+            if (LogX) Logarithmic(plot.Axes.Bottom, Curves.SelectMany(static c => c.X));
+            if (LogY) Logarithmic(plot.Axes.Left, Curves.SelectMany(static c => c.Y));
             if (drawn > 1 || (drawn == 1 && Curves[0].Name.Length > 0)) Legend(plot);
             plot.Axes.Margins(0.02, 0.08);
             return Draw(plot, width, height, Scale);
@@ -94,8 +97,8 @@ public sealed record Plot
         }
         var line = plot.Add.Scatter(xs.ToArray(), values.ToArray());
         line.Color = color;
-        line.LineWidth = 2.2f;
-        line.MarkerSize = curve.HasMarkers || xs.Count == 1 ? 6 : 0;
+        line.LineWidth = curve.HasLine ? 2.2f : 0;
+        line.MarkerSize = curve.HasMarkers || !curve.HasLine || xs.Count == 1 ? 6 : 0;
         line.LegendText = curve.Name;
         return true;
     }
@@ -225,14 +228,30 @@ public sealed record Plot
         axis.MajorTickStyle.Length = 0;
     }
 
-    static void Logarithmic(IAxis axis) => axis.TickGenerator = new NumericAutomatic
+    static void Logarithmic(IAxis axis, IEnumerable<double> values)
     {
-        MinorTickGenerator = new LogMinorTickGenerator(),
-        IntegerTicksOnly = true,
-        LabelFormatter = static power => Math.Pow(10, power) is var v && v is >= 1e-3 and < 1e6
-            ? v.ToString("#,0.####", CultureInfo.InvariantCulture)
-            : $"1e{Math.Round(power).ToString(CultureInfo.InvariantCulture)}",
-    };
+        double[] shown = [.. values.Where(static v => v > 0 && double.IsFinite(v)).Select(Math.Log10)];
+        if (shown.Length == 0 || shown.Max() - shown.Min() > 1.5)
+        {
+            axis.TickGenerator = new NumericAutomatic
+            {
+                MinorTickGenerator = new LogMinorTickGenerator(),
+                IntegerTicksOnly = true,
+                LabelFormatter = static power => Math.Pow(10, power) is var v && v is >= 1e-3 and < 1e6
+                    ? v.ToString("#,0.####", CultureInfo.InvariantCulture)
+                    : $"1e{Math.Round(power).ToString(CultureInfo.InvariantCulture)}",
+            };
+            return;
+        }
+        // Too few powers of ten to read from: round numbers between them.
+        var ticks = new NumericManual();
+        double[] steps = shown.Max() - shown.Min() > 0.7 ? [1, 2, 5] : shown.Max() - shown.Min() > 0.35 ? [1, 2, 3, 4, 6, 8] : [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8, 8.5, 9, 9.5];
+        for (var power = (int)Math.Floor(shown.Min()) - 1; power <= Math.Ceiling(shown.Max()); power++)
+            foreach (var step in steps)
+                if (Math.Log10(step) + power is var at && at >= shown.Min() - 0.05 && at <= shown.Max() + 0.05)
+                    ticks.AddMajor(at, (step * Math.Pow(10, power)).ToString("#,0.####", CultureInfo.InvariantCulture));
+        axis.TickGenerator = ticks;
+    }
 
     internal static ScottPlot.Plot Styled(string? title, string? xLabel, string? yLabel)
     {

@@ -86,6 +86,21 @@ public sealed partial class ClaimPagesTests : IDisposable
         await Command.Fails(["claims", "draw", "what", "--ledger", folder["ledger"], "--out", folder["figures"]], "no claim what");
     }
 
+    [Fact]
+    public async Task A_power_law_is_drawn_through_the_errors_of_its_arms()
+    {
+        File.WriteAllText(folder["ledger/two.json"], """
+            {"name":"two","paper":"p","statement":"s","seeds":[1,2],
+             "measures":[{"name":"a: top-1","arm":"a","path":"x","value":0.2,"values":[0.1,0.3]},{"name":"b: top-1","arm":"b","path":"x","value":0.6},{"name":"c: top-1","arm":"c","path":"x","value":0.8},
+                         {"name":"exponent of the error in images","path":"x","against":{"a":1,"b":2,"c":4},"fit":"exponent","value":-1},{"name":"R² in images","path":"x","against":{"a":1,"b":2,"c":4},"fit":"r2","value":1}],
+             "last_run":{"date":"2026-01-02","commit":"abc","machine":"m","minutes":1}}
+            """);
+        await Command.Succeeds("claims", "draw", "--ledger", folder["ledger"], "--out", folder["figures"]);
+        var figure = Image.Load(folder["figures/claim-two.png"]);
+        Assert.Contains(Colors(figure), static c => c == (0xEA, 0x58, 0x0C));                // the law's line, the second color of plots
+        await Command.Succeeds("claims", "pages", folder["docs/methods"], "--ledger", folder["ledger"]);
+    }
+
     static HashSet<(int, int, int)> Colors(Image image)
     {
         var (colors, pixels) = (new HashSet<(int, int, int)>(), image.Pixels);
