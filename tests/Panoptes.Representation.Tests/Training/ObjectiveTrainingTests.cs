@@ -350,6 +350,37 @@ public sealed class ObjectiveTrainingTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(5, 7, 3, 6)]
+    [InlineData(3, 300, 100, 150)]                                                          // more products than are held at once: a block an image
+    public void Gradients_of_similarities_of_tokens_are_those_of_all_products(int count, int patches, int texts, int words)
+    {
+        using var scope = NewDisposeScope();
+        using var generator = new Generator(4);
+        var (x, y) = (randn([count, patches, 4], generator: generator), randn([texts, words, 4], generator: generator));
+        var valid = PairInput.Valid(arange(0, texts, ScalarType.Int64) % words + 1, words);
+        var (a, b) = (randn([count, texts], generator: generator), randn([count, texts], generator: generator));
+        var before = Tensor.TotalCount;
+        var (ofX, ofY) = Gradients(static (x, y, valid) => FilipLoss.Similarities(x, y, valid));
+        var (plainX, plainY) = Gradients(static (x, y, valid) =>
+        {
+            var all = einsum("ipd,twd->iptw", x, y);
+            return new(all.masked_fill(valid.logical_not(), -1e9).amax([3]).mean([1]), (all.amax([1]) * valid.to(ScalarType.Float32) / valid.sum(1, keepdim: true)).sum(-1));
+        });
+        Assert.Equal(before + 4, Tensor.TotalCount);
+        Assert.True((ofX - plainX).abs().max().item<float>() < 1e-5f);
+        Assert.True((ofY - plainY).abs().max().item<float>() < 1e-5f);
+
+        (Tensor X, Tensor Y) Gradients(Func<Tensor, Tensor, Tensor, TokenSimilarities> similarities)
+        {
+            using var inner = NewDisposeScope();
+            var (leafX, leafY) = (x.clone().requires_grad_(), y.clone().requires_grad_());
+            var found = similarities(leafX, leafY, valid.to(ScalarType.Bool));
+            ((found.ImageToText * a).sum() + (found.TextToImage * b).sum()).backward();
+            return (leafX.grad!.MoveToOuterDisposeScope(), leafY.grad!.MoveToOuterDisposeScope());
+        }
+    }
+
     static void Train(Recipe recipe, string run, Action<Panoptes.Training.TrainingProgress>? report = null, CancellationToken cancel = default)
     {
         using var ready = RecipeRun.Create(recipe, run);
