@@ -120,6 +120,7 @@ public static class Models
         new("BEiT3ForRetrieval", null, typeof(Beit3ForRetrieval), static s => new Beit3ForRetrieval(s.Read<Beit3Config>()),
             static m => ((Beit3ForRetrieval)m).Config with { Architectures = ["BEiT3ForRetrieval"] }),
         new("DalleDvae", "dall_e_dvae", typeof(DalleDvae), static s => new DalleDvae(s.Read<DalleDvaeConfig>()), static m => ((DalleDvae)m).Config),
+        new("VQModel", null, typeof(VqModel), static s => new VqModel(s.Read<VqConfig>()), static m => ((VqModel)m).Config),
     ];
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
@@ -209,6 +210,7 @@ public static class Models
             using var json = JsonDocument.Parse(source.Config);
             if (json.RootElement.TryGetProperty("architectures", out var list) && list.ValueKind == JsonValueKind.Array && list.GetArrayLength() > 0) architecture = list[0].GetString();
             modelType = json.RootElement.TryGetProperty("model_type", out var value) ? value.GetString() : null;
+            if (architecture is null && json.RootElement.TryGetProperty("_class_name", out var diffusers)) architecture = diffusers.GetString();
             // timm's own config.json names the model and no class.
             if (architecture is null && json.RootElement.TryGetProperty("architecture", out var timm) && timm.GetString()?.StartsWith("eva", StringComparison.Ordinal) == true) architecture = "Eva";
         }

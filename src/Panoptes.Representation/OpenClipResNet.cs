@@ -139,29 +139,40 @@ public sealed class OpenClipResNet : OpenClipVisual
         return Attnpool.Forward(Map(pixels)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The tokens are the places of the last map, [b, places, 32 · width]; there is no pooled feature before the projection.</summary>
+    /// <summary>
+    /// The tokens are the places of the last map, [b, places, 32 · width]; there is no pooled feature before the projection. The states are the places of
+    /// the stem's map and of every stage's.
+    /// </summary>
     public override TowerOutput Forward(Tensor pixels, bool hiddenStates = false)
     {
-        if (hiddenStates) throw new PanoptesException("The states between the layers are kept for Hugging Face's CLIP only.");
         using var scope = NewDisposeScope();
-        var map = Map(pixels);
-        var embedding = Attnpool.Forward(map);
-        return new(map.flatten(2).transpose(1, 2).MoveToOuterDisposeScope(), embedding.MoveToOuterDisposeScope(), embedding);
+        var states = hiddenStates ? new List<Tensor>() : null;
+        var map = Map(pixels, states);
+        var (tokens, embedding) = (Places(map), Attnpool.Forward(map));
+        TowerOutput.Keep(tokens, embedding, states);
+        return new(tokens, embedding, embedding, states);
     }
 
-    Tensor Map(Tensor pixels)
+    /// <summary>[b, channels, height, width] to [b, places, channels].</summary>
+    static Tensor Places(Tensor map) => map.flatten(2).transpose(1, 2);
+
+    Tensor Map(Tensor pixels, List<Tensor>? states = null)
     {
         if (pixels.shape[2] != v.ImageSize[0] || pixels.shape[3] != v.ImageSize[^1])
             throw new PanoptesException($"Images of {pixels.shape[3]}x{pixels.shape[2]} pixels were given to a model for {v.ImageSize[^1]}x{v.ImageSize[0]}.");
         using var scope = NewDisposeScope();
         var x = Stem(pixels);
+        states?.Add(Places(x).MoveToOuterDisposeScope());
         foreach (var stage in (ReadOnlySpan<ModuleList<ResNetBottleneck>>)[Layer1, Layer2, Layer3, Layer4])
+        {
             foreach (var block in stage)
             {
                 var before = x;
                 x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x), x, null) : block.Forward(x);
                 before.Dispose();
             }
+            states?.Add(Places(x).MoveToOuterDisposeScope());
+        }
         return x.MoveToOuterDisposeScope();
     }
 

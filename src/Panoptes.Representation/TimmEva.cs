@@ -296,7 +296,7 @@ public sealed class EvaBlock : Module
 }
 
 /// <summary>timm's Eva. Keys: cls_token [1, 1, width], pos_embed [1, 1 + patches, width], patch_embed, blocks.N, norm or fc_norm, head.</summary>
-public sealed class TimmEva : TimmTrunk
+public sealed class TimmEva : TimmTrunk, IMaskedImageTower
 {
     readonly EvaArgs a;
     readonly RotaryEmbedding? rotary;
@@ -336,6 +336,10 @@ public sealed class TimmEva : TimmTrunk
     /// <summary>The classifier, or in EVA-CLIP the projection.</summary>
     public Linear? Head { get; }
 
+    /// <summary>What stands for masked patches, [width]; whoever trains the model so owns it, since timm's files have none. Null: zeros.</summary>
+    [NotAChild]
+    public Parameter? MaskToken { get; set; }
+
     public override int EmbeddingSize => Config.IsClip && Head is not null ? (int)a.NumClasses!.Value : a.EmbedDim!.Value;
 
     public override int ImageSize => a.ImgSize![0];
@@ -360,11 +364,13 @@ public sealed class TimmEva : TimmTrunk
         return Project(Pool(Features(pixels, first: Norm is not null))).MoveToOuterDisposeScope();
     }
 
-    public override TowerOutput Forward(Tensor pixels, bool hiddenStates = false)
+    public override TowerOutput Forward(Tensor pixels, bool hiddenStates = false) => Forward(pixels, null, hiddenStates);
+
+    public TowerOutput Forward(Tensor pixels, Tensor? masked, bool hiddenStates = false)
     {
         if (hiddenStates) throw new PanoptesException("The states between the layers are kept for Hugging Face's models only.");
         using var scope = NewDisposeScope();
-        var tokens = Features(pixels, first: false);
+        var tokens = Features(pixels, first: false, masked);
         var pooled = Pool(tokens);
         var embedding = Project(pooled);
         TowerOutput.Keep(tokens, pooled, [embedding]);
@@ -381,12 +387,13 @@ public sealed class TimmEva : TimmTrunk
     }
 
     /// <summary>[b, 1 + patches, width], or of the class token alone [b, 1, width].</summary>
-    Tensor Features(Tensor pixels, bool first)
+    Tensor Features(Tensor pixels, bool first, Tensor? masked = null)
     {
         if (pixels.shape[2] != a.ImgSize![0] || pixels.shape[3] != a.ImgSize[^1])
             throw new PanoptesException($"Images of {pixels.shape[3]}x{pixels.shape[2]} pixels were given to a model for {a.ImgSize[^1]}x{a.ImgSize[0]}.");
         using var scope = NewDisposeScope();
         var patches = PatchEmbed.Proj.Forward(pixels);
+        if (masked is not null) patches = where(masked.unsqueeze(-1), (MaskToken?.Value ?? zeros(a.EmbedDim!.Value)).to(patches.dtype), patches);
         var x = cat([ClsToken.Value.expand(patches.shape[0], -1, -1), patches], 1).add(PosEmbed.Value);
         for (var i = 0; i < Blocks.Count; i++)
         {

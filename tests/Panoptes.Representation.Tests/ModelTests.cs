@@ -87,6 +87,7 @@ public sealed class ModelTests : IDisposable
         ["BEiT3ForCaptioning"] = Beit3,
         ["BEiT3ForRetrieval"] = Beit3,
         ["DalleDvae"] = """{"encoder":{"n_hid":8,"n_blk_per_group":1,"vocab_size":12},"decoder":{"n_init":8,"n_hid":8,"n_blk_per_group":1,"vocab_size":12}}""",
+        ["VQModel"] = """{"block_out_channels":[4,8],"down_block_types":["DownEncoderBlock2D","AttnDownEncoderBlock2D"],"up_block_types":["AttnUpDecoderBlock2D","UpDecoderBlock2D"],"norm_num_groups":4,"latent_channels":3,"vq_embed_dim":5,"num_vq_embeddings":12,"sample_size":16}""",
         ["ViTMAEForImageClassification"] = Mae.Replace("{", $$"""{{{Labels}},"use_mean_pooling":true,""", StringComparison.Ordinal),
     };
 
@@ -331,6 +332,7 @@ public sealed class ModelTests : IDisposable
     {
         var (pixels, ids) = Inputs(model);
         if (model is ImageGptModel colors) return colors.Forward(ids);
+        if (model is VqModel vq) return vq.Decode(vq.Latents(pixels)).flatten(1);
         if (model is DalleDvae dalle) return dalle.Decoder.Forward(dalle.Encoder.Forward(pixels.to(dalle.Encoder.Input.W.Value.dtype)).softmax(1)).flatten(1);
         return model is DualEncoder both ? both.Features(pixels, ids).Logits() : Encoders(model, pixels, ids).First()();
     }
@@ -339,6 +341,7 @@ public sealed class ModelTests : IDisposable
     {
         var (pixels, ids) = Inputs(model);
         var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
+        if (model is VqModel vq) return vq.Decode(vq.Latents(pixels)).square().mean() + VectorQuantizer.Loss(vq.Latents(pixels), vq.Quantize.Entries(vq.Quantize.Nearest(vq.Latents(pixels))), 1, 1) + vq.Quantize.Embedding.Weight.Value.square().mean();
         if (model is MaeForPreTraining mae) return mae.Loss(pixels);
         if (model is BeitForMaskedImageModeling beit) return beit.Loss(pixels, masked, masked.to(ScalarType.Int64));
         if (model is BeitForSemanticSegmentation segmentation) return segmentation.Loss(pixels, zeros(2, 16, 16, dtype: ScalarType.Int64));

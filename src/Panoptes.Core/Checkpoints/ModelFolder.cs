@@ -103,7 +103,7 @@ public static class ModelFolder
             tensors.Add(new(key, options.Dtype is { } dtype && IsFloatingPoint(tensor.dtype) && tensor.dtype != dtype ? tensor.detach().to(dtype) : tensor));
         }
         var metadata = new Dictionary<string, string>(options.Metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" };
-        ShardedWeights.Save(folder, tensors, metadata, options.ShardSize);
+        ShardedWeights.Save(folder, tensors, metadata, options.ShardSize, config.WeightsName);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), ConfigText(config, tensors));
     }
 

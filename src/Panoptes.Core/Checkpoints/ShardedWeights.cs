@@ -71,8 +71,13 @@ public sealed class ShardedWeights : Weights
     /// <paramref name="shardSize"/> bytes, as <c>model-00001-of-0000N.safetensors</c> with their index. Weights that an earlier save left
     /// there under other names are removed last.
     /// </summary>
+    /// <param name="folder">Made if need be.</param>
+    /// <param name="tensors">By key, in the order of the file.</param>
+    /// <param name="metadata">Text pairs for the file's header.</param>
+    /// <param name="shardSize">The most bytes of one file.</param>
+    /// <param name="name">What stands for <c>model</c> in these names (diffusers: <c>diffusion_pytorch_model</c>).</param>
     /// <exception cref="PanoptesException">The files cannot be written, or a tensor's type has no place in the format.</exception>
-    public static void Save(string folder, IReadOnlyList<KeyValuePair<string, Tensor>> tensors, IReadOnlyDictionary<string, string>? metadata = null, long shardSize = DefaultShardSize)
+    public static void Save(string folder, IReadOnlyList<KeyValuePair<string, Tensor>> tensors, IReadOnlyDictionary<string, string>? metadata = null, long shardSize = DefaultShardSize, string name = "model")
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(shardSize);
         var shards = new List<List<KeyValuePair<string, Tensor>>>();
@@ -92,24 +97,24 @@ public sealed class ShardedWeights : Weights
         var written = new HashSet<string>(StringComparer.Ordinal);
         if (shards.Count <= 1)
         {
-            SafeTensors.Save(Path.Combine(folder, "model.safetensors"), tensors, metadata);
-            written.Add("model.safetensors");
+            SafeTensors.Save(Path.Combine(folder, $"{name}.safetensors"), tensors, metadata);
+            written.Add($"{name}.safetensors");
         }
         else
         {
             var map = new SortedDictionary<string, string>(StringComparer.Ordinal);
             for (var i = 0; i < shards.Count; i++)
             {
-                var name = string.Create(CultureInfo.InvariantCulture, $"model-{i + 1:D5}-of-{shards.Count:D5}.safetensors");
-                SafeTensors.Save(Path.Combine(folder, name), shards[i], metadata);
-                written.Add(name);
-                foreach (var (key, _) in shards[i]) map[key] = name;
+                var file = string.Create(CultureInfo.InvariantCulture, $"{name}-{i + 1:D5}-of-{shards.Count:D5}.safetensors");
+                SafeTensors.Save(Path.Combine(folder, file), shards[i], metadata);
+                written.Add(file);
+                foreach (var (key, _) in shards[i]) map[key] = file;
             }
             var index = new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = total }, ["weight_map"] = JsonSerializer.SerializeToNode(map) };
-            AtomicFile.WriteText(Path.Combine(folder, "model.safetensors.index.json"), index.ToJsonString(Nn.ModelConfig.JsonOptions) + "\n");
-            written.Add("model.safetensors.index.json");
+            AtomicFile.WriteText(Path.Combine(folder, $"{name}.safetensors.index.json"), index.ToJsonString(Nn.ModelConfig.JsonOptions) + "\n");
+            written.Add($"{name}.safetensors.index.json");
         }
-        foreach (var old in Directory.EnumerateFiles(folder, "model*.safetensors*").Where(f => IsOurs(Path.GetFileName(f)) && !written.Contains(Path.GetFileName(f)))) File.Delete(old);
+        foreach (var old in Directory.EnumerateFiles(folder, $"{name}*.safetensors*").Where(f => IsOurs(Path.GetFileName(f), name) && !written.Contains(Path.GetFileName(f)))) File.Delete(old);
     }
 
     protected override void Dispose(bool disposing)
@@ -118,8 +123,8 @@ public sealed class ShardedWeights : Weights
         base.Dispose(disposing);
     }
 
-    static bool IsOurs(string name) => name is "model.safetensors" or "model.safetensors.index.json"
-        || System.Text.RegularExpressions.Regex.IsMatch(name, @"^model-\d{5}-of-\d{5}\.safetensors$");
+    static bool IsOurs(string file, string name) => file == $"{name}.safetensors" || file == $"{name}.safetensors.index.json"
+        || (file.StartsWith(name, StringComparison.Ordinal) && System.Text.RegularExpressions.Regex.IsMatch(file[name.Length..], @"^-\d{5}-of-\d{5}\.safetensors$"));
 
     Weights Home(string key) => homes.TryGetValue(key, out var shard) ? shard : throw NoSuchKey(key);
 

@@ -11,6 +11,7 @@ public abstract class Weights : IDisposable
     [
         "model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
         "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin",
+        "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.bin",
     ];
 
     static readonly string[] KnownExtensions = [".safetensors", ".pt", ".pth", ".bin", ".ckpt"];

@@ -9,7 +9,22 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     public Parameter? Bias { get; } = bias ? new([outChannels], Init.Zeros) : null;
 
     /// <param name="x">[b, in, height, width]</param>
-    public Tensor Forward(Tensor x) => nn.functional.conv2d(x, Weight.Value, Bias?.Value, strides: [stride, stride], padding: [padding, padding], groups: groups);
+    public Tensor Forward(Tensor x)
+    {
+        var missing = groups == 1 && x.device_type == DeviceType.CPU ? (Block - outChannels % Block) % Block : 0;
+        if (missing == 0) return Convolve(x, Weight.Value, Bias?.Value);
+        using var scope = NewDisposeScope();
+        var bias = Bias is null ? null : nn.functional.pad(Bias.Value, [0, missing]);
+        return Convolve(x, nn.functional.pad(Weight.Value, [0, 0, 0, 0, 0, 0, 0, missing]), bias).narrow(1, 0, outChannels).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// libtorch 2.10's oneDNN computes output channels in sixteens. Where there are fewer (the 3 of an image, the 1 of a judgement), it reads memory that nobody
+    /// wrote: with 3 of 32 the gradient of the input was not a number, and in bfloat16 the output was wrong as well. So whole sixteens are computed.
+    /// </summary>
+    const int Block = 16;
+
+    Tensor Convolve(Tensor x, Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], groups: groups);
 }
 
 /// <summary>

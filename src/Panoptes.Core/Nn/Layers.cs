@@ -37,6 +37,27 @@ public sealed class LayerNorm(long features, double eps = 1e-5) : Module
     public Tensor Forward(Tensor x) => nn.functional.layer_norm(x, [features], Weight.Value, Bias.Value, eps);
 }
 
+/// <summary>Normalizes groups of channels over all places of a map, then scales and shifts each channel. Keys: weight, bias.</summary>
+public sealed class GroupNorm : Module
+{
+    readonly int groups;
+    readonly double eps;
+
+    /// <exception cref="PanoptesException">The channels cannot be divided among the groups.</exception>
+    public GroupNorm(int groups, int channels, double eps = 1e-5)
+    {
+        if (groups < 1 || channels % groups != 0) throw new PanoptesException($"{channels} channels were to be normalized in {groups} groups; expected a number of groups that divides them.");
+        (this.groups, this.eps, Weight, Bias) = (groups, eps, new([channels], Init.Ones), new([channels], Init.Zeros));
+    }
+
+    public Parameter Weight { get; }
+
+    public Parameter Bias { get; }
+
+    /// <param name="x">[b, channels, ...]</param>
+    public Tensor Forward(Tensor x) => nn.functional.group_norm(x, groups, Weight.Value, Bias.Value, eps);
+}
+
 /// <summary>Rows of a table by index. Key: weight [count, features].</summary>
 public sealed class Embedding(long count, long features, Initializer? initializer = null) : Module
 {

@@ -46,6 +46,10 @@ public abstract record ModelConfig
         }
     }
 
+    /// <summary>What the peer calls the weights beside this config, before ".safetensors".</summary>
+    [JsonIgnore]
+    public virtual string WeightsName => "model";
+
     /// <summary>Fields of the file that this record does not declare.</summary>
     [JsonExtensionData]
     public Dictionary<string, JsonElement>? Unknown { get; init; }

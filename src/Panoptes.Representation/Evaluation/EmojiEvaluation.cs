@@ -265,7 +265,7 @@ public static class EmojiEvaluation
         return tensor(values, [images.Length, ColorHistogram.Length]);
     }
 
-    static int[] HeldOutStyle(EmojiSet set) => set.Select(i => set.Styles[i.Style].HeldOut);
+    internal static int[] HeldOutStyle(EmojiSet set) => set.Select(i => set.Styles[i.Style].HeldOut);
 
     /// <summary>
     /// k-NN on the features of any image tower: the subgroup of each image of the held-out style by the nearest ones of the other styles, for

@@ -14,11 +14,15 @@ public sealed class MaskedFeatures : TaughtMasking
 
     readonly IImageTower teacher;
 
-    internal MaskedFeatures(int width, Module teacher, float[] scale, float[] shift, MaskedFeaturesOptions options) : base(teacher, scale, shift, options)
+    internal MaskedFeatures(IMaskedImageTower tower, Module teacher, Renormalization view, MaskedFeaturesOptions options) : base(teacher, view, options)
     {
         this.teacher = Towers.Of(teacher).Images;
-        Head = new(width, this.teacher.EmbeddingSize);
+        if (tower is TimmEva eva) eva.MaskToken = MaskToken = new([eva.TokenSize], Init.Normal(0.02));
+        Head = new(tower.TokenSize, this.teacher.EmbeddingSize);
     }
+
+    /// <summary>What stands for masked patches in a tower whose files have no token for it (EVA's of timm); else null.</summary>
+    public Parameter? MaskToken { get; }
 
     /// <summary>From the tower's tokens to the teacher's features.</summary>
     public Linear Head { get; }
@@ -60,7 +64,7 @@ public sealed class MaskedFeatures : TaughtMasking
     }
 }
 
-/// <summary>MVP and EVA in a recipe; the image tower must be able to mask patches (ViTModel with a mask token, BEiT).</summary>
+/// <summary>MVP and EVA in a recipe; the image tower must be able to mask patches (ViTModel with a mask token, BEiT, EVA).</summary>
 public sealed record MaskedFeaturesOptions : TaughtMaskingOptions
 {
     /// <summary>The model whose image tower teaches: a folder, a file or a hub id.</summary>
@@ -68,16 +72,12 @@ public sealed record MaskedFeaturesOptions : TaughtMaskingOptions
 
     private protected override Objective Make(ObjectiveSetting setting)
     {
-        if (setting.Towers.Images.Backbone is not IMaskedImageTower tower) throw new PanoptesException($"masked_features needs an image tower whose patches can be masked, such as ViTModel or BeitModel; found a {setting.Towers.Images.Backbone.GetType().Name}.");
+        if (setting.Towers.Images.Backbone is not IMaskedImageTower tower) throw new PanoptesException($"masked_features needs an image tower whose patches can be masked, such as ViTModel, BeitModel or Eva; found a {setting.Towers.Images.Backbone.GetType().Name}.");
         var path = ModelFolder.Resolve(Teacher);
         var teacher = Models.Load(path, new() { Dtype = ScalarType.Float32 });
         try
         {
-            var processor = ImageProcessor.Load(ModelFolder.FolderOf(path));
-            // From our normalization to the teacher's: x · std + mean, minus its mean, over its std.
-            var (own, scale, shift) = (setting.Processor, new float[3], new float[3]);
-            for (var c = 0; c < 3; c++) (scale[c], shift[c]) = (own.Std[c] / processor.Std[c], (own.Mean[c] - processor.Mean[c]) / processor.Std[c]);
-            return new MaskedFeatures(tower.TokenSize, teacher, scale, shift, this);
+            return new MaskedFeatures(tower, teacher, Renormalization.Between(setting.Processor, ImageProcessor.Load(ModelFolder.FolderOf(path))), this);
         }
         catch
         {

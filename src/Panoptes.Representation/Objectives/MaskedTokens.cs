@@ -7,7 +7,7 @@ namespace Panoptes.Representation.Objectives;
 /// <summary>BEiT (Bao et al. 2022, arXiv:2106.08254): where patches are masked, the visual tokens of an image tokenizer are told.</summary>
 public sealed class MaskedTokens : TaughtMasking
 {
-    internal MaskedTokens(Module tokenizer, ImageProcessor processor, MaskedTokensOptions options) : base(tokenizer, [.. processor.Std], [.. processor.Mean], options) { }
+    internal MaskedTokens(Module tokenizer, ImageProcessor processor, MaskedTokensOptions options) : base(tokenizer, Renormalization.Undo(processor), options) { }
 
     public override Tensor Loss(Towers towers, PairInput input, Generator random)
     {

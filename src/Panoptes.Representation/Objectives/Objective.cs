@@ -48,6 +48,9 @@ public abstract class Objective : Module
 {
     /// <summary>Called after every step of the optimizer: queues take the batch's features in, teachers follow.</summary>
     public virtual void AfterStep() { }
+
+    /// <summary>What else of the last batch is worth a curve, logged as <c>OBJECTIVE/NAME</c>.</summary>
+    public virtual IReadOnlyDictionary<string, double> Report => new Dictionary<string, double>();
 }
 
 /// <summary>

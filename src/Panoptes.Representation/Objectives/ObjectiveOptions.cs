@@ -35,6 +35,8 @@ public abstract record ObjectiveOptions
         ["simclr"] = typeof(SimClrOptions),
         ["stair"] = typeof(StairOptions),
         ["unicl"] = typeof(UniClOptions),
+        ["vq_gan"] = typeof(VqGanOptions),
+        ["vq_vae"] = typeof(VqVaeOptions),
     };
 
     /// <summary>One of <see cref="All"/>; its loss is logged under it.</summary>

@@ -1,4 +1,3 @@
-using Panoptes.Imaging;
 using Panoptes.Nn;
 
 namespace Panoptes.Representation.Objectives;
@@ -7,15 +6,14 @@ namespace Panoptes.Representation.Objectives;
 public abstract class TaughtMasking : SampleObjective
 {
     readonly TaughtMaskingOptions options;
-    readonly float[] scale, shift;
+    readonly Renormalization view;
 
     /// <param name="teacher">In float32; frozen, and disposed with this object.</param>
-    /// <param name="scale">What the batch's pixels are multiplied by for the teacher, a channel each.</param>
-    /// <param name="shift">What is added after that.</param>
+    /// <param name="view">From the batch's pixels to the teacher's.</param>
     /// <param name="options">How much is masked.</param>
-    private protected TaughtMasking(Module teacher, float[] scale, float[] shift, TaughtMaskingOptions options)
+    private protected TaughtMasking(Module teacher, Renormalization view, TaughtMaskingOptions options)
     {
-        (Teacher, this.scale, this.shift, this.options) = (teacher, scale, shift, options);
+        (Teacher, this.view, this.options) = (teacher, view, options);
         teacher.RequiresGrad(false);
     }
 
@@ -24,13 +22,7 @@ public abstract class TaughtMasking : SampleObjective
     public Module Teacher { get; }
 
     /// <summary>The batch's pixels as the teacher takes them: in its normalization and its size.</summary>
-    private protected Tensor Seen(Tensor pixels, int size)
-    {
-        using var scope = NewDisposeScope();
-        var seen = (pixels * tensor(scale).view(1, 3, 1, 1)) + tensor(shift).view(1, 3, 1, 1);
-        if (seen.shape[^1] != size) seen = nn.functional.interpolate(seen, size: [size, size], mode: InterpolationMode.Bicubic, align_corners: false);
-        return seen.MoveToOuterDisposeScope();
-    }
+    private protected Tensor Seen(Tensor pixels, int size) => view.Apply(pixels, size);
 
     /// <summary>Masked rectangles of a square of patches: [batch, side · side] bool.</summary>
     private protected Tensor DrawMask(int batch, int side, Generator random) =>

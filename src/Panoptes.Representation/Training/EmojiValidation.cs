@@ -23,6 +23,9 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
     /// <summary>What a classifier tells apart.</summary>
     public EmojiLabel Label { get; init; }
 
+    /// <summary>The run's folder, which gets a sheet of reconstructions; null: none.</summary>
+    public string? Run { get; init; }
+
     /// <summary>The number that the best model goes by.</summary>
     internal string Monitor => Measures[0] switch
     {
@@ -31,6 +34,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         RecipeMeasure.Classes => "classes",
         RecipeMeasure.Captions => "caption_cider",
         RecipeMeasure.Answers => "answers",
+        RecipeMeasure.Reconstruction => "psnr",
         _ => "pointing",
     };
 
@@ -44,6 +48,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
             else if (measure == RecipeMeasure.Classes) found["classes"] = ClassAccuracy.Of((ImageClassifier)model, processor, ImageSource.OfEmojiStyles(Set, Label).Test, Options.BatchSize, progress, cancel);
             else if (measure == RecipeMeasure.Answers)
                 foreach (var (name, value) in QuestionAnswering.Run((Beit3ForVisualQuestionAnswering)model, processor, tokenizer!, Set, Scenes, Options.BatchSize, progress, cancel)) found[name] = value;
+            else if (measure == RecipeMeasure.Reconstruction) Reconstruct(found, (VqModel)model, processor, progress, cancel);
             else if (measure == RecipeMeasure.Pointing) Point(found, Towers.Of(model), processor, tokenizer!, progress, cancel);
             else if (measure == RecipeMeasure.Captions) Say(found, model, processor, tokenizer!, progress, cancel);
             else Name(found, (DualEncoder)model, processor, tokenizer!, progress, cancel);
@@ -72,6 +77,16 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         found["caption_words_over_chance"] = read.Model.WordF1 - read.Chance.WordF1;
         found["caption_exact"] = read.Model.Exact;
         found["caption_exact_by_chance"] = read.Chance.Exact;
+    }
+
+    void Reconstruct(Dictionary<string, double> found, VqModel model, ImageProcessor processor, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        var report = ReconstructionEvaluation.Run(model, processor, Set, Options.BatchSize, progress: progress, cancel: cancel);
+        found["psnr"] = report.Psnr;
+        found["perplexity"] = report.Perplexity;
+        found["codes_used"] = report.CodesUsed;
+        var side = model.ImageSize / model.PixelsPerToken;
+        if (Run is not null) report.Sheet("Images out of their tokens", side * side).Save(Path.Combine(Run, "reconstructions.png"));
     }
 
     void Name(Dictionary<string, double> found, DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)

@@ -22,13 +22,14 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     /// <param name="needs">What the objectives look at: as many views are drawn.</param>
     /// <param name="set">The emoji, where they are the data (<see cref="OpenEmoji"/>).</param>
     /// <param name="fashion">Fashion-MNIST, where that is the data (<see cref="OpenFashion"/>).</param>
+    /// <param name="run">The run's folder, for what is drawn when the model is measured; null: nothing.</param>
     /// <exception cref="PanoptesException">There is no such data, or an option does not fit it.</exception>
-    public static PairData Open(Recipe recipe, Towers towers, ImageProcessor processor, IReadOnlyCollection<Feature> needs, EmojiSet? set, FashionMnist? fashion = null)
+    public static PairData Open(Recipe recipe, Towers towers, ImageProcessor processor, IReadOnlyCollection<Feature> needs, EmojiSet? set, FashionMnist? fashion = null, string? run = null)
     {
         var d = recipe.Data;
         var views = new MoreViews { Images = Views(Side.Image), Texts = Views(Side.Text), Augmentation = d.ViewAugmentation, TextAugmentation = d.TextAugmentation };
         var augmentation = d.Augmentation with { Size = towers.Images.ImageSize, Mean = processor.Mean, Std = processor.Std };
-        return set is not null ? Emoji(recipe, towers, augmentation, views, set)
+        return set is not null ? Emoji(recipe, towers, augmentation, views, set, run)
             : fashion is not null ? Fashion(recipe, towers, augmentation, views, fashion)
             : Own(recipe, towers, augmentation, views);
 
@@ -63,7 +64,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     /// <summary>What a recipe measures, or what is usual for its model.</summary>
     static IReadOnlyList<RecipeMeasure> Measures(RecipeData d, Towers towers, IReadOnlyCollection<RecipeMeasure> possible, RecipeMeasure usual)
     {
-        var measures = d.Measures ?? [towers.Images is ImageClassifier ? RecipeMeasure.Classes : usual];
+        var measures = d.Measures ?? [towers.Images is ImageClassifier ? RecipeMeasure.Classes : possible.Contains(RecipeMeasure.Reconstruction) && towers.Model is VqModel ? RecipeMeasure.Reconstruction : usual];
         if (measures.Count == 0) throw new PanoptesException("measures is empty; leave it out, or say validate: false.");
         foreach (var measure in measures)
         {
@@ -72,6 +73,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             if (measure is RecipeMeasure.ZeroShot or RecipeMeasure.Pointing && towers.Texts is null) throw new PanoptesException($"{name} cannot be measured of a model without a text tower; expected neighbors.");
             if (measure is RecipeMeasure.ZeroShot && towers.Model is not DualEncoder) throw new PanoptesException($"{name} cannot be measured of a {towers.Model.GetType().Name}, which does not compare images with texts.");
             if (measure == RecipeMeasure.Answers && towers.Model is not Beit3ForVisualQuestionAnswering) throw new PanoptesException($"{name} cannot be measured of a {towers.Model.GetType().Name}, which answers no questions.");
+            if (measure == RecipeMeasure.Reconstruction && towers.Model is not VqModel) throw new PanoptesException($"{name} is measured of an image tokenizer, a VQModel; found a {towers.Model.GetType().Name}.");
             if (measure == RecipeMeasure.Classes && towers.Images is not ImageClassifier) throw new PanoptesException($"{name} cannot be measured of a {towers.Model.GetType().Name}, which tells no classes apart.");
         }
         return measures;
@@ -83,7 +85,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
             if (given is not null) throw new PanoptesException($"{field} {(field.EndsWith('s') ? "do" : "does")} not go with the data {d.Set}: {data} has none to choose.");
     }
 
-    static PairData Emoji(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, EmojiSet set)
+    static PairData Emoji(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, EmojiSet set, string? run)
     {
         var d = recipe.Data;
         if (d.ValidationSet is not null) throw new PanoptesException("validation_set does not go with the emoji, which have a held-out style of their own.");
@@ -101,6 +103,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         var validation = new EmojiValidation(set, measures)
         {
             Options = new() { Templates = captions.Templates, Knowledge = knowledge, BatchSize = Batch },
+            Run = run,
             Label = (d.Annotations ?? new()).Label,
             Pointing = new() { Composition = Composition(recipe, towers, least: 2) },
             Scenes = Composition(recipe, towers, least: 1),

@@ -100,7 +100,11 @@ public sealed record PairGradients
                 }
             }
             var total = options.Objectives.Sum(o => o.Weight * losses[o.Name]);
-            return options.Objectives.Count == 1 ? new() { ["loss"] = total } : new Dictionary<string, double>(losses.Select(static l => KeyValuePair.Create($"loss/{l.Key}", l.Value))) { ["loss"] = total };
+            var logged = options.Objectives.Count == 1 ? [] : losses.ToDictionary(static l => $"loss/{l.Key}", static l => l.Value);
+            foreach (var (name, objective, _) in options.Objectives)
+                foreach (var (what, value) in objective.Report) logged[$"{name}/{what}"] = value;
+            logged["loss"] = total;
+            return logged;
         }
 
         /// <summary>All features without a gradient, then the objectives' gradient with respect to each (null where none reaches it).</summary>

@@ -250,7 +250,7 @@ public sealed record RecipeData
     /// <summary>Whether the model is measured on what is held out: zero-shot in the style that is never trained on.</summary>
     public bool Validate { get; init; } = true;
 
-    /// <summary>What is measured on bundled data, the first of which decides which model is the best; null: zero-shot names, or without a text tower classes or neighbors.</summary>
+    /// <summary>What is measured on bundled data, the first of which decides which model is the best; null: zero-shot names, or without a text tower classes, neighbors or (of an image tokenizer) reconstruction.</summary>
     public IReadOnlyList<RecipeMeasure>? Measures { get; init; }
 
     /// <summary>Threads that prepare batches.</summary>
@@ -277,6 +277,9 @@ public enum RecipeMeasure
 
     /// <summary>What a CoCa says of the drawings of the held-out style (<see cref="Evaluation.CaptionEvaluation"/>).</summary>
     Captions,
+
+    /// <summary>How well drawings of the held-out style come back out of an image tokenizer's tokens (<see cref="Evaluation.ReconstructionEvaluation"/>); the run's folder gets a sheet.</summary>
+    Reconstruction,
 }
 
 /// <summary>How gradients become steps. An option that the optimizer has not is an error.</summary>

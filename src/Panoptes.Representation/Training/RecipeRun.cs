@@ -63,7 +63,7 @@ public sealed class RecipeRun : IDisposable
                 objective.Initialize(generator);
             }
             HashSet<Feature> needs = [.. objectives.Select(static o => o.Objective).OfType<FeatureObjective>().SelectMany(static o => o.Needs)];
-            var data = PairData.Open(recipe, towers, processor, needs, emoji, fashion);
+            var data = PairData.Open(recipe, towers, processor, needs, emoji, fashion, run);
             var task = new TowerTask(model, processor, tokenizer, data.Loader, new() { Objectives = objectives, MicroBatch = t.MicroBatchSize, Precision = precision })
             {
                 BatchSize = recipe.Data.BatchSize,
@@ -186,7 +186,8 @@ public sealed class RecipeRun : IDisposable
             model.Initialize(generator);
             if (m.ImageTowerFrom is { } tower) ImageTowerWeights.Take(model, tower);
             var side = towers.Images.ImageSize;
-            var processor = ImageProcessor.Parse($$"""{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":{{side}}},"crop_size":{"height":{{side}},"width":{{side}} } }""", "the recipe");
+            var range = model is VqModel ? ""","image_mean":[0.5,0.5,0.5],"image_std":[0.5,0.5,0.5]""" : "";     // from -1 to 1
+            var processor = ImageProcessor.Parse($$"""{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":{{side}}},"crop_size":{"height":{{side}},"width":{{side}} }{{range}} }""", "the recipe");
             return (model, processor, tokenizer);
         }
         catch

@@ -6,7 +6,7 @@ namespace Panoptes.Parity.Adapters;
 /// <summary>Full-size checkpoints of Hugging Face's CLIP and SigLIP, of open_clip and of OpenAI.</summary>
 sealed class RepresentationLayouts : ILayoutAdapter
 {
-    public bool Matches(ParityLayout layout) => Models.All.Any(e => e.Architecture == Architecture(layout));
+    public bool Matches(ParityLayout layout) => Models.All.Any(e => e.Architecture == Architecture(layout)) && !TamingLayouts.IsTaming(layout);
 
     /// <summary>ImageBind's layout names the function that builds the class.</summary>
     static string Architecture(ParityLayout layout) => layout.Architecture == "imagebind_huge" ? "ImageBindModel" : layout.Architecture;

@@ -69,6 +69,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
         { "{architecture: ViTMAEForPreTraining, config: {MAE}}", "[{name: masked_pixels}]" },
         { "{architecture: ViTMAEModel, config: {MAE}}", "[{name: masked_pixels}]" },
         { "{architecture: BeitModel, config: {BEIT}}", "[{name: masked_features, teacher: TEACHER, mask_ratio: 0.5, smallest_block: 2}]" },
+        { "{architecture: Eva, config: {architecture: eva02_tiny_patch14_224, num_classes: 0, model_args: {img_size: 16, patch_size: 8, embed_dim: 16, depth: 1, num_heads: 2, global_pool: token}}}", "[{name: masked_features, teacher: TEACHER, mask_ratio: 0.5, smallest_block: 2}]" },
         { "{architecture: BeitForMaskedImageModeling, config: {BEIT, vocab_size: 8}}", "[{name: masked_tokens, tokenizer: DVAE, mask_ratio: 0.5, smallest_block: 2}]" },
         { "{architecture: ViTModel, config: {hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 8, add_pooling_layer: false}}", "[{name: simclr, first_view: 0, hidden_size: 24, projection_size: 8}]" },
     };
