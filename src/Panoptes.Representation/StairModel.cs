@@ -16,6 +16,9 @@ public sealed record StairConfig : ModelConfig
     /// <summary>The width of the heads' transformed features; by default the text tower's.</summary>
     public int? HeadSize { get; init; }
     public double LogitScaleInitValue { get; init; }
+
+    /// <summary>Whether a text weighs its own tokens alone, always, as in the first of the paper's stages: what it does not say it does not mean.</summary>
+    public bool GroundedTexts { get; init; }
     public string ModelType { get; init; } = "stair";
     public string[] Architectures { get; init; } = ["StairModel"];
 }
@@ -148,6 +151,7 @@ public sealed class StairModel : DualEncoder
             using var scope = NewDisposeScope();
             var output = tower.Forward(inputIds, attentionMask, hiddenStates);
             var embedding = model.Sparse(model.TextTransform, tower.EmbedTokens(output.LastHiddenState), attentionMask ?? Valid(inputIds));
+            if (model.Config.GroundedTexts) embedding *= StairLoss.OwnTokens(inputIds, embedding, 0);
             TowerOutput.Keep(output.LastHiddenState, embedding, output.HiddenStates);
             return new(output.LastHiddenState, embedding, embedding, output.HiddenStates);
         }

@@ -34,8 +34,10 @@ public sealed class StairTests : IDisposable
         }
     }
 
-    [Fact]
-    public void A_recipe_trains_words_and_goes_on_where_it_was_interrupted()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_recipe_trains_words_and_goes_on_where_it_was_interrupted(bool grounded)
     {
         var recipe = Recipe.Parse($$"""
             name: tiny
@@ -43,6 +45,7 @@ public sealed class StairTests : IDisposable
             model:
               architecture: StairModel
               config:
+                grounded_texts: {{(grounded ? "true" : "false")}}
                 vision_config: {model_type: clip_vision_model, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, image_size: 32, patch_size: 8}
                 text_config: {model_type: clip_text_model, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 614, max_position_embeddings: 32, bos_token_id: 612, eos_token_id: 613}
               tokenizer: {merges: {{Path.Combine(Goldens.Repository, "data", "tokenizers", "clip", "merges.txt")}}, count: 100}
@@ -57,6 +60,7 @@ public sealed class StairTests : IDisposable
         Assert.Equal(before, Tensor.TotalCount);
         Assert.InRange(measured["active_in_images"], 0.5, 1);                                                // nothing is switched off yet
         Assert.InRange(measured["named_by_chance"], 0, 0.05);
+        if (grounded) Assert.InRange(measured["active_in_texts"], 1e-3, 0.05);                               // a name's own tokens, of 614
         using (var cancel = new CancellationTokenSource())
             Assert.Throws<OperationCanceledException>(() => Train(broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
         Train(broken);

@@ -19,7 +19,7 @@ public sealed class StairLoss(StairOptions options) : FeatureObjective
         {
             // A text has its own tokens alone at first, so that every dimension comes to mean its token; all others come in slowly in the second half, or they
             // would bury what was learned.
-            text = whole * Grounded(features.Input, whole, Math.Max(0, (2.0 * step / options.GroundedSteps) - 1));
+            text = whole * OwnTokens(features.Input.Ids[0], whole, Math.Max(0, (2.0 * step / options.GroundedSteps) - 1));
         }
         // The price rises as the square of the step, so that nothing is switched off before it has been of use (SPLADE, Formal et al. 2021).
         var price = options.FlopsWarmupSteps == 0 ? 1 : Math.Pow(Math.Min(1, (double)step / options.FlopsWarmupSteps), 2);
@@ -27,18 +27,13 @@ public sealed class StairLoss(StairOptions options) : FeatureObjective
         return (loss + (Flops(image) * (price * options.ImageFlops)) + (Flops(whole) * (price * options.TextFlops))).MoveToOuterDisposeScope();
     }
 
-    /// <summary>1 for each text's own tokens, <paramref name="others"/> for all others and for what starts and ends every text: [b, vocabulary].</summary>
-    static Tensor Grounded(PairInput input, Tensor like, double others)
+    /// <summary>1 for each text's own tokens (CLIP's texts end with the largest id of their vocabulary), <paramref name="others"/> for all others and for what starts and ends every text: [b, vocabulary].</summary>
+    internal static Tensor OwnTokens(Tensor ids, Tensor like, double others)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var ids = input.Ids[0];
-        var shares = ones_like(ids, like.dtype);
-        if (input.Lengths is { } lengths)
-        {
-            shares.masked_fill_(PairInput.Valid(lengths[0] - 1, ids.shape[1]).logical_not(), others);
-            shares.narrow(1, 0, 1).fill_(others);
-        }
+        var shares = ones_like(ids, like.dtype).masked_fill_(PairInput.Valid(ids.argmax(-1), ids.shape[1]).logical_not(), others);
+        shares.narrow(1, 0, 1).fill_(others);
         return full_like(like, others, like.dtype).scatter_(1, ids, shares).MoveToOuterDisposeScope();
     }
 
