@@ -185,7 +185,11 @@ public sealed class EncoderLayer(int width, int heads, int hidden, Activation ac
     }
 
     /// <summary>x + change, into the change's memory where the types agree (nothing needs it any more, the gradient included).</summary>
-    internal static Tensor Residual(Tensor x, Tensor change) => x.dtype == change.dtype ? change.add_(x) : x + change;
+    internal static Tensor Residual(Tensor x, Tensor change) => x.dtype == change.dtype ? change.add_(x, One) : x.add(change, One);
+
+    // TorchSharp's operator makes a number for every sum, which nothing keeps alive while the native call reads it: in long trainings a garbage collection
+    // came between, and the sum failed.
+    static readonly Scalar One = 1.ToScalar();
 }
 
 /// <summary>A stack of <see cref="EncoderLayer"/>. Keys: layers.N.</summary>
