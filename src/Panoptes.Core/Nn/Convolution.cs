@@ -11,11 +11,25 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     /// <param name="x">[b, in, height, width]</param>
     public Tensor Forward(Tensor x)
     {
-        var missing = groups == 1 && x.device_type == DeviceType.CPU ? (Block - outChannels % Block) % Block : 0;
+        var onCpu = x.device_type == DeviceType.CPU;
+        if (kernel == 1 && stride == 1 && padding == 0 && groups == 1 && onCpu && x.shape[2] * x.shape[3] <= FewPlaces) return OfPlaces(x);
+        var missing = groups == 1 && onCpu ? (Block - outChannels % Block) % Block : 0;
         if (missing == 0) return Convolve(x, Weight.Value, Bias?.Value);
         using var scope = NewDisposeScope();
         var bias = Bias is null ? null : nn.functional.pad(Bias.Value, [0, missing]);
         return Convolve(x, nn.functional.pad(Weight.Value, [0, 0, 0, 0, 0, 0, 0, missing]), bias).narrow(1, 0, outChannels).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// On a processor that does not tell the size of its caches libtorch 2.10's oneDNN divides by zero, and the process ends, where it plans a convolution of kernel 1 over
+    /// the few places of a deep map (256 to 1024 channels of 2x2, as a ResNet has). There the product is made directly, which is the same.
+    /// </summary>
+    const int FewPlaces = 16;
+
+    Tensor OfPlaces(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        return nn.functional.linear(x.permute(0, 2, 3, 1), Weight.Value.flatten(1), Bias?.Value).permute(0, 3, 1, 2).MoveToOuterDisposeScope();
     }
 
     /// <summary>
