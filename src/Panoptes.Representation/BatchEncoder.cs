@@ -1,6 +1,5 @@
 using Panoptes.Data.Knowledge;
 using Panoptes.Imaging;
-using Panoptes.Representation.Objectives;
 using Panoptes.Text;
 
 namespace Panoptes.Representation;
@@ -80,9 +79,7 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
         {
             cancellation.ThrowIfCancellationRequested();
             var tokens = ClipParts.Tokenize(tokenizer!, towers.Texts!, [.. texts.Skip(start).Take(count)], truncateTexts);
-            var ids = tokens.InputIds();
-            var mask = towers.Texts!.SeesPadding ? OnDevice(PairInput.Valid(tokens.OwnTokens(), ids.shape[1])) : null;
-            var embedded = Normalized(towers.Texts.Encode(OnDevice(ids), mask));
+            var embedded = Normalized(towers.Texts!.Encode(OnDevice(tokens.InputIds()), ClipParts.MaskOf(towers.Texts, tokens) is { } mask ? OnDevice(mask) : null));
             progress?.Report(start + count);
             return embedded;
         });

@@ -54,6 +54,9 @@ static class ClipParts
         return batch;
     }
 
+    /// <summary>Which of the tokens are the texts' own, for a tower that padding would change; null for any other.</summary>
+    internal static Tensor? MaskOf(ITextTower tower, TokenBatch tokens) => tower.SeesPadding ? Objectives.PairInput.Valid(tokens.OwnTokens(), tokens.Columns) : null;
+
     static string Start(string text) => text.Length <= 60 ? text : text[..60] + "…";
 
     static bool HasProcessor(string folder) =>

@@ -58,7 +58,7 @@ public static class Explain
         var seen = towers.Images.Forward(clip.Encoder.OnDevice(clip.Processor.Process(image)));
         var patches = FilipLoss.PatchesOf(towers, seen.LastHiddenState)[0].to(ScalarType.Float32);                                        // [patches, d]
         var tokens = ClipParts.Tokenize(clip.Tokenizer, towers.Texts!, [text], truncate: false);
-        var output = towers.Texts!.Forward(clip.Encoder.OnDevice(tokens.InputIds()));
+        var output = towers.Texts!.Forward(clip.Encoder.OnDevice(tokens.InputIds()), ClipParts.MaskOf(towers.Texts, tokens) is { } mask ? clip.Encoder.OnDevice(mask) : null);
         var words = FilipLoss.WordsOf(towers, output.LastHiddenState)[0].to(ScalarType.Float32);                                          // [tokens, d]
         var similarity = patches.matmul(words.t());                                                                                       // [patches, tokens]
         var embedding = output.Embedding.to(ScalarType.Float32);
@@ -82,7 +82,7 @@ public static class Explain
         using var noGrad = no_grad();
         var patches = FilipLoss.PatchesOf(towers, towers.Images.Forward(processor.Process(images)).LastHiddenState).to(ScalarType.Float32);                // [b, patches, d]
         var tokens = ClipParts.Tokenize(tokenizer, towers.Texts!, words, truncate: true);
-        var output = towers.Texts!.Forward(tokens.InputIds());
+        var output = towers.Texts!.Forward(tokens.InputIds(), ClipParts.MaskOf(towers.Texts, tokens));
         Tensor texts;
         if (byTokens)
         {
