@@ -82,7 +82,7 @@ public sealed partial record Recipe
                 .WithTypeMapping<IReadOnlyList<int>, List<int>>()
                 .Build();
             var recipe = deserializer.Deserialize<Recipe?>(text) ?? throw new PanoptesException($"{source} is empty; expected a recipe with name, model, data and schedule.");
-            if (recipe.Name.Length == 0 || recipe.Name != Path.GetFileName(recipe.Name) || recipe.Name is "." or "..")
+            if (string.IsNullOrEmpty(recipe.Name) || recipe.Name != Path.GetFileName(recipe.Name) || recipe.Name is "." or "..")
                 throw new PanoptesException($"{source}: the name is \"{recipe.Name}\"; expected one that can name a folder.");
             return recipe with { Folder = Path.GetDirectoryName(Path.GetFullPath(source)) ?? "", Text = text };
         }
