@@ -104,8 +104,11 @@ sealed record Claim
         var (begin, end) = (document.IndexOf(TableBegins, StringComparison.Ordinal), document.IndexOf(TableEnds, StringComparison.Ordinal));
         if (begin < 0 || end < begin || document.LastIndexOf(TableBegins, StringComparison.Ordinal) != begin || document.LastIndexOf(TableEnds, StringComparison.Ordinal) != end)
             throw new PanoptesException($"{path} has no place for the claims: expected one line {TableBegins} and below it one line {TableEnds}.");
-        var rows = claims.Select(static c => $"| `{c.Name}` | {Cell(c.Statement)} ({Cell(c.Paper)}) | {string.Join("<br>", c.Measures.Select(static m => Cell(m.ToString())))} | {c.Verdict} | {c.LastRun?.Date ?? "–"} |\n");
+        var rows = claims.Select(static c => $"| `{c.Name}` | {Cell(c.Statement)} ({Cell(c.Paper)}) | {string.Join("<br>", Shown(c).Select(static m => Cell(m.ToString())))} | {c.Verdict} | {c.LastRun?.Date ?? "–"} |\n");
         return $"{document[..begin]}{TableBegins}\n| Claim | What the paper says | Measured here | Verdict | On |\n|---|---|---|---|---|\n{string.Concat(rows)}{document[end..]}";
+
+        // What decides; the method's page has the rest.
+        static IEnumerable<ClaimMeasure> Shown(Claim claim) => claim.Measures.Any(static m => m.IsBounded) ? claim.Measures.Where(static m => m.IsBounded) : claim.Measures;
 
         static string Cell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal).ReplaceLineEndings(" ");
     }

@@ -173,7 +173,7 @@ public sealed class ClaimsCommandTests : IDisposable
             {begin}
             | Claim | What the paper says | Measured here | Verdict | On |
             |---|---|---|---|---|
-            | `emoji` | There are many emoji. (none) | a \| b 3.25 (at least 2)<br>c – | not measured | – |
+            | `emoji` | There are many emoji. (none) | a \| b 3.25 (at least 2) | not measured | – |
             {end}
             after
 
