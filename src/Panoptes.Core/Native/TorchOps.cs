@@ -46,6 +46,7 @@ public static class TorchOps
 
     static bool GainsByConvolution(Tensor x, Tensor weight, long rows)
     {
+        if (weight.shape[0] % 16 != 0 || weight.shape[1] % 16 != 0) return false;               // see Conv2d: oneDNN reads past what is no whole sixteen
         if (x.shape[^1] != weight.shape[1] || x.device_type != TorchSharp.DeviceType.CPU || weight.numel() < 1 << 14) return false;
         return (Autocast.Dtype ?? x.dtype) switch
         {

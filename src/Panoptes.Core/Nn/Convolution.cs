@@ -9,15 +9,24 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     public Parameter? Bias { get; } = bias ? new([outChannels], Init.Zeros) : null;
 
     /// <param name="x">[b, in, height, width]</param>
-    public Tensor Forward(Tensor x)
+    public Tensor Forward(Tensor x) => Apply(x, Weight.Value, Bias?.Value, stride, padding, groups);
+
+    /// <summary>The convolution, around what libtorch 2.10's oneDNN cannot do.</summary>
+    /// <param name="x">[b, in, height, width]</param>
+    /// <param name="weight">[out, in / groups, kernel, kernel]</param>
+    /// <param name="bias">[out] or null</param>
+    public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias, int stride = 1, int padding = 0, int groups = 1)
     {
         var onCpu = x.device_type == DeviceType.CPU;
-        if (kernel == 1 && stride == 1 && padding == 0 && groups == 1 && onCpu && x.shape[2] * x.shape[3] <= FewPlaces) return OfPlaces(x);
-        var missing = groups == 1 && onCpu ? (Block - outChannels % Block) % Block : 0;
-        if (missing == 0) return Convolve(x, Weight.Value, Bias?.Value);
+        if (weight.shape[2] == 1 && weight.shape[3] == 1 && stride == 1 && padding == 0 && groups == 1 && onCpu && x.shape[2] * x.shape[3] <= FewPlaces) return OfPlaces(x, weight, bias);
+        var channels = weight.shape[0];
+        var missing = groups == 1 && onCpu ? (Block - channels % Block) % Block : 0;
+        if (missing == 0) return Convolve(weight, bias);
         using var scope = NewDisposeScope();
-        var bias = Bias is null ? null : nn.functional.pad(Bias.Value, [0, missing]);
-        return Convolve(x, nn.functional.pad(Weight.Value, [0, 0, 0, 0, 0, 0, 0, missing]), bias).narrow(1, 0, outChannels).MoveToOuterDisposeScope();
+        return Convolve(nn.functional.pad(weight, [0, 0, 0, 0, 0, 0, 0, missing]), bias is null ? null : nn.functional.pad(bias, [0, missing]))
+            .narrow(1, 0, channels).contiguous().MoveToOuterDisposeScope();                     // a view would keep the whole
+
+        Tensor Convolve(Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], groups: groups);
     }
 
     /// <summary>
@@ -26,19 +35,17 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     /// </summary>
     const int FewPlaces = 16;
 
-    Tensor OfPlaces(Tensor x)
+    static Tensor OfPlaces(Tensor x, Tensor weight, Tensor? bias)
     {
         using var scope = NewDisposeScope();
-        return nn.functional.linear(x.permute(0, 2, 3, 1), Weight.Value.flatten(1), Bias?.Value).permute(0, 3, 1, 2).MoveToOuterDisposeScope();
+        return nn.functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2).MoveToOuterDisposeScope();
     }
 
     /// <summary>
-    /// libtorch 2.10's oneDNN computes output channels in sixteens. Where there are fewer (the 3 of an image, the 1 of a judgement), it reads memory that nobody
+    /// oneDNN computes output channels in sixteens. Where there are fewer (the 3 of an image, the 1 of a judgement), it reads memory that nobody
     /// wrote: with 3 of 32 the gradient of the input was not a number, and in bfloat16 the output was wrong as well. So whole sixteens are computed.
     /// </summary>
     const int Block = 16;
-
-    Tensor Convolve(Tensor x, Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], groups: groups);
 }
 
 /// <summary>

@@ -32,6 +32,7 @@ public sealed class Trainer
         if (options.ClipGradNorm is <= 0) throw new PanoptesException($"clip_grad_norm is {options.ClipGradNorm}; expected above 0.");
         if (options.Patience is < 1) throw new PanoptesException($"patience is {options.Patience}; expected 1 or more.");
         if (options.Patience is not null && options.Monitor is null) throw new PanoptesException("patience waits for a better measure, but nothing is measured in this run.");
+        if (options.Target is not null && options.Monitor is null) throw new PanoptesException("target is the value of a measure that is enough, but nothing is measured in this run.");
         (this.task, this.optimizer, this.options, this.run) = (task, optimizer, options, run);
     }
 
@@ -54,7 +55,8 @@ public sealed class Trainer
             task.Data = state.Data;
         }
         using var metrics = new MetricsLog(run, state.Step);
-        return new Session(this, ema, metrics, progress, state).Run(cancel);
+        using var pause = Native.FinalizerPause.TryBegin();
+        return new Session(this, ema, metrics, progress, state, pause).Run(cancel);
     }
 
     FileStream Hold()
@@ -70,7 +72,7 @@ public sealed class Trainer
     }
 
     /// <summary>One call of <see cref="Trainer.Run"/>.</summary>
-    sealed class Session(Trainer trainer, Ema? ema, MetricsLog metrics, IProgress<TrainingProgress>? progress, TrainingState start)
+    sealed class Session(Trainer trainer, Ema? ema, MetricsLog metrics, IProgress<TrainingProgress>? progress, TrainingState start, Native.FinalizerPause? pause)
     {
         readonly TrainingTask task = trainer.task;
         readonly Optimizer optimizer = trainer.optimizer;
@@ -129,6 +131,7 @@ public sealed class Trainer
             task.AfterStep();
             ema?.Update(options.EmaWarmup ? step : long.MaxValue);
             Native.NativeMemoryPolicy.GiveBackExcess();
+            pause?.Drain();
             step++;
             stepsHere++;
             training.Stop();

@@ -59,7 +59,7 @@ public sealed class DalleConv(int from, int to, int kernel) : Module
     public Parameter B { get; } = new([to], Init.Zeros);
 
     /// <param name="x">[b, from, height, width]</param>
-    public Tensor Forward(Tensor x) => nn.functional.conv2d(x, W.Value, B.Value, padding: [kernel / 2, kernel / 2]);
+    public Tensor Forward(Tensor x) => Conv2d.Apply(x, W.Value, B.Value, padding: kernel / 2);
 }
 
 /// <summary>A residual block of four convolutions, scaled down so that a deep stack starts calm. Keys: id_path, res_path.conv_1 to conv_4.</summary>
