@@ -132,7 +132,8 @@ sealed class BindingData : IDisposable
                         var found = ToTexts(samples, embedded);
                         if (others is not null) found["image_top1"] = Ranking.OfVectors(embedded, others, samples.Concepts, [.. unseen.Select(i => set.Images[i].Concept)]).TopK(1);
                         return found;
-                    }));
+                    }
+                    ));
                     var unheard = SensorSamples.Speech(set, speech, c.Sounds, (concept, voice) => concept.HeldOut && !voices.Contains(voice));
                     if (unheard.Concepts.Length > 0) tests.Add(("audio_of_held_out_concepts", unheard, ToTexts));
                     break;
@@ -154,7 +155,8 @@ sealed class BindingData : IDisposable
                     {
                         var ranking = Ranking.OfVectors(embedded, texts, [.. samples.Concepts.Select(n => motions[n])], motionOfName);
                         return new() { ["motion_top1"] = ranking.TopK(1), ["motion_chance"] = ranking.ChanceOfTopK(1) };
-                    }));
+                    }
+                    ));
                     break;
                 default:
                     throw new PanoptesException($"modalities names {Name(modality)}; expected audio, depth, thermal or imu.");
