@@ -81,4 +81,14 @@ static class SharedOptions
         option.CompletionSources.Add(values);
         return option;
     }
+
+    /// <summary>Image files that are given one by one, all of which must be there before any is looked at.</summary>
+    /// <exception cref="PanoptesException">One is missing, or is a folder.</exception>
+    internal static string[] ImageFiles(ParseResult parsed, Argument<string[]> images)
+    {
+        var files = parsed.GetRequiredValue(images);
+        foreach (var file in files)
+            if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");
+        return files;
+    }
 }

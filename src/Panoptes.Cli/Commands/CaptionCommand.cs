@@ -31,9 +31,7 @@ sealed class CaptionCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
-        var files = parsed.GetRequiredValue(images);
-        foreach (var file in files)
-            if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");
+        var files = SharedOptions.ImageFiles(parsed, images);
         var search = new CaptionOptions { Beams = parsed.GetValue(beams), MinTokens = parsed.GetValue(least), MaxTokens = parsed.GetValue(most) };
         using var coca = ModelLoader.LoadCoCa(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
         var captions = await terminal.WithProgress("Captioning", progress =>

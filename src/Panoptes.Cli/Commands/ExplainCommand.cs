@@ -41,9 +41,7 @@ sealed class ExplainCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
-        var files = parsed.GetRequiredValue(images);
-        foreach (var file in files)
-            if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");
+        var files = SharedOptions.ImageFiles(parsed, images);
         var (texts, file0) = (parsed.GetValue(text) ?? [], parsed.GetValue(output)!);
         using var encoder = ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
         var clip = encoder as Clip;

@@ -34,9 +34,7 @@ static class RecipeInheritance
     static YamlMappingNode? Read(string text, string source, int level)
     {
         if (text.Length > Recipe.MaxLength) throw new PanoptesException($"{source} has {text.Length} characters; a recipe has at most {Recipe.MaxLength}.");
-        var stream = new YamlStream();
-        using (var reader = new StringReader(text)) stream.Load(reader);
-        if (stream.Documents.Count != 1 || stream.Documents[0].RootNode is not YamlMappingNode own) return null;
+        if (Mapping(text) is not { } own) return null;
         var key = new YamlScalarNode(Field);
         if (!own.Children.TryGetValue(key, out var value)) return level == 0 ? null : own;
         // A node that stands in several places would be written out in each.
