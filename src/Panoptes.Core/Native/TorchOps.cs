@@ -21,9 +21,9 @@ public static class TorchOps
         : table.index_select(0, indices.flatten()).view([.. indices.shape, table.shape[1]]);
 
     /// <summary>
-    /// x Wᵀ + b with gradients. Large products go to libtorch as a convolution with a 1x1 kernel, because convolutions are computed
-    /// by oneDNN in every floating-point type, while float32 matrix products are left to MKL, which uses AVX-512 on Intel's
-    /// processors only; oneDNN also sums the bias's gradient along with the weight's. docs/performance.md has the figures.
+    /// x Wᵀ + b with gradients. Large float32 products go to libtorch as a convolution with a 1x1 kernel where MKL, to which matrix products are
+    /// left, would not use AVX-512: on other processors than Intel's. Convolutions are computed by oneDNN, as bfloat16 products are anyway.
+    /// docs/performance.md has the figures.
     /// </summary>
     /// <param name="x">[..., in]</param>
     /// <param name="weight">[out, in]</param>
@@ -39,21 +39,21 @@ public static class TorchOps
         using var scope = NewDisposeScope();
         var shape = x.shape;
         var image = x.reshape(1, rows, 1, width).permute(0, 3, 1, 2);                              // [1, in, rows, 1], channels last
-        var y = nn.functional.conv2d(image, weight.view(features, width, 1, 1), bias);            // [1, out, rows, 1], channels last
+        var kernel = weight.view(features, width, 1, 1);
+        var y = OneDnn.CanPlan(width, features)
+            ? nn.functional.conv2d(image, kernel, bias)                                            // [1, out, rows, 1], channels last
+            : cat([Part(0, OneDnn.Part), Part(OneDnn.Part, features - OneDnn.Part)], 1);
         shape[^1] = features;
         return y.permute(0, 2, 3, 1).reshape(shape).MoveToOuterDisposeScope();
+
+        Tensor Part(long start, long length) => nn.functional.conv2d(image, kernel.narrow(0, start, length), bias?.narrow(0, start, length));
     }
 
     static bool GainsByConvolution(Tensor x, Tensor weight, long rows)
     {
-        if (weight.shape[0] % 16 != 0 || weight.shape[1] % 16 != 0) return false;               // see Conv2d: oneDNN reads past what is no whole sixteen
+        if (weight.shape[0] % OneDnn.Block != 0 || weight.shape[1] % OneDnn.Block != 0) return false;
         if (x.shape[^1] != weight.shape[1] || x.device_type != TorchSharp.DeviceType.CPU || weight.numel() < 1 << 14) return false;
-        return (Autocast.Dtype ?? x.dtype) switch
-        {
-            ScalarType.Float32 => rows >= 128 && !Processor.MklUsesAvx512,
-            ScalarType.BFloat16 => rows >= 1024,
-            _ => false,
-        };
+        return (Autocast.Dtype ?? x.dtype) == ScalarType.Float32 && rows >= 128 && !Processor.MklUsesAvx512;
     }
 
     /// <summary>
@@ -130,7 +130,7 @@ public static class TorchOps
         if (weight.dtype is not (ScalarType.Float32 or ScalarType.BFloat16) || !CanPack(weight.dtype)) return null;
         using var noGrad = no_grad();
         var packed = Dispatcher.Call("mkldnn::_reorder_linear_weight").Tensor(weight).OptionalInt(null).InvokeTensor();
-        if (weight.shape[0] % PackedBlock == 0 && weight.shape[1] % PackedBlock == 0) return packed;
+        if (weight.shape[0] % OneDnn.PackedBlock == 0 && weight.shape[1] % OneDnn.PackedBlock == 0) return packed;
         // On some processors (AMD's family 26) oneDNN 3.7.1 loses what is left over from whole blocks: whoever gets the weight back has the right one.
         using var back = packed.to_dense();
         using var same = back.eq(weight).all();
@@ -138,9 +138,6 @@ public static class TorchOps
         packed.Dispose();
         return null;
     }
-
-    /// <summary>The widest block that oneDNN divides a weight into.</summary>
-    const int PackedBlock = 64;
 
     /// <summary>activation(x Wᵀ + b) without gradients.</summary>
     /// <param name="x">[..., in] of the weight's type</param>

@@ -1,3 +1,5 @@
+using Panoptes.Native;
+
 namespace Panoptes.Nn;
 
 /// <summary>A two-dimensional convolution with square kernels. Keys: weight [out, in / groups, kernel, kernel], bias [out].</summary>
@@ -18,9 +20,9 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias, int stride = 1, int padding = 0, int groups = 1)
     {
         var onCpu = x.device_type == DeviceType.CPU;
-        if (weight.shape[2] == 1 && weight.shape[3] == 1 && stride == 1 && padding == 0 && groups == 1 && onCpu && x.shape[2] * x.shape[3] <= FewPlaces) return OfPlaces(x, weight, bias);
+        if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu && !OneDnn.CanPlan(weight.shape[1], weight.shape[0])) return AsProduct(x, weight, bias, stride);
         var channels = weight.shape[0];
-        var missing = groups == 1 && onCpu ? (Block - channels % Block) % Block : 0;
+        var missing = groups == 1 && onCpu ? (OneDnn.Block - channels % OneDnn.Block) % OneDnn.Block : 0;
         if (missing == 0) return Convolve(weight, bias);
         using var scope = NewDisposeScope();
         return Convolve(nn.functional.pad(weight, [0, 0, 0, 0, 0, 0, 0, missing]), bias is null ? null : nn.functional.pad(bias, [0, missing]))
@@ -29,23 +31,13 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         Tensor Convolve(Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], groups: groups);
     }
 
-    /// <summary>
-    /// On a processor that does not tell the size of its caches libtorch 2.10's oneDNN divides by zero, and the process ends, where it plans a convolution of kernel 1 over
-    /// the few places of a deep map (256 to 1024 channels of 2x2, as a ResNet has). There the product is made directly, which is the same.
-    /// </summary>
-    const int FewPlaces = 16;
-
-    static Tensor OfPlaces(Tensor x, Tensor weight, Tensor? bias)
+    /// <summary>A convolution of kernel 1 as a matrix product.</summary>
+    static Tensor AsProduct(Tensor x, Tensor weight, Tensor? bias, int stride)
     {
         using var scope = NewDisposeScope();
+        if (stride > 1) x = x[TensorIndex.Colon, TensorIndex.Colon, TensorIndex.Slice(step: stride), TensorIndex.Slice(step: stride)];
         return nn.functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2).MoveToOuterDisposeScope();
     }
-
-    /// <summary>
-    /// oneDNN computes output channels in sixteens. Where there are fewer (the 3 of an image, the 1 of a judgement), it reads memory that nobody
-    /// wrote: with 3 of 32 the gradient of the input was not a number, and in bfloat16 the output was wrong as well. So whole sixteens are computed.
-    /// </summary>
-    const int Block = 16;
 }
 
 /// <summary>

@@ -45,6 +45,42 @@ public class TorchOpsTests
         Assert.True(y.is_contiguous());
     }
 
+    public static TheoryData<int, int, ScalarType> Unplannable()
+    {
+        var data = new TheoryData<int, int, ScalarType>();
+        foreach (var (inputs, outputs) in new[] { (256, 1024), (512, 1024), (512, 2048), (1024, 2048), (250, 1000) })
+            foreach (var dtype in new[] { ScalarType.Float32, ScalarType.BFloat16 })
+            {
+                data.Add(inputs, outputs, dtype);
+                data.Add(outputs, inputs, dtype);
+            }
+        return data;
+    }
+
+    /// <summary>Some of these end the process where oneDNN plans them as convolutions (<see cref="OneDnn.CanPlan"/>).</summary>
+    [Theory]
+    [MemberData(nameof(Unplannable))]
+    public void A_linear_layer_of_any_width_has_the_gradients_of_the_matrix_product(int inputs, int outputs, ScalarType dtype)
+    {
+        using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: false);
+        using var scope = NewDisposeScope();
+        using var generator = new Generator(4);
+        Tensor Draw(double scale, params long[] shape) => (randn(shape, generator: generator) * scale).to(dtype).requires_grad_();
+        var (x, w, b) = (Draw(1, 1030, inputs), Draw(1 / Math.Sqrt(inputs), outputs, inputs), Draw(1, outputs));
+        var change = randn([1030, outputs], generator: generator).to(dtype);
+        var y = TorchOps.Linear(x, w, b);
+        var ours = autograd.grad([y], [x, w, b], [change]);
+        var expected = nn.functional.linear(x.to(ScalarType.Float64), w.to(ScalarType.Float64), b.to(ScalarType.Float64));
+        var theirs = autograd.grad([expected], [x, w, b], [change.to(ScalarType.Float64)]);
+        var tolerance = dtype == ScalarType.Float32 ? 5e-6 : 1e-2;
+        Assert.InRange(Error(y, expected), 0, tolerance);
+        foreach (var (gradient, wanted) in ours.Zip(theirs))
+        {
+            var largest = wanted.abs().max().to(ScalarType.Float64).item<double>();
+            Assert.InRange(Error(gradient / largest, wanted / largest), 0, tolerance);
+        }
+    }
+
     [Fact]
     public void A_linear_layer_takes_views_and_any_number_of_dimensions()
     {

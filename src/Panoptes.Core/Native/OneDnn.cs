@@ -1,0 +1,26 @@
+namespace Panoptes.Native;
+
+/// <summary>What the oneDNN 3.7.1 inside libtorch 2.10 cannot do, so that it is asked for something else.</summary>
+static class OneDnn
+{
+    /// <summary>
+    /// oneDNN computes output channels in sixteens. Where there are fewer (the 3 of an image, the 1 of a judgement), it reads memory that nobody
+    /// wrote: with 3 of 32 the gradient of the input was not a number, and in bfloat16 the output was wrong as well. So whole sixteens are computed.
+    /// </summary>
+    internal const int Block = 16;
+
+    /// <summary>The widest block that oneDNN divides a packed weight into.</summary>
+    internal const int PackedBlock = 64;
+
+    /// <summary>
+    /// Whether a convolution of kernel 1, and its gradient, can be planned. For a few widths est_eff_1x1 (jit_brgemm_conv_utils.cpp, "maskrcnn_cond") divides whole
+    /// numbers that are zero on processors with AVX-512 and without AMX, and the process ends: for 256 to 1024 channels as a ResNet-50 or a transformer of 256 has them.
+    /// The gradient of the input is a convolution the other way.
+    /// </summary>
+    internal static bool CanPlan(long inputs, long outputs) => !Fails(inputs, outputs) && !Fails(outputs, inputs);
+
+    static bool Fails(long inputs, long outputs) => (inputs, outputs) is (256, 1024) or (512, 1024) or (512, 2048) or (1024, 512) or (1024, 2048);
+
+    /// <summary>So many outputs, and the rest of them, can be planned apart where all together cannot.</summary>
+    internal const int Part = 128;
+}
