@@ -45,10 +45,11 @@ public static partial class NativeMemoryPolicy
         }
     }
 
-    // How far above a step's need the resident memory may grow before it is given back, and that need.
+    // How far above a step's need the resident memory may grow before it is given back, that need, and how many steps are still to tell it: the first
+    // ones find places for what a step leaves to the next, and giving back in between would let the kernel clear all pages twice.
     const double Tolerated = 1.1;
     static long need;
-    static bool measuring = true;
+    static int telling = 3;
 
     /// <summary>
     /// To be called after every step of a program that keeps freed memory. Step by step the free memory gets more ragged and the process grows,
@@ -59,8 +60,8 @@ public static partial class NativeMemoryPolicy
     {
         if (!Applied.IsValueCreated || !Applied.Value) return;
         var resident = Environment.WorkingSet;
-        if (measuring) (need, measuring) = (Math.Max(need, resident), false);
-        else if (resident > need * Tolerated) measuring = Trim(0) >= 0;
+        if (telling > 0) (need, telling) = (Math.Max(need, resident), telling - 1);
+        else if (resident > need * Tolerated && Trim(0) >= 0) telling = 1;
     }
 
     /// <summary>Gives the pages of freed memory back to the kernel at once. For after much was freed that will not be asked for again.</summary>
