@@ -70,6 +70,7 @@ public static class App
         root.Add(new DemoCommand());
         root.Add(new SearchCommand());
         root.Add(new CaptionCommand());
+        root.Add(new AnswerCommand());
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
         root.Add(new EvaluateCommand());

@@ -34,6 +34,10 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or no CoCa.</exception>
     public static CoCa LoadCoCa(ParseResult parsed, string path, int batchSize = 64) => CoCa.Load(path, Options(parsed, batchSize));
 
+    /// <summary>The same of a model that answers questions.</summary>
+    /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or answers no questions.</exception>
+    public static QuestionAnswerer LoadAnswerer(ParseResult parsed, string path, int batchSize = 64) => QuestionAnswerer.Load(path, Options(parsed, batchSize));
+
     static ClipOptions Options(ParseResult parsed, int batchSize) => new()
     {
         Dtype = Precision(parsed),

@@ -59,7 +59,7 @@ public class ImageEncoder : IDisposable
     /// <summary>What the evaluations embed with.</summary>
     internal BatchEncoder Encoder { get; }
 
-    /// <summary>Loads any model that has an image tower; one with a text tower as well is a <see cref="Clip"/>.</summary>
+    /// <summary>Loads any model that has an image tower; one with a text tower as well is a <see cref="Clip"/>, one that answers questions a <see cref="QuestionAnswerer"/>.</summary>
     /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>).</param>
     /// <param name="options">The wanted type, device and batch size.</param>
     /// <exception cref="PanoptesException">Nothing there, a model without an image tower, or a file of it is missing or broken.</exception>
@@ -76,7 +76,12 @@ public class ImageEncoder : IDisposable
         try
         {
             var (processor, tokenizer) = ClipParts.Load(path, loaded);
-            return loaded is DualEncoder both ? new Clip(both, processor, tokenizer!, options) : new ImageEncoder(loaded, processor, options);
+            return loaded switch
+            {
+                DualEncoder both => new Clip(both, processor, tokenizer!, options),
+                Beit3ForVisualQuestionAnswering { Answers.Count: > 0 } answers => new QuestionAnswerer(answers, processor, tokenizer!, options),
+                _ => new ImageEncoder(loaded, processor, options),
+            };
         }
         catch
         {

@@ -53,6 +53,20 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Answer_gives_the_likeliest_answers_about_every_image()
+    {
+        await Command.Fails(["answer", "a cat?", folder["pictures/0.png"], "-m", Model], "expected a model that answers questions");
+        TinyClip.Write(folder["vqa"], "BEiT3ForVisualQuestionAnswering");
+        await Command.Fails(["answer", "a cat?", folder["nothing.png"], "-m", folder["vqa"]], "does not exist");
+        await Command.Fails(["answer", string.Join(' ', Enumerable.Repeat("cat", 40)), folder["pictures/0.png"], "-m", folder["vqa"]], "the model takes at most");
+        var json = (await Command.Succeeds("answer", "a cat?", folder["pictures/0.png"], folder["pictures/1.png"], "-m", folder["vqa"], "--top", "9", "--json")).Json;
+        Assert.Equal(folder["pictures/1.png"], json[1].GetProperty("image").GetString());
+        Assert.Equal(["2", "no", "yes"], json[1].GetProperty("answers").EnumerateArray().Select(static a => a.GetProperty("text").GetString()).Order(StringComparer.Ordinal));
+        var table = await Command.Succeeds("answer", "a cat?", folder["pictures/0.png"], "-m", folder["vqa"], "--top", "1");
+        Assert.Contains(json[0].GetProperty("answers")[0].GetProperty("text").GetString() + " (", table.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_model_that_hears_embeds_classifies_and_searches_by_sounds()
     {
         await Command.Succeeds("data", "show", "sensors", "pizza", "--out", folder["sensors.png"], "--wav", folder["spoken"]);

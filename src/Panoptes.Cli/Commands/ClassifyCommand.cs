@@ -32,11 +32,9 @@ sealed class ClassifyCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
-        var files = parsed.GetRequiredValue(images);
+        var files = SharedOptions.ImageFiles(parsed, images);
         var templates = SharedOptions.Templates(parsed, template, "label");
         var names = Labels(parsed);
-        foreach (var file in files)
-            if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");
         var ofSounds = Sounds.AreMeant(files);
         using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
         var results = await terminal.WithProgress("Classifying", progress =>

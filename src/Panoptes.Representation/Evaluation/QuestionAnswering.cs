@@ -2,7 +2,6 @@ using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Nn;
-using Panoptes.Representation.Objectives;
 using Panoptes.Text;
 
 namespace Panoptes.Representation.Evaluation;
@@ -33,9 +32,8 @@ static class QuestionAnswering
             cancel.ThrowIfCancellationRequested();
             using var inner = NewDisposeScope();
             var part = asked[start..Math.Min(asked.Length, start + batchSize)];
-            var tokens = ClipParts.Tokenize(tokenizer, model.Texts!, [.. part.Select(static a => a.Question.Text)], truncate: true);
-            var ids = tokens.InputIds();
-            var told = model.Logits(processor.Process([.. part.Select(static a => a.Scene.Image)]), ids, PairInput.Valid(tokens.OwnTokens(), ids.shape[1])).argmax(1).data<long>().ToArray();
+            var told = QuestionAnswerer.Logits(model, processor, tokenizer, [.. part.Select(static a => a.Scene.Image)], [.. part.Select(static a => a.Question.Text)], truncate: true)
+                .argmax(1).data<long>().ToArray();
             for (var i = 0; i < part.Length; i++) right[start + i] = model.Answers[(int)told[i]] == part[i].Question.Answer;
             progress?.Report(new(start + part.Length, asked.Length));
         }

@@ -1,3 +1,4 @@
+using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation.Objectives;
 using Panoptes.Representation.Training;
@@ -213,6 +214,22 @@ public sealed class ObjectiveTrainingTests : IDisposable
             Assert.Equal(["yes", "no", "0", "1", "2"], answering.Answers.Take(5));
             Assert.Equal(answering.Answers.Count, answering.HeadOutput.OutFeatures);
         }
+        using (var answerer = QuestionAnswerer.Load(Path.Combine(folder, "vqa", "last"), new() { BatchSize = 2 }))
+        {
+            Image[] images = [.. Enumerable.Range(1, 3).Select(static i => new Image(40 + i, 30, 3))];
+            string[] questions = ["is there a red apple?", "how many things are there?", "is there a car?"];
+            var answers = answerer.Answer(images, questions, 1000);
+            for (var i = 0; i < 3; i++)
+            {
+                Assert.Equal(answerer.Answers.Order(), answers[i].Select(static a => a.Text).Order());
+                Assert.Equal(1, answers[i].Sum(static a => a.Probability), 1e-4);
+                Assert.Equal(answers[i].OrderByDescending(static a => a.Probability).Select(static a => a.Probability), answers[i].Select(static a => a.Probability));
+                var alone = answerer.Answer(images[i], questions[i]);                                 // neither the others nor their padding change it
+                Assert.Equal(answers[i][0].Probability, alone.Probability, 1e-4);
+            }
+            Assert.Contains("expected one an image", Assert.Throws<PanoptesException>(() => answerer.Answer(images, ["what?"])).Message, StringComparison.Ordinal);
+        }
+        Assert.Contains("expected a model that answers questions", Assert.Throws<PanoptesException>(() => QuestionAnswerer.Load(Path.Combine(folder, "retrieval", "last"))).Message, StringComparison.Ordinal);
 
         Train(Beit("BEiT3ForCaptioning", "[{name: masked_captions}]", from), Path.Combine(folder, "captions"));
         using var scope = NewDisposeScope();

@@ -1,0 +1,55 @@
+using System.CommandLine;
+using System.Globalization;
+using Panoptes.Imaging;
+using Panoptes.Representation;
+using Spectre.Console;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>Answers a question about images.</summary>
+sealed class AnswerCommand : ExampleCommand
+{
+    readonly Argument<string> question = new("QUESTION") { Description = "What is asked about each image." };
+    readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
+    readonly Option<string> model = new("--model", "-m") { Description = "A BEiT-3 that answers questions: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<int> top = new("--top", "-n") { Description = "How many answers to show for each image.", HelpName = "N", DefaultValueFactory = static _ => 3 };
+
+    public AnswerCommand() : base("answer", "Answer a question about images, with a model that learned to (BEiT-3).", """
+        panoptes answer "how many things are there?" scene.png --model runs/beit3-vqa/best
+        panoptes answer "is there a red apple?" *.png --model runs/beit3-vqa/best --top 1 --json
+        """)
+    {
+        Add(question);
+        Add(images);
+        foreach (var option in (ReadOnlySpan<Option>)[model, top]) Add(option);
+        SharedOptions.AtLeastOne(top);
+        SetAction(RunAsync);
+    }
+
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        var terminal = new Terminal(parsed);
+        var (files, asked) = (SharedOptions.ImageFiles(parsed, images), parsed.GetRequiredValue(question));
+        using var answerer = ModelLoader.LoadAnswerer(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+        var answers = await terminal.WithProgress("Answering", progress =>
+        {
+            var all = new List<IReadOnlyList<ImageAnswer>>();
+            foreach (var chunk in files.Chunk(64))
+            {
+                cancel.ThrowIfCancellationRequested();
+                all.AddRange(answerer.Answer([.. chunk.AsParallel().AsOrdered().Select(static f => Image.Load(f))], [.. chunk.Select(_ => asked)], parsed.GetValue(top)));
+                progress.Report(new(all.Count, files.Length));
+            }
+            return all;
+        });
+        if (terminal.IsJson) terminal.WriteJson(files.Zip(answers, static (file, a) => new { image = file, answers = a }));
+        else
+        {
+            var table = Terminal.Table("Image", "Answers");
+            foreach (var (file, given) in files.Zip(answers))
+                table.AddRow(Markup.Escape(file), Markup.Escape(string.Join(", ", given.Select(static a => string.Create(CultureInfo.InvariantCulture, $"{a.Text} ({a.Probability:P0})")))));
+            terminal.Write(table);
+        }
+        return App.Success;
+    }
+}
