@@ -12,15 +12,18 @@ sealed class SceneSource
     readonly Option<ulong> seed = new("--seed") { Description = "Of everything that is drawn at random; the same seed gives the same scenes.", HelpName = "N", DefaultValueFactory = static _ => 1 };
     readonly Option<string> split = new("--split") { Description = "Whose drawings appear: those of train, held-out-style, held-out-concepts or held-out-both.", HelpName = "SPLIT", DefaultValueFactory = static _ => "train" };
 
+    readonly Option<int?> concepts = new("--concepts") { Description = "So many of the concepts alone: those that a recipe with data.concepts: N learns from.", HelpName = "N" };
+
     internal SceneSource() => split.AcceptOnlyFromAmong("train", "held-out-style", "held-out-concepts", "held-out-both");
 
-    internal Option[] Options => [size, least, most, seed, split];
+    internal Option[] Options => [size, least, most, seed, split, concepts];
 
     internal static Option<int> Count(int value) => new("--count", "-n") { Description = "How many scenes.", HelpName = "N", DefaultValueFactory = _ => value };
 
     internal (EmojiSet Set, SceneGenerator Generator) Open(ParseResult parsed)
     {
         var set = EmojiSet.Open();
+        if (parsed.GetValue(concepts) is { } some) set = set.Subset(some);
         var options = new SceneOptions { Size = parsed.GetValue(size), MinObjects = parsed.GetValue(least), MaxObjects = parsed.GetValue(most) };
         var images = SceneGenerator.Things(set, Enum.Parse<EmojiSplit>(parsed.GetRequiredValue(split).Replace("-", "", StringComparison.Ordinal), ignoreCase: true));
         return (set, new(set, images, options, parsed.GetValue(seed)));
