@@ -21,6 +21,12 @@ static class OneDnn
 
     static bool Fails(long inputs, long outputs) => (inputs, outputs) is (256, 1024) or (512, 1024) or (512, 2048) or (1024, 512) or (1024, 2048);
 
-    /// <summary>So many outputs, and the rest of them, can be planned apart where all together cannot.</summary>
-    internal const int Part = 128;
+    /// <summary>
+    /// Whether a product as a convolution is better computed in two parts of its outputs (<see cref="Half"/> and the rest): where all together cannot be planned, and where every
+    /// row of the result starts at the same place of a page of 4 KiB, so that they chase each other out of the cache (768 to 3072: 105 GFLOP/s whole, 294 in parts).
+    /// </summary>
+    internal static bool WantsParts(long inputs, long outputs) => !CanPlan(inputs, outputs) || outputs % 1024 == 0;
+
+    /// <summary>About half of the outputs, and none of the widths that cannot be planned nor has the rest.</summary>
+    internal static long Half(long outputs) => (outputs / 2) + 64;
 }

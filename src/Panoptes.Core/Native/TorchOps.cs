@@ -40,9 +40,10 @@ public static class TorchOps
         var shape = x.shape;
         var image = x.reshape(1, rows, 1, width).permute(0, 3, 1, 2);                              // [1, in, rows, 1], channels last
         var kernel = weight.view(features, width, 1, 1);
-        var y = OneDnn.CanPlan(width, features)
-            ? nn.functional.conv2d(image, kernel, bias)                                            // [1, out, rows, 1], channels last
-            : cat([Part(0, OneDnn.Part), Part(OneDnn.Part, features - OneDnn.Part)], 1);
+        var half = OneDnn.Half(features);
+        var y = OneDnn.WantsParts(width, features)
+            ? cat([Part(0, half), Part(half, features - half)], 1)
+            : nn.functional.conv2d(image, kernel, bias);                                           // [1, out, rows, 1], channels last
         shape[^1] = features;
         return y.permute(0, 2, 3, 1).reshape(shape).MoveToOuterDisposeScope();
 
