@@ -126,11 +126,13 @@ sealed class BatchEncoder(Towers towers, ImageProcessor processor, Tokenizer? to
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
+        using var pause = total > batchSize ? Native.FinalizerPause.TryBegin() : null;
         var parts = new List<Tensor>();
         for (var start = 0; start < total; start += batchSize)
         {
             using var inner = NewDisposeScope();
             parts.Add(encode(start, Math.Min(batchSize, total - start)).MoveToOuterDisposeScope());
+            pause?.Drain();
         }
         return (parts.Count == 1 ? parts[0] : cat(parts)).MoveToOuterDisposeScope();
     }

@@ -36,6 +36,7 @@ public sealed class RecipeRun : IDisposable
         if (recipe.Objectives.GroupBy(static o => o.Name).FirstOrDefault(static g => g.Count() > 1) is { } twice) throw new PanoptesException($"The objective {twice.Key} is listed twice; give it the weight of both.");
         if (recipe.Model.Bind is not null && recipe.Data.Modalities is null) throw new PanoptesException("bind describes encoders of modalities, of which data names none.");
         Keep(recipe, run);
+        using var pause = Native.FinalizerPause.TryBegin();                           // much may be computed once and for all before the first step
         var (emoji, fashion) = (PairData.OpenEmoji(recipe), PairData.OpenFashion(recipe));
         var classes = recipe.Data.Questions && emoji is not null ? PairData.Answers(recipe, emoji) : emoji is not null ? (recipe.Data.Annotations ?? new()).Names(emoji) : fashion is not null ? FashionMnist.Classes : [];
         var (model, processor, tokenizer) = Build(recipe, run, classes);
