@@ -51,8 +51,9 @@ public sealed class StairModel : DualEncoder
         (VisionModel, TextModel) = ((Module)vision, (Module)text);
         var size = config.HeadSize ?? text.EmbeddingSize;
         (VisionTransform, TextTransform) = (new(vision.EmbeddingSize, size), new(text.EmbeddingSize, size));
-        // Begins with every dimension at work, since one that is not gets no gradient; the objective's price then switches off what is of no use.
-        Decoder = new(size, text.VocabularySize, initializer: Init.Normal(0.3 / Math.Sqrt(size)), biasInitializer: Init.Constant(0.2));
+        // Begins with every dimension at work, since one that is not gets no gradient; the objective's price then switches off what is of no use. The rows begin small: what is
+        // random in them the largest over the tokens picks out, and it is unlearned one token at a time (loss after 120 steps of stair.yaml, one seed: 4.57 from a deviation of 0.3, 4.47 from 0.02).
+        Decoder = new(size, text.VocabularySize, initializer: Init.Normal(0.02 / Math.Sqrt(size)), biasInitializer: Init.Constant(0.2));
         LogitScale = new([], Init.Constant(config.LogitScaleInitValue));
         (Images, Texts) = (new SparseImages(vision, this), new SparseTexts(text, this));
     }
