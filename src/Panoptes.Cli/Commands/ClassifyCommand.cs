@@ -32,9 +32,9 @@ sealed class ClassifyCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
-        var files = SharedOptions.ImageFiles(parsed, images);
         var templates = SharedOptions.Templates(parsed, template, "label");
         var names = Labels(parsed);
+        var files = SharedOptions.ImageFiles(parsed, images);
         var ofSounds = Sounds.AreMeant(files);
         using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
         var results = await terminal.WithProgress("Classifying", progress =>
