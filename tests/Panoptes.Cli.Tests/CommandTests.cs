@@ -92,6 +92,16 @@ public sealed class CommandTests : IDisposable
         await Command.Fails(["search", Pictures, "--audio", folder["none.wav"], "-m", folder["bound"]], "none.wav does not exist");
     }
 
+    /// <summary>What zoo/sounds-emoji is for: names that are spoken, among written ones.</summary>
+    [Fact]
+    public async Task The_zoo_hears_what_is_spoken()
+    {
+        string[] names = ["pizza", "violin", "tiger", "banana"];
+        await Command.Succeeds(["data", "show", "sensors", .. names, "--out", folder["sensors.png"], "--wav", folder["spoken"]]);
+        var heard = (await Command.Succeeds(["classify", .. names.Select(n => folder[$"spoken/{n}.wav"]), "--labels", string.Join(',', names), "--top", "1", "-m", Path.Combine(Parity.Goldens.Repository, "zoo", "sounds-emoji"), "--json"])).Json;
+        Assert.Equal(names, heard.EnumerateArray().Select(static h => h.GetProperty("labels")[0].GetProperty("label").GetString()));
+    }
+
     [Fact]
     public async Task Explain_draws_words_or_attention()
     {
