@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Panoptes.Imaging;
 
 namespace Panoptes.Cli;
 
@@ -91,4 +92,7 @@ static class SharedOptions
             if (!File.Exists(file)) throw new PanoptesException(Directory.Exists(file) ? $"{file} is a folder; expected an image file." : $"{file} does not exist.");
         return files;
     }
+
+    /// <summary>Reads and decodes image files on all cores, in their order.</summary>
+    internal static Image[] LoadImages(string[] files) => [.. files.AsParallel().AsOrdered().Select(static f => Image.Load(f))];
 }

@@ -64,6 +64,23 @@ sealed class Terminal
     /// <summary>Runs something that may take long on another thread; after a moment a bar shows how far it is, if a person looks.</summary>
     public async Task<T> WithProgress<T>(string title, Func<IProgress<Step>, T> work) => await WithProgressAsync(title, progress => Task.FromResult(work(progress)));
 
+    /// <summary>The same over files, a chunk of them at a time, so that no more images or sounds than that are in memory at once.</summary>
+    /// <param name="title">What is going on.</param>
+    /// <param name="files">All of them.</param>
+    /// <param name="work">Gives one result a file of the chunk, in their order.</param>
+    /// <param name="cancel">Stops between chunks.</param>
+    public Task<List<T>> InChunks<T>(string title, string[] files, Func<string[], IReadOnlyList<T>> work, CancellationToken cancel) => WithProgress(title, progress =>
+    {
+        var all = new List<T>(files.Length);
+        foreach (var chunk in files.Chunk(64))
+        {
+            cancel.ThrowIfCancellationRequested();
+            all.AddRange(work(chunk));
+            progress.Report(new(all.Count, files.Length));
+        }
+        return all;
+    });
+
     /// <inheritdoc cref="WithProgress{T}"/>
     public async Task<T> WithProgressAsync<T>(string title, Func<IProgress<Step>, Task<T>> work)
     {

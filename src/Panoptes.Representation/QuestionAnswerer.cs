@@ -1,6 +1,5 @@
 using Panoptes.Imaging;
 using Panoptes.Nn;
-using Panoptes.Representation.Objectives;
 using Panoptes.Text;
 
 namespace Panoptes.Representation;
@@ -18,7 +17,6 @@ public sealed record ImageAnswer(string Text, float Probability);
 /// </code></example>
 public sealed class QuestionAnswerer : ImageEncoder
 {
-    readonly Beit3ForVisualQuestionAnswering model;
     readonly Tokenizer tokenizer;
     readonly ClipOptions options;
 
@@ -27,11 +25,13 @@ public sealed class QuestionAnswerer : ImageEncoder
     public QuestionAnswerer(Beit3ForVisualQuestionAnswering model, ImageProcessor processor, Tokenizer tokenizer, ClipOptions? options = null) : base(model, processor, tokenizer, options ?? new())
     {
         if (model.Answers.Count == 0) throw new PanoptesException("The model's config names no answers; expected them as \"id2label\".");
-        (this.model, this.tokenizer, this.options) = (model, tokenizer, options ?? new());
+        (Model, this.tokenizer, this.options) = (model, tokenizer, options ?? new());
     }
 
+    public override Beit3ForVisualQuestionAnswering Model { get; }
+
     /// <summary>All that it can answer.</summary>
-    public IReadOnlyList<string> Answers => model.Answers;
+    public IReadOnlyList<string> Answers => Model.Answers;
 
     /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>).</param>
     /// <param name="options">The wanted type, device and batch size.</param>
@@ -67,7 +67,7 @@ public sealed class QuestionAnswerer : ImageEncoder
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
             var rows = Math.Min(options.BatchSize, images.Count - start);
-            var logits = Logits(model, Processor, tokenizer, [.. images.Skip(start).Take(rows)], [.. questions.Skip(start).Take(rows)], options.TruncateTexts, options.Device);
+            var logits = Logits(Model, Processor, tokenizer, [.. images.Skip(start).Take(rows)], [.. questions.Skip(start).Take(rows)], options.TruncateTexts, options.Device);
             var (values, indexes) = logits.to(ScalarType.Float32).softmax(-1).topk(Math.Min(count, Answers.Count));
             var (likely, which) = (values.cpu().data<float>().ToArray(), indexes.cpu().data<long>().ToArray());
             var each = likely.Length / rows;
@@ -82,8 +82,8 @@ public sealed class QuestionAnswerer : ImageEncoder
     {
         using var scope = NewDisposeScope();
         var tokens = ClipParts.Tokenize(tokenizer, model.Texts!, questions, truncate);
-        var (pixels, ids, own) = (processor.Process(images), tokens.InputIds(), PairInput.Valid(tokens.OwnTokens(), tokens.Columns));
-        if (device is not null) (pixels, ids, own) = (pixels.to(device), ids.to(device), own.to(device));
+        var (pixels, ids, own) = (processor.Process(images), tokens.InputIds(), ClipParts.MaskOf(model.Texts!, tokens));
+        if (device is not null) (pixels, ids, own) = (pixels.to(device), ids.to(device), own?.to(device));
         return model.Logits(pixels, ids, own).MoveToOuterDisposeScope();
     }
 }

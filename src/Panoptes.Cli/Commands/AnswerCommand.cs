@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using Panoptes.Imaging;
 using Panoptes.Representation;
 using Spectre.Console;
 
@@ -31,17 +30,7 @@ sealed class AnswerCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         var (files, asked) = (SharedOptions.ImageFiles(parsed, images), parsed.GetRequiredValue(question));
         using var answerer = ModelLoader.LoadAnswerer(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
-        var answers = await terminal.WithProgress("Answering", progress =>
-        {
-            var all = new List<IReadOnlyList<ImageAnswer>>();
-            foreach (var chunk in files.Chunk(64))
-            {
-                cancel.ThrowIfCancellationRequested();
-                all.AddRange(answerer.Answer([.. chunk.AsParallel().AsOrdered().Select(static f => Image.Load(f))], [.. chunk.Select(_ => asked)], parsed.GetValue(top)));
-                progress.Report(new(all.Count, files.Length));
-            }
-            return all;
-        });
+        var answers = await terminal.InChunks("Answering", files, chunk => answerer.Answer(SharedOptions.LoadImages(chunk), [.. chunk.Select(_ => asked)], parsed.GetValue(top)), cancel);
         if (terminal.IsJson) terminal.WriteJson(files.Zip(answers, static (file, a) => new { image = file, answers = a }));
         else
         {

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using Panoptes.Imaging;
 using Panoptes.Representation;
 using Spectre.Console;
 
@@ -34,17 +33,7 @@ sealed class CaptionCommand : ExampleCommand
         var files = SharedOptions.ImageFiles(parsed, images);
         var search = new CaptionOptions { Beams = parsed.GetValue(beams), MinTokens = parsed.GetValue(least), MaxTokens = parsed.GetValue(most) };
         using var coca = ModelLoader.LoadCoCa(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
-        var captions = await terminal.WithProgress("Captioning", progress =>
-        {
-            var all = new List<ImageCaption>();
-            foreach (var chunk in files.Chunk(64))
-            {
-                cancel.ThrowIfCancellationRequested();
-                all.AddRange(coca.Caption([.. chunk.AsParallel().AsOrdered().Select(static f => Image.Load(f))], search));
-                progress.Report(new(all.Count, files.Length));
-            }
-            return all;
-        });
+        var captions = await terminal.InChunks("Captioning", files, chunk => coca.Caption(SharedOptions.LoadImages(chunk), search), cancel);
         if (terminal.IsJson) terminal.WriteJson(files.Zip(captions, static (file, c) => new { image = file, caption = c.Text, c.Score }));
         else
         {

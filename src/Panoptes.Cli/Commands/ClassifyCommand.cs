@@ -37,17 +37,8 @@ sealed class ClassifyCommand : ExampleCommand
         var files = SharedOptions.ImageFiles(parsed, images);
         var ofSounds = Sounds.AreMeant(files);
         using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
-        var results = await terminal.WithProgress("Classifying", progress =>
-        {
-            var all = new List<IReadOnlyList<LabelProbability>>();
-            foreach (var chunk in files.Chunk(64))
-            {
-                cancel.ThrowIfCancellationRequested();
-                all.AddRange(ofSounds ? clip.Classify([.. chunk.Select(WavFile.Load)], names, templates) : clip.Classify([.. chunk.AsParallel().AsOrdered().Select(static f => Image.Load(f))], names, templates));
-                progress.Report(new(all.Count, files.Length));
-            }
-            return all;
-        });
+        var results = await terminal.InChunks("Classifying", files,
+            chunk => ofSounds ? clip.Classify([.. chunk.Select(WavFile.Load)], names, templates) : clip.Classify(SharedOptions.LoadImages(chunk), names, templates), cancel);
         var shown = Math.Min(parsed.GetValue(top), names.Length);
         if (terminal.IsJson) terminal.WriteJson(files.Zip(results, (file, r) => new { image = file, labels = r.Take(shown) }));
         else if (files.Length == 1) terminal.Write(Bars(results[0], shown));

@@ -11,7 +11,6 @@ sealed class SceneSource
     readonly Option<int> most = new("--max-objects") { Description = "The most objects of a scene.", HelpName = "N", DefaultValueFactory = static _ => 4 };
     readonly Option<ulong> seed = new("--seed") { Description = "Of everything that is drawn at random; the same seed gives the same scenes.", HelpName = "N", DefaultValueFactory = static _ => 1 };
     readonly Option<string> split = new("--split") { Description = "Whose drawings appear: those of train, held-out-style, held-out-concepts or held-out-both.", HelpName = "SPLIT", DefaultValueFactory = static _ => "train" };
-
     readonly Option<int?> concepts = new("--concepts") { Description = "So many of the concepts alone: those that a recipe with data.concepts: N learns from.", HelpName = "N" };
 
     internal SceneSource() => split.AcceptOnlyFromAmong("train", "held-out-style", "held-out-concepts", "held-out-both");
