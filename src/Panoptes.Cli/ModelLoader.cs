@@ -31,8 +31,8 @@ static class ModelLoader
     public static ImageEncoder LoadEncoder(ParseResult parsed, string path, int batchSize = 64) => ImageEncoder.Load(path, Options(parsed, batchSize));
 
     /// <summary>The same of a model that writes captions.</summary>
-    /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or no CoCa.</exception>
-    public static CoCa LoadCoCa(ParseResult parsed, string path, int batchSize = 64) => CoCa.Load(path, Options(parsed, batchSize));
+    /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or writes no captions.</exception>
+    public static Captioner LoadCaptioner(ParseResult parsed, string path, int batchSize = 64) => Captioner.Load(path, Options(parsed, batchSize));
 
     /// <summary>The same of a model that answers questions.</summary>
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or answers no questions.</exception>

@@ -66,6 +66,18 @@ public class ImageEncoder : IDisposable
     public static ImageEncoder Load(string model, ClipOptions? options = null)
     {
         options ??= new();
+        return LoadAs<ImageEncoder>(model, options, (loaded, processor, tokenizer) => loaded switch
+        {
+            DualEncoder both => new Clip(both, processor, tokenizer!, options),
+            Beit3ForVisualQuestionAnswering { Answers.Count: > 0 } answers => new QuestionAnswerer(answers, processor, tokenizer!, options),
+            _ => new ImageEncoder(loaded, processor, options),
+        });
+    }
+
+    /// <summary>Makes something of a model and what stands beside its weights, which becomes its owner.</summary>
+    /// <exception cref="PanoptesException">Nothing there, a model without an image tower, or a file of it is missing or broken.</exception>
+    internal static T LoadAs<T>(string model, ClipOptions options, Func<Nn.Module, ImageProcessor, Tokenizer?, T> make)
+    {
         if (options.Threads is { } threads)
         {
             if (threads < 1) throw new PanoptesException($"{threads} threads were asked for; expected 1 or more.");
@@ -76,12 +88,7 @@ public class ImageEncoder : IDisposable
         try
         {
             var (processor, tokenizer) = ClipParts.Load(path, loaded);
-            return loaded switch
-            {
-                DualEncoder both => new Clip(both, processor, tokenizer!, options),
-                Beit3ForVisualQuestionAnswering { Answers.Count: > 0 } answers => new QuestionAnswerer(answers, processor, tokenizer!, options),
-                _ => new ImageEncoder(loaded, processor, options),
-            };
+            return make(loaded, processor, tokenizer);
         }
         catch
         {

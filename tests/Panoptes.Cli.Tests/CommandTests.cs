@@ -45,6 +45,8 @@ public sealed class CommandTests : IDisposable
     {
         await Command.Fails(["caption", folder["pictures/0.png"], "-m", Model], "expected a CoCa");
         TinyClip.Write(folder["coca"], "CoCa");
+        TinyClip.Write(folder["beit3"], "BEiT3ForCaptioning");
+        Assert.Equal(2, (await Command.Succeeds("caption", folder["pictures/0.png"], folder["pictures/1.png"], "-m", folder["beit3"], "--json")).Json.GetArrayLength());
         var json = (await Command.Succeeds("caption", folder["pictures/0.png"], folder["pictures/1.png"], "-m", folder["coca"], "--beams", "2", "--max-tokens", "5", "--json")).Json;
         Assert.Equal(folder["pictures/1.png"], json[1].GetProperty("image").GetString());
         Assert.InRange(json[1].GetProperty("score").GetDouble(), -100, 0);

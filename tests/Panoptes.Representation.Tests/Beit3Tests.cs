@@ -81,7 +81,7 @@ public sealed class Beit3Tests : IDisposable
         using var model = Fresh(new Beit3ForCaptioning(Tiny));
         using var noGrad = no_grad();
         var whole = model.Logits(pixels, ids);
-        using var cache = new Beit3Cache();
+        using var cache = new Beit3Cache(2);
         Tensor[] parts = [model.Logits(pixels, ids.narrow(1, 0, 2), cache: cache), model.Logits(null, ids.narrow(1, 2, 1), cache: cache), model.Logits(null, ids.narrow(1, 3, 1), cache: cache)];
         Near(whole, cat(parts, 1));
         Assert.Equal((5, 4), (cache.Images, cache.Texts));
@@ -90,6 +90,51 @@ public sealed class Beit3Tests : IDisposable
         var changed = ids.clone();
         changed[.., 3] = 8;
         Near(whole.narrow(1, 0, 3), model.Logits(pixels, changed).narrow(1, 0, 3));                // a word is not seen before its turn
+    }
+
+    [Theory]
+    [InlineData(null)]
+    [InlineData(0)]
+    public void A_beam_as_wide_as_all_captions_finds_the_best_of_them(int? maskId)
+    {
+        const int Start = 5, End = 6;
+        using var model = Fresh(new Beit3ForCaptioning(Tiny with { VocabSize = 7, MaskTokenId = maskId }));
+        using var noGrad = no_grad();
+        var images = randn([3, 3, 16, 16], generator: new Generator(17));
+        var how = new CaptionOptions { MaxTokens = 4, MinTokens = 1, Beams = 300, LengthPenalty = 0.7 };
+        var captions = model.Generate(images, Start, End, how);
+        var narrow = model.Generate(images, Start, End, how with { Beams = 3 });
+        for (var i = 0; i < 3; i++)
+        {
+            var best = All([], 0).MaxBy(static c => c.Score)!;
+            Assert.Equal(best.Score, captions[i].Score, 1e-4);
+            Assert.Equal(best.Ids, captions[i].Ids);
+            var found = All([], 0).Single(c => c.Ids.SequenceEqual(narrow[i].Ids));                  // whatever fewer beams find scores as it does by hand
+            Assert.Equal(found.Score, narrow[i].Score, 1e-4);
+            Assert.Equal(narrow[i].Ids, model.Generate(images.narrow(0, i, 1), Start, End, how with { Beams = 3 })[0].Ids);
+
+            IEnumerable<GeneratedCaption> All(int[] text, double score)
+            {
+                var said = model.Logits(images.narrow(0, i, 1), tensor([Start, .. text.Select(static t => (long)t), maskId ?? Start], [1, text.Length + 2]))[0, text.Length + 1].log_softmax(-1).data<float>().ToArray();
+                for (var token = 0; token < 7; token++)
+                {
+                    var sum = score + said[token];
+                    if (token == Start || token == maskId) continue;
+                    if (token == End)
+                    {
+                        if (text.Length > 0) yield return new(text, sum / Math.Pow(text.Length + 1, how.LengthPenalty));
+                        continue;
+                    }
+                    int[] longer = [.. text, token];
+                    if (longer.Length == 4) yield return new(longer, sum / Math.Pow(4, how.LengthPenalty));
+                    else
+                        foreach (var caption in All(longer, sum)) yield return caption;
+                }
+            }
+        }
+        var before = Tensor.TotalCount;
+        model.Generate(images, Start, End, how with { Beams = 2 });
+        Assert.Equal(before, Tensor.TotalCount);
     }
 
     [Fact]
@@ -189,7 +234,7 @@ public sealed class Beit3Tests : IDisposable
         using var noGrad = no_grad();
         Leaves(2, () =>
         {
-            using var cache = new Beit3Cache();
+            using var cache = new Beit3Cache(4);
             captioning.Logits(pixels, ids, cache: cache);
             return captioning.Logits(null, ids, cache: cache);
         });

@@ -149,13 +149,13 @@ public sealed class CoCaTests : IDisposable
         TinyClip.Write(folder, "CoCa");
         // Without these open_clip could not use the folder.
         foreach (var part in (string[])["vision_cfg", "text_cfg"]) Assert.True((bool)JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "open_clip_config.json")))!["model_cfg"]![part]!["output_tokens"]!);
-        using var coca = CoCa.Load(folder, new() { BatchSize = 2 });
+        using var coca = Captioner.Load(folder, new() { BatchSize = 2 });
         Image[] images = [new(20, 16, 3), new(30, 40, 3), new(16, 16, 4)];
         Assert.Equal(3, coca.Caption(images, new() { Beams = 3 }).Count);
         var before = Tensor.TotalCount;
         Assert.All(coca.Caption(images, new() { Beams = 3, MaxTokens = 8 }), static c => Assert.True(c.Score <= 0));
         Assert.Equal(before, Tensor.TotalCount);
-        Assert.Equal(2, coca.Clip.Classify(images[0], ["a cat", "do"]).Count);
+        Assert.Equal(2, ((Clip)coca.Encoder).Classify(images[0], ["a cat", "do"]).Count);
     }
 
     [Fact]
@@ -185,7 +185,7 @@ public sealed class CoCaTests : IDisposable
         Assert.InRange(measured["caption_cider"], measured["caption_exact"] * 2.5, 10);                       // a name of one word that is right is one of four n-grams
         Assert.InRange(measured["caption_words"], measured["caption_exact"], 1);
         Assert.InRange(measured["caption_exact_by_chance"], 0, measured["caption_exact"] / 2);
-        using var coca = CoCa.Load(Path.Combine(run, "last"));
+        using var coca = Captioner.Load(Path.Combine(run, "last"));
         var emoji = EmojiSet.Open().Subset(20);
         var drawings = emoji.Select(EmojiSplit.Train)[..72];
         var captions = coca.Caption([.. drawings.Select(d => new Image(emoji.Size, emoji.Size, 4, emoji.Pixels(d).ToArray()))], new() { MinTokens = 1, Beams = 2, LengthPenalty = 0 });

@@ -11,12 +11,12 @@ sealed class CaptionCommand : ExampleCommand
     static readonly CaptionOptions Usual = new();
 
     readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
-    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa or a BEiT-3 for captions: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
     readonly Option<int> beams = new("--beams", "-b") { Description = "How many texts are followed at once; 1 takes the likeliest word every time.", HelpName = "N", DefaultValueFactory = static _ => 4 };
     readonly Option<int> least = new("--min-tokens") { Description = "The fewest tokens of a caption.", HelpName = "N", DefaultValueFactory = static _ => 1 };
     readonly Option<int> most = new("--max-tokens") { Description = "The most tokens of a caption.", HelpName = "N", DefaultValueFactory = static _ => Usual.MaxTokens };
 
-    public CaptionCommand() : base("caption", "Say what is to be seen in images, with a model that writes captions (CoCa).", """
+    public CaptionCommand() : base("caption", "Say what is to be seen in images, with a model that writes captions (CoCa, BEiT-3).", """
         panoptes caption photo.jpg --model runs/coca/last
         panoptes caption *.png --model runs/coca/last --beams 1 --json
         """)
@@ -32,8 +32,8 @@ sealed class CaptionCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         var files = SharedOptions.ImageFiles(parsed, images);
         var search = new CaptionOptions { Beams = parsed.GetValue(beams), MinTokens = parsed.GetValue(least), MaxTokens = parsed.GetValue(most) };
-        using var coca = ModelLoader.LoadCoCa(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
-        var captions = await terminal.InChunks("Captioning", files, chunk => coca.Caption(SharedOptions.LoadImages(chunk), search), cancel);
+        using var captioner = ModelLoader.LoadCaptioner(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+        var captions = await terminal.InChunks("Captioning", files, chunk => captioner.Caption(SharedOptions.LoadImages(chunk), search), cancel);
         if (terminal.IsJson) terminal.WriteJson(files.Zip(captions, static (file, c) => new { image = file, caption = c.Text, c.Score }));
         else
         {

@@ -24,12 +24,29 @@ public sealed class KeyValueCache(int capacity) : IDisposable
         return (keys.narrow(2, 0, Count), values.narrow(2, 0, Count));
     }
 
+    /// <summary>Forgets all tokens but the first <paramref name="count"/>.</summary>
+    public void Truncate(int count) => Count = Math.Clamp(count, 0, Count);
+
     /// <summary>Row i becomes what row <paramref name="rows"/>[i] was, for beams that go on from others.</summary>
     /// <param name="rows">[new b] int64</param>
     public void Reorder(Tensor rows)
     {
         keys = Reordered(keys, rows);
         values = Reordered(values, rows);
+    }
+
+    /// <summary>The same where rows have their first <paramref name="same"/> tokens in common with those that they become, so that these need not be moved.</summary>
+    /// <param name="rows">[b] int64</param>
+    /// <param name="same">How many tokens stay where they are.</param>
+    public void Reorder(Tensor rows, int same)
+    {
+        if (Count <= same) return;
+        foreach (var all in (ReadOnlySpan<Tensor?>)[keys, values])
+        {
+            using var rest = all!.narrow(2, same, Count - same);
+            using var moved = rest.index_select(0, rows);
+            rest.copy_(moved).Dispose();
+        }
     }
 
     public void Dispose()

@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
+using Panoptes.Nn;
 using Panoptes.Text;
 
 namespace Panoptes.Representation.Evaluation;
@@ -10,10 +11,10 @@ namespace Panoptes.Representation.Evaluation;
 /// <param name="Chance">The same captions at images of other names: what is scored by how captions are worded, whatever is to be seen.</param>
 public sealed record CaptionReport(CaptionScores Model, CaptionScores Chance);
 
-/// <summary>A test of a <see cref="CoCaModel"/> on the emoji's held-out style: what it says of a drawing, against the drawing's name in every template.</summary>
+/// <summary>A test of a model that writes captions (<see cref="ICaptionWriter"/>) on the emoji's held-out style: what it says of a drawing, against the drawing's name in every template.</summary>
 public static class CaptionEvaluation
 {
-    /// <param name="model">In evaluation mode meanwhile, and as it was afterwards.</param>
+    /// <param name="model">An <see cref="ICaptionWriter"/>; in evaluation mode meanwhile, and as it was afterwards.</param>
     /// <param name="processor">Of the model.</param>
     /// <param name="tokenizer">Of the model, with a start and an end token.</param>
     /// <param name="set">All or some of the emoji; concepts that no model is trained on are left out, since nobody says a name never heard.</param>
@@ -22,15 +23,16 @@ public static class CaptionEvaluation
     /// <param name="batchSize">Images that are written about at once.</param>
     /// <param name="progress">Told of every batch.</param>
     /// <param name="cancel">Ends it early.</param>
-    public static CaptionReport Run(CoCaModel model, ImageProcessor processor, Tokenizer tokenizer, EmojiSet set, IReadOnlyList<string> templates, CaptionOptions? search = null, int batchSize = 128, IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
+    public static CaptionReport Run(Module model, ImageProcessor processor, Tokenizer tokenizer, EmojiSet set, IReadOnlyList<string> templates, CaptionOptions? search = null, int batchSize = 128, IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
     {
+        if (model is not ICaptionWriter writer) throw new PanoptesException($"A {model.GetType().Name} writes no captions that could be measured.");
         var images = set.Select(EmojiSplit.HeldOutStyle);
         string[] names = [.. images.Select(i => set.Concepts[set.Images[i].Concept].Name)];
         var captions = new List<string>(images.Length);
         foreach (var batch in images.Chunk(batchSize))
         {
             cancel.ThrowIfCancellationRequested();
-            captions.AddRange(EmojiEvaluation.Evaluating(model, () => CoCa.Caption(model, processor, tokenizer, [.. batch.Select(i => ImageSource.Picture(set, i))], search)).Select(static c => c.Text));
+            captions.AddRange(EmojiEvaluation.Evaluating(model, () => Captioner.Caption(writer, processor, tokenizer, [.. batch.Select(i => ImageSource.Picture(set, i))], search)).Select(static c => c.Text));
             progress?.Report(new(captions.Count, images.Length));
         }
         string[][] references = [.. names.Select(n => templates.Select(t => t.Replace("{}", n, StringComparison.Ordinal)).ToArray())];

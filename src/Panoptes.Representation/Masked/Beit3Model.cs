@@ -40,6 +40,9 @@ public sealed record Beit3Config : ModelConfig
 
     /// <summary>How many visual tokens there are, in pretraining.</summary>
     public int VisualVocabSize { get; init; } = 8192;
+
+    /// <summary>The id that stands where a word is hidden; null: the one that texts start with, which stands nowhere else.</summary>
+    public int? MaskTokenId { get; init; }
     public string ModelType { get; init; } = "beit3";
     public string[]? Architectures { get; init; }
 
@@ -165,9 +168,10 @@ public sealed class Beit3Layer(Beit3Config c) : Module
 }
 
 /// <summary>What earlier tokens of a caption left in every layer, so that each new one costs itself only.</summary>
-public sealed class Beit3Cache : IDisposable
+/// <param name="room">The most text tokens after the first that it may take.</param>
+public sealed class Beit3Cache(int room) : IDisposable
 {
-    readonly Dictionary<Beit3Layer, (Tensor Keys, Tensor Values)> layers = [];
+    readonly Dictionary<Beit3Layer, KeyValueCache> layers = [];
 
     /// <summary>How many text tokens are in it.</summary>
     public int Texts { get; internal set; }
@@ -178,23 +182,33 @@ public sealed class Beit3Cache : IDisposable
     /// <summary>Every token's keys and values so far, these at the end: [b, heads, tokens, size].</summary>
     internal (Tensor Keys, Tensor Values) Add(Beit3Layer layer, Tensor keys, Tensor values)
     {
-        if (layers.TryGetValue(layer, out var before))
-        {
-            (keys, values) = (cat([before.Keys, keys], 2), cat([before.Values, values], 2));
-            before.Keys.Dispose();
-            before.Values.Dispose();
-        }
-        layers[layer] = (keys.alias().DetachFromDisposeScope(), values.alias().DetachFromDisposeScope());
-        return (keys, values);
+        if (!layers.TryGetValue(layer, out var cache)) layers[layer] = cache = new((int)keys.shape[2] + room);
+        return cache.Append(keys, values);
+    }
+
+    /// <summary>Forgets the last text token.</summary>
+    internal void Unsay()
+    {
+        Texts--;
+        foreach (var cache in layers.Values) cache.Truncate(Images + Texts);
+    }
+
+    /// <summary>Every image becomes <paramref name="beams"/> rows that follow each other.</summary>
+    internal void Repeat(int images, int beams)
+    {
+        using var rows = arange(images).repeat_interleave(beams);
+        foreach (var cache in layers.Values) cache.Reorder(rows);
+    }
+
+    /// <summary>Row i goes on from the text of row <paramref name="rows"/>[i], which is of the same image.</summary>
+    internal void Reorder(Tensor rows)
+    {
+        foreach (var cache in layers.Values) cache.Reorder(rows, Images);
     }
 
     public void Dispose()
     {
-        foreach (var (keys, values) in layers.Values)
-        {
-            keys.Dispose();
-            values.Dispose();
-        }
+        foreach (var cache in layers.Values) cache.Dispose();
         layers.Clear();
     }
 }
@@ -572,7 +586,7 @@ public sealed class Beit3ForVisualQuestionAnswering(Beit3Config config) : Beit3B
 }
 
 /// <summary>Captions, by masked words that see the image and what stands before them. Keys: beit3, mlm_head.</summary>
-public sealed class Beit3ForCaptioning(Beit3Config config) : Beit3Base(config, reads: true)
+public sealed class Beit3ForCaptioning(Beit3Config config) : Beit3Base(config, reads: true), ICaptionWriter
 {
     public Linear MlmHead { get; } = Beit3Config.Linear(config.EncoderEmbedDim, config.VocabSize);
 
@@ -591,36 +605,36 @@ public sealed class Beit3ForCaptioning(Beit3Config config) : Beit3Base(config, r
         return MlmHead.Forward(States(pixels, ids, attentionMask, cache)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>
-    /// Writes captions word by word: a mask token stands where the next word goes, and the likeliest one takes its place, until the text ends or is full.
-    /// </summary>
-    /// <param name="pixels">[b, channels, size, size]</param>
-    /// <param name="start">The token that texts start with.</param>
-    /// <param name="end">The one that ends them.</param>
-    /// <param name="mask">The one that words were masked by in training.</param>
-    /// <param name="most">The most tokens of a caption, start and end among them.</param>
-    /// <returns>For each image its caption's ids, start and end left out.</returns>
-    public IReadOnlyList<long[]> Write(Tensor pixels, long start, long end, long mask, int most)
+    /// <inheritdoc/>
+    /// <remarks>A mask token stands where the next word goes; what is said there is written, and the mask moves on. Ids that stand for no word are never said.</remarks>
+    public IReadOnlyList<GeneratedCaption> Generate(Tensor pixels, int startId, int endId, CaptionOptions? options = null)
     {
+        options ??= new();
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (count, ended) = ((int)pixels.shape[0], 0);
-        var (texts, done) = (new List<long>[count], new bool[count]);
-        for (var i = 0; i < count; i++) texts[i] = [start];
-        for (var length = 1; length < most && ended < count; length++)
+        var (images, beams, mask) = ((int)pixels.shape[0], options.Beams, Config.MaskTokenId ?? startId);
+        var most = options.Most(Texts!.ContextLength - 1);
+        using var cache = new Beit3Cache(most + 1);
+        var search = new BeamSearch(images, beams, endId, options.LengthPenalty);
+        for (var step = 0; step < most; step++)
         {
             using var inner = NewDisposeScope();
-            var ids = tensor(texts.SelectMany(t => (IEnumerable<long>)[.. t, mask]).ToArray(), [count, length + 1]);
-            var states = States(pixels, ids).narrow(1, length, 1);
-            var next = MlmHead.Forward(states).squeeze(1).argmax(1).data<long>().ToArray();
-            for (var i = 0; i < count; i++)
+            var ids = step == 0 ? full(images, 1, (long)startId, ScalarType.Int64, device: pixels.device) : tensor(search.NextIds, [images * beams, 1], device: pixels.device);
+            var states = States(step == 0 ? pixels : null, cat([ids, full_like(ids, (long)mask)], 1), cache: cache);
+            cache.Unsay();
+            var said = MlmHead.Forward(states.select(1, 1)).to(ScalarType.Float32).log_softmax(-1);
+            said[TensorIndex.Colon, mask] = float.NegativeInfinity;
+            said[TensorIndex.Colon, startId] = float.NegativeInfinity;
+            if (step < options.MinTokens) said[TensorIndex.Colon, endId] = float.NegativeInfinity;
+            if (step == 0 && beams > 1)
             {
-                texts[i].Add(next[i]);
-                if (done[i] || next[i] != end) continue;
-                (done[i], ended) = (true, ended + 1);
+                cache.Repeat(images, beams);
+                said = said.repeat_interleave(beams, 0);
             }
+            if (search.Step(said, last: step == most - 1)) break;
+            if (beams > 1) cache.Reorder(tensor(search.Origins, device: pixels.device));
         }
-        return [.. texts.Select(t => t.Skip(1).TakeWhile(id => id != end).ToArray())];
+        return search.Best();
     }
 
     /// <summary>The mean cross-entropy over the masked words of captions.</summary>

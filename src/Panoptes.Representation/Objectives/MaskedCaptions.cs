@@ -2,15 +2,16 @@ namespace Panoptes.Representation.Objectives;
 
 /// <summary>
 /// Captions as BEiT-3 learns them (Wang et al. 2022, arXiv:2208.10442): a share of a caption's words is hidden, and each is told from the image and what stands before
-/// it. The end of a caption is hidden like a word, so that writing one (<see cref="Beit3ForCaptioning.Write"/>) comes to an end.
+/// it. The end of a caption is hidden like a word, so that writing one (<see cref="Beit3ForCaptioning.Generate"/>) comes to an end.
 /// </summary>
 public sealed class MaskedCaptions(double ratio) : SampleObjective
 {
     public override Tensor Loss(Towers towers, PairInput input, Generator random)
     {
         using var scope = NewDisposeScope();
-        var (ids, masked) = MaskedWords.Hide(input.Ids[0], input.Lengths![0], ratio, random, withEnd: true);
-        return ((Beit3ForCaptioning)towers.Model).Loss(input.Images[0], ids, masked, input.Ids[0], input.Masks?[0]).MoveToOuterDisposeScope();
+        var model = (Beit3ForCaptioning)towers.Model;
+        var (ids, masked) = MaskedWords.Hide(input.Ids[0], input.Lengths![0], ratio, random, withEnd: true, mask: model.Config.MaskTokenId);
+        return model.Loss(input.Images[0], ids, masked, input.Ids[0], input.Masks?[0]).MoveToOuterDisposeScope();
     }
 }
 

@@ -48,14 +48,14 @@ public sealed class MaskedData : SampleObjective
 
     Tensor OfTexts(Beit3ForPretraining model, PairInput part, Generator random)
     {
-        var (ids, masked) = MaskedWords.Hide(part.Ids[0], part.Lengths![0], options.TextRatio, random);
+        var (ids, masked) = MaskedWords.Hide(part.Ids[0], part.Lengths![0], options.TextRatio, random, mask: model.Config.MaskTokenId);
         return model.TextLoss(ids, masked, part.Ids[0], part.Masks?[0]);
     }
 
     Tensor OfPairs(Beit3ForPretraining model, PairInput part, Generator random)
     {
         var patches = DrawMask(model.Config, part.Count, random);
-        var (ids, words) = MaskedWords.Hide(part.Ids[0], part.Lengths![0], options.PairedTextRatio, random);
+        var (ids, words) = MaskedWords.Hide(part.Ids[0], part.Lengths![0], options.PairedTextRatio, random, mask: model.Config.MaskTokenId);
         var (tokens, images, _) = model.Beit3.Forward(part.Images[0], ids, part.Masks?[0], patches);
         return OfPatches(model, tokens, part.Images[0], patches) + Beit3ForPretraining.OfMasked(tokens.narrow(1, images, ids.shape[1]), words, part.Ids[0], model.MlmHead);
     }

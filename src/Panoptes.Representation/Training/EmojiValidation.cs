@@ -69,7 +69,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
 
     void Say(Dictionary<string, double> found, Module model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
-        var read = CaptionEvaluation.Run((CoCaModel)model, processor, tokenizer, Set, Options.Templates, new() { MinTokens = 1 }, Options.BatchSize, progress, cancel);
+        var read = CaptionEvaluation.Run(model, processor, tokenizer, Set, Options.Templates, new() { MinTokens = 1 }, Options.BatchSize, progress, cancel);
         found["caption_cider"] = read.Model.CiderD;
         found["caption_cider_by_chance"] = read.Chance.CiderD;
         found["caption_words"] = read.Model.WordF1;

@@ -94,12 +94,12 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
         var isScenes = d.Set == "scenes";
         if (!isScenes && d.Questions) throw new PanoptesException("questions are asked about the data scenes and do not go with emoji.");
         if (!isScenes && d.Scenes is not null) throw new PanoptesException("scenes describes the data scenes and does not go with emoji.");
-        if (d.Measures?.Contains(RecipeMeasure.Captions) == true && (towers.Model is not CoCaModel || isScenes))
-            throw new PanoptesException(isScenes ? "captions are measured on the emoji, not on scenes." : $"captions cannot be measured of a {towers.Model.GetType().Name}, which writes none; expected a CoCa.");
+        if (d.Measures?.Contains(RecipeMeasure.Captions) == true && (towers.Model is not ICaptionWriter || isScenes))
+            throw new PanoptesException(isScenes ? "captions are measured on the emoji, not on scenes." : $"captions cannot be measured of a {towers.Model.GetType().Name}, which writes none; expected a CoCa or a BEiT3ForCaptioning.");
         var loader = isScenes ? SceneBatches(recipe, towers, augmentation, views, set) : EmojiBatches(recipe, augmentation, views, set, captions, knowledge);
         if (!d.Validate) return new(loader, null, null, null);
         var measures = Measures(d, towers, Enum.GetValues<RecipeMeasure>(), towers.Model is Beit3ForVisualQuestionAnswering ? RecipeMeasure.Answers
-            : towers.Model is not DualEncoder ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot);
+            : towers.Model is Beit3ForCaptioning && !isScenes ? RecipeMeasure.Captions : towers.Model is not DualEncoder ? RecipeMeasure.Neighbors : isScenes ? RecipeMeasure.Pointing : RecipeMeasure.ZeroShot);
         var validation = new EmojiValidation(set, measures)
         {
             Options = new() { Templates = captions.Templates, Knowledge = knowledge, BatchSize = Batch },

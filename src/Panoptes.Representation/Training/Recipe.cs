@@ -275,7 +275,7 @@ public enum RecipeMeasure
     /// <summary>Where the things of a scene are, by their names (<see cref="Evaluation.WordPointing"/>), in the held-out style.</summary>
     Pointing,
 
-    /// <summary>What a CoCa says of the drawings of the held-out style (<see cref="Evaluation.CaptionEvaluation"/>).</summary>
+    /// <summary>What a model that writes captions says of the drawings of the held-out style (<see cref="Evaluation.CaptionEvaluation"/>).</summary>
     Captions,
 
     /// <summary>How well drawings of the held-out style come back out of an image tokenizer's tokens (<see cref="Evaluation.ReconstructionEvaluation"/>); the run's folder gets a sheet.</summary>

@@ -189,7 +189,7 @@ sealed class Beit3Adapter : IAdapter
             yield return ("caption_states", model.States(image, text, own));
             yield return ("caption_logits", model.Logits(image, text, own)[c.Input("lang_mask").ne(0)]);
             var (first, next) = (c.Arguments.GetProperty("incremental_first_length").GetInt64(), c.Input("incremental_positions").shape[1]);
-            using var cache = new Beit3Cache();
+            using var cache = new Beit3Cache((int)next);
             yield return ("caption_incremental_first", model.Logits(image, text.narrow(1, 0, first), cache: cache));
             yield return ("caption_incremental_next", model.Logits(null, text.narrow(1, first, next), cache: cache));
         }

@@ -235,13 +235,14 @@ public sealed class ObjectiveTrainingTests : IDisposable
         using var scope = NewDisposeScope();
         using var writing = Models.Load<Beit3ForCaptioning>(Path.Combine(folder, "captions", "last"));
         var pixels = randn([3, 3, 32, 32], generator: new Generator(4));
-        var written = writing.Write(pixels, 612, 613, 612, 9);
+        var written = writing.Generate(pixels, 612, 613, new() { MinTokens = 2, MaxTokens = 8 });
         Assert.Equal(3, written.Count);
-        Assert.All(written, static w => Assert.InRange(w.Length, 0, 8));
+        Assert.All(written, static w => Assert.InRange(w.Ids.Length, 2, 8));
         // Word by word as by hand: the likeliest word at the mask after what is written.
         using var noGrad = no_grad();
-        if (written[1].Length > 1)
-            Assert.Equal(written[1][1], writing.Logits(pixels[1].unsqueeze(0), tensor(new long[] { 612, written[1][0], 612 }, [1, 3]))[0, 2].argmax().item<long>());
+        using var said = writing.Logits(pixels[1].unsqueeze(0), tensor(new long[] { 612, written[1].Ids[0], 612 }, [1, 3]))[0, 2];
+        foreach (var never in (long[])[612, 613]) said[never] = float.NegativeInfinity;                   // the mask, and the end before its time
+        Assert.Equal(written[1].Ids[1], said.argmax().item<long>());
 
         foreach (var (architecture, objectives, expected) in new[] { (Pretraining, "[{name: answering}]", "answering needs a BEiT3ForVisualQuestionAnswering"), ("BEiT3ForRetrieval", "[{name: masked_data}]", "masked_data needs a BEiT3ForPretraining"), (Pretraining, "[{name: masked_captions}]", "masked_captions needs"), (Pretraining, "[{name: masked_data, text_ratio: 1}]", "text_ratio is 1") })
             Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(Beit(architecture, objectives), Path.Combine(folder, "refused" + expected.Length))).Message, StringComparison.Ordinal);
