@@ -1,0 +1,52 @@
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Parity;
+
+namespace Panoptes.Core.Tests.Evaluation;
+
+public sealed class SegmentationMetricsTests
+{
+    [Theory]
+    [InlineData("metric-miou")]
+    [InlineData("metric-panoptic-quality")]
+    [InlineData("metric-coco-ap")]
+    public void Measures_are_the_reference_s(string name) => Goldens.Check($"segmentation/{name}");
+
+    [Fact]
+    public void Classes_that_there_are_not_are_refused()
+    {
+        var scores = new SegmentationScores(2, 255);
+        Assert.Throws<PanoptesException>(() => scores.Add([0, 1], [0]));
+        Assert.Throws<PanoptesException>(() => scores.Add([0], [2]));
+        Assert.Throws<PanoptesException>(() => scores.Add([-1], [0]));
+        scores.Add([255, 1], [7, 1]);                                                                // what does not count may be told anything
+        Assert.Equal([null, 1.0], scores.Iou);
+        Assert.Equal((1.0, 1.0, 1.0), (scores.MeanIou, scores.PixelAccuracy, scores.MeanAccuracy));
+    }
+
+    [Fact]
+    public void Segments_that_are_not_among_the_pixels_are_missed_or_refused()
+    {
+        var quality = new PanopticQuality([new(1, true), new(2, false)]);
+        quality.Add([1, 1, 0, 0], [new(1, 1), new(7, 2)], [3, 3, 3, 0], [new(3, 1)]);                 // pixels without a label cost nothing
+        Assert.Equal((new PanopticScore(1, 1, 1), 1, 0, 0), quality.Of(1));
+        Assert.Equal((new PanopticScore(0, 0, 0), 0, 0, 1), quality.Of(2));
+        Assert.Equal(0.5, quality.Mean().Quality);
+        Assert.Throws<PanoptesException>(() => quality.Add([5], [], [0], []));
+        Assert.Throws<PanoptesException>(() => quality.Add([0], [], [0], [new(4, 1)]));
+        Assert.Throws<PanoptesException>(() => quality.Add([1], [new(1, 9)], [0], []));
+        Assert.Throws<PanoptesException>(() => quality.Add([1], [new(1, 1), new(1, 1)], [0], []));
+    }
+
+    [Fact]
+    public void Where_nothing_is_labeled_there_is_no_precision()
+    {
+        var box = new DetectedRegion(0, 0, 10, 10);
+        Assert.All(DetectionScores.Of([], [new(1, 1, box, 0.5)], [1]).Summary, static s => Assert.Null(s));
+        var found = DetectionScores.Of([new(1, 1, box, 100)], [new(1, 1, box, 0.5), new(2, 1, box, 0.9)], [1, 2]);
+        Assert.Equal(0.5, found.Ap!.Value, 1e-12);                                                    // the surer one is wrong
+        Assert.Equal((1.0, null), (found.Ar(1), found.ApOf(2)));
+        Assert.Throws<PanoptesException>(() => DetectionScores.Of([new(1, 1, box, 100)], [new(1, 1, box, 0.5)], [1], masks: true));
+        Assert.Throws<PanoptesException>(() => found.Ar(7));
+    }
+}
