@@ -51,6 +51,63 @@ public static partial class Captioning
         }
     }
 
+    /// <summary>
+    /// BLEU-1 to BLEU-4 (Papineni et al. 2002, as in pycocoevalcap): the geometric mean of the shares of a caption's n-grams that are in its references, counted as often
+    /// as a reference has them, less where the caption is shorter than the reference nearest in length.
+    /// </summary>
+    /// <param name="captions">The words of each caption.</param>
+    /// <param name="references">The words of each image's references.</param>
+    /// <returns>Over all images together, which is what is reported, and of every image.</returns>
+    public static (double[] Corpus, double[][] Each) Bleu(IReadOnlyList<string[]> captions, IReadOnlyList<string[][]> references)
+    {
+        var all = new BleuCounts();
+        var each = captions.Zip(references, (caption, image) =>
+        {
+            var counts = new BleuCounts
+            {
+                Length = caption.Length,
+                // Of two that are as near, the shorter.
+                Reference = image.Select(static r => r.Length).MinBy(length => (Math.Abs(length - caption.Length), length)),
+            };
+            var most = new Dictionary<string, int>(StringComparer.Ordinal);
+            foreach (var (gram, count) in image.SelectMany(Grams)) most[gram] = Math.Max(most.GetValueOrDefault(gram), count);
+            foreach (var (gram, count) in Grams(caption)) counts.Right[Length(gram)] += Math.Min(count, most.GetValueOrDefault(gram));
+            for (var n = 0; n < Longest; n++) counts.Said[n] = Math.Max(0, caption.Length - n);
+            all.Add(counts);
+            return counts.Scores();
+        }).ToArray();
+        return (all.Scores(), each);
+    }
+
+    /// <summary>What BLEU counts, of one caption or of all.</summary>
+    sealed class BleuCounts
+    {
+        public int Length, Reference;
+
+        public int[] Right { get; } = new int[Longest];
+
+        public int[] Said { get; } = new int[Longest];
+
+        public void Add(BleuCounts other)
+        {
+            (Length, Reference) = (Length + other.Length, Reference + other.Reference);
+            for (var n = 0; n < Longest; n++) (Right[n], Said[n]) = (Right[n] + other.Right[n], Said[n] + other.Said[n]);
+        }
+
+        public double[] Scores()
+        {
+            // The public code's, which keep its quotients from 0 / 0.
+            const double tiny = 1e-15, small = 1e-9;
+            var (scores, product, ratio) = (new double[Longest], 1.0, (Length + tiny) / (Reference + small));
+            for (var n = 0; n < Longest; n++)
+            {
+                product *= (Right[n] + tiny) / (Said[n] + small);
+                scores[n] = Math.Pow(product, 1.0 / (n + 1)) * (ratio < 1 ? Math.Exp(1 - (1 / ratio)) : 1);
+            }
+            return scores;
+        }
+    }
+
     static double Similarity(Weighted caption, Weighted reference)
     {
         var products = new double[Longest];

@@ -10,6 +10,8 @@ public sealed class SegmentationMetricsTests
     [InlineData("metric-miou")]
     [InlineData("metric-panoptic-quality")]
     [InlineData("metric-coco-ap")]
+    [InlineData("metric-language")]
+    [InlineData("metric-fid")]
     public void Measures_are_the_reference_s(string name) => Goldens.Check($"segmentation/{name}");
 
     [Fact]
@@ -36,6 +38,29 @@ public sealed class SegmentationMetricsTests
         Assert.Throws<PanoptesException>(() => quality.Add([0], [], [0], [new(4, 1)]));
         Assert.Throws<PanoptesException>(() => quality.Add([1], [new(1, 9)], [0], []));
         Assert.Throws<PanoptesException>(() => quality.Add([1], [new(1, 1), new(1, 1)], [0], []));
+    }
+
+    [Theory]
+    [InlineData("couldnt've gone", "couldn't've gone")]
+    [InlineData("its", "its")]
+    [InlineData("  A\tTwo-tone  ", "2 tone")]
+    [InlineData("", "")]
+    public void Answers_are_compared_in_one_spelling(string answer, string expected) => Assert.Equal(expected, VqaAccuracy.Normalize(answer));
+
+    [Fact]
+    public void Distributions_of_too_few_images_are_refused_and_those_that_do_not_span_their_space_are_measured()
+    {
+        using var scope = NewDisposeScope();
+        var few = randn([3, 9], generator: new Generator(1));                                         // a covariance of rank 2
+        Assert.InRange(GenerationScores.Frechet(few, few), -1e-5, 1e-5);
+        Assert.Equal(9.0, GenerationScores.Frechet(few, few + 1), 1e-4);
+        Assert.Throws<PanoptesException>(() => GenerationScores.Frechet(few.narrow(0, 0, 1), few));
+        Assert.Throws<PanoptesException>(() => GenerationScores.Kernel(few, few.narrow(1, 0, 3)));
+        Assert.Equal(1.0, GenerationScores.Inception(full([5, 4], 0.25)), 1e-12);
+        var before = Tensor.TotalCount;
+        GenerationScores.Frechet(few, few);
+        GenerationScores.Kernel(few, few);
+        Assert.Equal(before, Tensor.TotalCount);
     }
 
     [Fact]

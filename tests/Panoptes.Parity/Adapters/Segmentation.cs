@@ -92,3 +92,58 @@ public sealed class DetectionMetrics : IAdapter
         }
     }
 }
+
+/// <summary>Answers to questions, and captions.</summary>
+public sealed class LanguageMetrics : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "metric-language";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var document = JsonDocument.Parse(File.ReadAllText(c.File("language.json")));
+        var root = document.RootElement;
+        double[] accuracies = [.. root.GetProperty("vqa").EnumerateArray().Select(static q => VqaAccuracy.Of(q.GetProperty("prediction").GetString()!, [.. q.GetProperty("answers").EnumerateArray().Select(static a => a.GetString()!)]))];
+        yield return ("vqa_accuracy", tensor(accuracies));
+        yield return ("vqa_mean", tensor(accuracies.Average()));
+        foreach (var pair in root.GetProperty("normalised").EnumerateArray())
+            if (VqaAccuracy.Normalize(pair[0].GetString()!) is var plain && plain != pair[1].GetString()) throw new PanoptesException($"\"{pair[0]}\" became \"{plain}\"; expected \"{pair[1]}\".");
+
+        var captions = root.GetProperty("captions").EnumerateArray().ToArray();
+        string[][] said = [.. captions.Select(static x => x.GetProperty("hypothesis").GetString()!.Split(' '))];
+        string[][][] references = [.. captions.Select(static x => x.GetProperty("references").EnumerateArray().Select(static r => r.GetString()!.Split(' ')).ToArray())];
+        var cider = Captioning.CiderD(said, references);
+        yield return ("cider", tensor(cider.Average()));
+        yield return ("cider_each", tensor(cider));
+        var (corpus, each) = Captioning.Bleu(said, references);
+        yield return ("bleu", tensor(corpus));
+        yield return ("bleu_each", stack([.. each.Select(static e => tensor(e))], 1));
+    }
+}
+
+/// <summary>How near generated images come to real ones.</summary>
+public sealed class GenerationMetrics : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "metric-fid";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var (real, fake) = (c.Input("real"), c.Input("fake"));
+        yield return ("fid", tensor(GenerationScores.Frechet(real, fake)));
+        yield return ("fid_to_self", tensor(new[] { Math.Abs(GenerationScores.Frechet(real, real)) }));
+        yield return ("kid", tensor(GenerationScores.Kernel(real, fake)));
+        yield return ("inception_score", tensor(GenerationScores.Inception(c.Input("probabilities"))));
+        yield return ("clip_score", GenerationScores.Clip(c.Input("image_features"), c.Input("text_features")));
+        var ((mean, covariance), (_, other)) = (GenerationScores.Moments(real), GenerationScores.Moments(fake));
+        yield return ("mean_real", mean);
+        yield return ("covariance_real", covariance);
+        // The root of the product that the distance has the trace of: R (R Σ₂ R)^½ R⁻¹ with R the root of Σ₁.
+        var root = Root(covariance);
+        yield return ("sqrt_product", root.matmul(Root(root.matmul(other).matmul(root))).matmul(linalg.inv(root)));
+
+        static Tensor Root(Tensor x)
+        {
+            var (values, vectors) = linalg.eigh(x);
+            return (vectors * values.clamp_min(0).sqrt()).matmul(vectors.t());
+        }
+    }
+}
