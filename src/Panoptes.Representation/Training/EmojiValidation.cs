@@ -17,7 +17,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
 
     public required WordPointingOptions Pointing { get; init; }
 
-    /// <summary>What scenes are like that questions are asked about.</summary>
+    /// <summary>What scenes are like that questions are asked about, or that captions are sought for.</summary>
     public required SceneOptions Scenes { get; init; }
 
     /// <summary>What a classifier tells apart.</summary>
@@ -33,6 +33,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         RecipeMeasure.Neighbors => "knn_subgroups",
         RecipeMeasure.Classes => "classes",
         RecipeMeasure.Captions => "caption_cider",
+        RecipeMeasure.Retrieval => "image_to_text_r10",
         RecipeMeasure.Answers => "answers",
         RecipeMeasure.Reconstruction => "psnr",
         _ => "pointing",
@@ -50,6 +51,7 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
                 foreach (var (name, value) in QuestionAnswering.Run((Beit3ForVisualQuestionAnswering)model, processor, tokenizer!, Set, Scenes, Options.BatchSize, progress, cancel)) found[name] = value;
             else if (measure == RecipeMeasure.Reconstruction) Reconstruct(found, (VqModel)model, processor, progress, cancel);
             else if (measure == RecipeMeasure.Pointing) Point(found, Towers.Of(model), processor, tokenizer!, progress, cancel);
+            else if (measure == RecipeMeasure.Retrieval) Retrieve(found, (DualEncoder)model, processor, tokenizer!, progress, cancel);
             else if (measure == RecipeMeasure.Captions) Say(found, model, processor, tokenizer!, progress, cancel);
             else Name(found, (DualEncoder)model, processor, tokenizer!, progress, cancel);
         }
@@ -65,6 +67,13 @@ sealed record EmojiValidation(EmojiSet Set, IReadOnlyList<RecipeMeasure> Measure
         found["pointing_by_chance"] = byTokens.Chance.Box;
         found["pointing_by_text"] = byText.Model.Box;
         found["pointing"] = Math.Max(byTokens.Model.Box, byText.Model.Box);
+    }
+
+    void Retrieve(Dictionary<string, double> found, DualEncoder model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        var report = SceneRetrieval.Run(model, processor, tokenizer, Set, Scenes, Options.BatchSize, progress, cancel);
+        foreach (var (way, scores) in new[] { ("image_to_text", report.ImageToText), ("text_to_image", report.TextToImage) })
+            (found[$"{way}_r1"], found[$"{way}_r5"], found[$"{way}_r10"]) = (scores.R1, scores.R5, scores.R10);
     }
 
     void Say(Dictionary<string, double> found, Module model, ImageProcessor processor, Tokenizer tokenizer, IProgress<EvaluationProgress>? progress, CancellationToken cancel)

@@ -275,6 +275,9 @@ public enum RecipeMeasure
     /// <summary>Where the things of a scene are, by their names (<see cref="Evaluation.WordPointing"/>), in the held-out style.</summary>
     Pointing,
 
+    /// <summary>Whether new scenes find their captions and captions their scenes, among 500.</summary>
+    Retrieval,
+
     /// <summary>What a model that writes captions says of the drawings of the held-out style (<see cref="Evaluation.CaptionEvaluation"/>).</summary>
     Captions,
 
