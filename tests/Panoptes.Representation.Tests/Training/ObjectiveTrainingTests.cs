@@ -54,14 +54,20 @@ public sealed class ObjectiveTrainingTests : IDisposable
     [Fact]
     public void Scenes_are_learned_from_and_pointed_at()
     {
-        var text = Tiny("[{name: filip}]").Text.Replace("data: {set: emoji, concepts: 40, batch_size: 12, validate: false}", "data: {set: scenes, concepts: 60, batch_size: 12, scenes: {max_objects: 2}}", StringComparison.Ordinal);
+        var text = Tiny("[{name: filip}]").Text.Replace("data: {set: emoji, concepts: 40, batch_size: 12, validate: false}", "data: {set: scenes, concepts: 60, batch_size: 12, measures: [pointing, retrieval], scenes: {max_objects: 2}}", StringComparison.Ordinal);
         using (var ready = RecipeRun.Create(Recipe.Parse(text, "tiny.yaml"), folder))
         {
             var measured = ready.Trainer.Run().Validation;
             Assert.InRange(measured["pointing_by_chance"], 0.02, 0.6);
             Assert.Equal(Math.Max(measured["pointing_by_text"], measured["pointing_by_tokens"]), measured["pointing"]);
+            foreach (var way in (string[])["image_to_text", "text_to_image"])
+            {
+                // Hardly trained: near the ten of some five hundred that are found by chance.
+                Assert.InRange(measured[$"{way}_r10"], 0.001, 0.2);
+                Assert.InRange(measured[$"{way}_r5"], measured[$"{way}_r1"], measured[$"{way}_r10"]);
+            }
         }
-        foreach (var (part, instead, expected) in new[] { ("batch_size: 12", "batch_size: 12, images: 20", "images are those of the emoji"), ("set: scenes", "set: emoji", "does not go with emoji") })
+        foreach (var (part, instead, expected) in new[] { ("set: scenes, concepts: 60, batch_size: 12, measures: [pointing, retrieval], scenes: {max_objects: 2}", "set: emoji, concepts: 60, batch_size: 12, measures: [retrieval]", "measured on scenes"), ("batch_size: 12", "batch_size: 12, images: 20", "images are those of the emoji"), ("set: scenes", "set: emoji", "does not go with emoji") })
             Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(Recipe.Parse(text.Replace(part, instead, StringComparison.Ordinal), "tiny.yaml"), Path.Combine(folder, "other" + expected.Length))).Message, StringComparison.Ordinal);
     }
 
