@@ -4,10 +4,14 @@ namespace Panoptes.Native;
 static class OneDnn
 {
     /// <summary>
-    /// oneDNN computes output channels in sixteens. Where there are fewer (the 3 of an image, the 1 of a judgement), it reads memory that nobody
-    /// wrote: with 3 of 32 the gradient of the input was not a number, and in bfloat16 the output was wrong as well. So whole sixteens are computed.
+    /// oneDNN computes channels in sixteens. Where outputs are fewer (the 3 of an image, the 1 of a judgement), it reads memory that nobody wrote: with 3 of 32 the gradient of
+    /// the input was not a number, and in bfloat16 the output was wrong as well. So it does with inputs that are more than one sixteen and no whole number of them: of 20 channels
+    /// and kernels of 3 the output itself was not a number. So whole sixteens are computed.
     /// </summary>
     internal const int Block = 16;
+
+    /// <summary>How many channels are missing to whole sixteens.</summary>
+    internal static long Missing(long channels) => (Block - (channels % Block)) % Block;
 
     /// <summary>The widest block that oneDNN divides a packed weight into.</summary>
     internal const int PackedBlock = 64;

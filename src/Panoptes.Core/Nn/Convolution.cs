@@ -21,14 +21,16 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     {
         var onCpu = x.device_type == DeviceType.CPU;
         if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu && !OneDnn.CanPlan(weight.shape[1], weight.shape[0])) return AsProduct(x, weight, bias, stride);
+        if (groups > 1 || !onCpu) return Convolve(x, weight, bias);
         var channels = weight.shape[0];
-        var missing = groups == 1 && onCpu ? (OneDnn.Block - channels % OneDnn.Block) % OneDnn.Block : 0;
-        if (missing == 0) return Convolve(weight, bias);
+        var (missing, missingInputs) = (OneDnn.Missing(channels), weight.shape[1] > OneDnn.Block ? OneDnn.Missing(weight.shape[1]) : 0);
+        if (missing + missingInputs == 0) return Convolve(x, weight, bias);
         using var scope = NewDisposeScope();
-        return Convolve(nn.functional.pad(weight, [0, 0, 0, 0, 0, 0, 0, missing]), bias is null ? null : nn.functional.pad(bias, [0, missing]))
-            .narrow(1, 0, channels).contiguous().MoveToOuterDisposeScope();                     // a view would keep the whole
+        if (missingInputs > 0) x = nn.functional.pad(x, [0, 0, 0, 0, 0, missingInputs]);
+        var whole = Convolve(x, nn.functional.pad(weight, [0, 0, 0, 0, 0, missingInputs, 0, missing]), bias is null ? null : nn.functional.pad(bias, [0, missing]));
+        return (missing == 0 ? whole : whole.narrow(1, 0, channels).contiguous()).MoveToOuterDisposeScope();   // a view would keep the whole
 
-        Tensor Convolve(Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], groups: groups);
+        Tensor Convolve(Tensor x, Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], groups: groups);
     }
 
     /// <summary>A convolution of kernel 1 as a matrix product.</summary>
@@ -37,6 +39,28 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         using var scope = NewDisposeScope();
         if (stride > 1) x = x[TensorIndex.Colon, TensorIndex.Colon, TensorIndex.Slice(step: stride), TensorIndex.Slice(step: stride)];
         return nn.functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>
+/// A transposed convolution whose kernel is as wide as its stride: every place becomes a square of its own, so that it is a matrix product. The gradient of libtorch's own is a
+/// convolution of its outputs, and is not a number where these are no whole sixteens (see <see cref="OneDnn"/>). Keys: weight [in, out, kernel, kernel], bias [out].
+/// </summary>
+public sealed class ConvTranspose2d(int inChannels, int outChannels, int kernel, Initializer? initializer = null) : Module
+{
+    public Parameter Weight { get; } = new([inChannels, outChannels, kernel, kernel], initializer ?? Init.Uniform(1 / Math.Sqrt(outChannels * kernel * kernel)));
+
+    public Parameter Bias { get; } = new([outChannels], Init.Zeros);
+
+    /// <param name="x">[b, in, height, width]</param>
+    /// <returns>[b, out, kernel · height, kernel · width]</returns>
+    public Tensor Forward(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        var (batch, height, width) = (x.shape[0], x.shape[2], x.shape[3]);
+        // [out, kernel, kernel] of every place, then the places' rows and columns around the kernels'.
+        var squares = TorchOps.Linear(x.permute(0, 2, 3, 1), Weight.Value.flatten(1).t(), null).view(batch, height, width, outChannels, kernel, kernel);
+        return squares.permute(0, 3, 1, 4, 2, 5).reshape(batch, outChannels, kernel * height, kernel * width).add_(Bias.Value.view(-1, 1, 1)).MoveToOuterDisposeScope();
     }
 }
 

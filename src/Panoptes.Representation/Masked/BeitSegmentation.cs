@@ -19,17 +19,6 @@ public sealed class BeitConvolution(BeitConfig c, int from, int to, int kernel) 
     }
 }
 
-/// <summary>Twice the height and width by a learned 2x2 kernel. Keys: weight [in, out, 2, 2], bias [out].</summary>
-public sealed class BeitUpsample(BeitConfig c) : Module
-{
-    public Parameter Weight { get; } = new([c.HiddenSize, c.HiddenSize, 2, 2], c.Normal);
-
-    public Parameter Bias { get; } = new([c.HiddenSize], Init.Zeros);
-
-    /// <param name="x">[b, width, rows, columns]</param>
-    public Tensor Forward(Tensor x) => nn.functional.conv_transpose2d(x, Weight.Value, Bias.Value, strides: [2, 2]);
-}
-
 /// <summary>One scale of the pyramid, pooled. Keys: 1 (0 is the pooling).</summary>
 public sealed class BeitPyramidLevel(BeitConfig c, int scale) : Module
 {
@@ -104,9 +93,11 @@ public sealed class BeitForSemanticSegmentation : Module
             throw new PanoptesException($"out_indices is [{string.Join(", ", config.OutIndices ?? [])}]; expected four numbers from 1 to {config.NumHiddenLayers + 1}.");
         Config = config;
         Beit = new(config, pooler: false);
-        (Fpn1First, Fpn1Norm, Fpn1Second, Fpn2) = (new(config), new(config.HiddenSize), new(config), new(config));
+        (Fpn1First, Fpn1Norm, Fpn1Second, Fpn2) = (Twice(), new(config.HiddenSize), Twice(), Twice());
         DecodeHead = new(config);
         AuxiliaryHead = config.UseAuxiliaryHead ? new(config) : null;
+
+        ConvTranspose2d Twice() => new(config.HiddenSize, config.HiddenSize, 2, config.Normal);
     }
 
     public BeitConfig Config { get; }
@@ -114,16 +105,16 @@ public sealed class BeitForSemanticSegmentation : Module
     public BeitModel Beit { get; }
 
     [Key("fpn1.0")]
-    public BeitUpsample Fpn1First { get; }
+    public ConvTranspose2d Fpn1First { get; }
 
     [Key("fpn1.1")]
     public BatchNorm Fpn1Norm { get; }
 
     [Key("fpn1.3")]
-    public BeitUpsample Fpn1Second { get; }
+    public ConvTranspose2d Fpn1Second { get; }
 
     [Key("fpn2.0")]
-    public BeitUpsample Fpn2 { get; }
+    public ConvTranspose2d Fpn2 { get; }
 
     public BeitUperHead DecodeHead { get; }
 

@@ -32,6 +32,70 @@ public class ConvolutionTests
         Assert.True((found - wanted).abs().max().item<float>() < tolerance * wanted.abs().max().item<float>());
     }
 
+    /// <summary>Widths of which some are no whole sixteens, both ways, and the gradients, which are convolutions the other way.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void A_convolution_of_any_width_is_the_product_with_its_windows(int kernel)
+    {
+        foreach (var inputs in (int[])[3, 8, 10, 12, 16, 20, 24, 40, 72])
+        {
+            foreach (var outputs in (int[])[1, 4, 8, 10, 12, 16, 24, 40])
+            {
+                foreach (var side in (int[])[1, 2, 3, 4, 8, 16])
+                {
+                    using var scope = NewDisposeScope();
+                    using var generator = new Generator(3);
+                    var convolution = new Conv2d(inputs, outputs, kernel, padding: kernel / 2);
+                    convolution.Initialize(generator);
+                    var x = randn([2, inputs, side, side], generator: generator).requires_grad_();
+                    var windows = nn.functional.unfold(x, kernel, padding: kernel / 2);
+                    var expected = (convolution.Weight.Value.flatten(1).matmul(windows) + convolution.Bias!.Value.unsqueeze(1)).view(2, outputs, side, side);
+                    var wanted = autograd.grad([expected.square().sum()], [x, convolution.Weight.Value]);
+                    Spoil();
+                    var y = convolution.Forward(x);
+                    var found = autograd.grad([y.square().sum()], [x, convolution.Weight.Value]);
+                    Near(y, expected, $"{inputs} to {outputs} at {side}");
+                    Near(found[0], wanted[0], $"the gradient of {inputs} to {outputs} at {side}");
+                    Near(found[1], wanted[1], $"the weight's gradient of {inputs} to {outputs} at {side}");
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(2)]
+    [InlineData(4)]
+    public void A_transposed_convolution_makes_every_place_a_square_of_its_own(int kernel)
+    {
+        foreach (var inputs in (int[])[3, 12, 16, 24, 40])
+        {
+            foreach (var outputs in (int[])[1, 10, 12, 16, 24])
+            {
+                using var scope = NewDisposeScope();
+                using var generator = new Generator(3);
+                var convolution = new ConvTranspose2d(inputs, outputs, kernel);
+                convolution.Initialize(generator);
+                using (no_grad()) convolution.Bias.Value.uniform_(-1, 1, generator);
+                var x = randn([2, inputs, 3, 5], generator: generator).requires_grad_();
+                var (weight, exact) = (convolution.Weight.Value, x.to(ScalarType.Float64));
+                var expected = nn.functional.conv_transpose2d(exact, weight.to(ScalarType.Float64), convolution.Bias.Value.to(ScalarType.Float64), strides: [kernel, kernel]);
+                var wanted = autograd.grad([expected.square().sum()], [x, weight]);
+                var y = convolution.Forward(x);
+                var found = autograd.grad([y.square().sum()], [x, weight]);
+                Near(y, expected, $"{inputs} to {outputs}");
+                Near(found[0], wanted[0], $"the gradient of {inputs} to {outputs}");
+                Near(found[1], wanted[1], $"the weight's gradient of {inputs} to {outputs}");
+            }
+        }
+    }
+
+    static void Near(Tensor found, Tensor expected, string what)
+    {
+        var off = (found - expected).abs().max().ToDouble();
+        Assert.True(off <= 1e-4 * Math.Max(1, expected.abs().max().ToDouble()), $"{what} is off by {off}.");
+    }
+
     /// <summary>Some of these end the process where oneDNN plans them (<see cref="OneDnn.CanPlan"/>): a ResNet-50 has them all.</summary>
     [Theory]
     [InlineData(256, 1024, 1, ScalarType.Float32)]
