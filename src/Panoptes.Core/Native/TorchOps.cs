@@ -41,7 +41,7 @@ public static class TorchOps
         var image = x.reshape(1, rows, 1, width).permute(0, 3, 1, 2);                              // [1, in, rows, 1], channels last
         var kernel = weight.view(features, width, 1, 1);
         var half = OneDnn.Half(features);
-        var y = OneDnn.WantsParts(width, features)
+        var y = OneDnn.WantsParts(features)
             ? cat([Part(0, half), Part(half, features - half)], 1)
             : nn.functional.conv2d(image, kernel, bias);                                           // [1, out, rows, 1], channels last
         shape[^1] = features;
@@ -52,7 +52,7 @@ public static class TorchOps
 
     static bool GainsByConvolution(Tensor x, Tensor weight, long rows)
     {
-        if (weight.shape[0] % OneDnn.Block != 0 || weight.shape[1] % OneDnn.Block != 0) return false;
+        if (!OneDnn.IsRight(weight.shape[1], weight.shape[0])) return false;
         if (x.shape[^1] != weight.shape[1] || x.device_type != TorchSharp.DeviceType.CPU || weight.numel() < 1 << 14) return false;
         return (Autocast.Dtype ?? x.dtype) == ScalarType.Float32 && rows >= 128 && !Processor.MklUsesAvx512;
     }

@@ -20,7 +20,12 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias, int stride = 1, int padding = 0, int groups = 1)
     {
         var onCpu = x.device_type == DeviceType.CPU;
-        if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu && !OneDnn.CanPlan(weight.shape[1], weight.shape[0])) return AsProduct(x, weight, bias, stride);
+        if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu)
+        {
+            var (inputs, outputs) = (weight.shape[1], weight.shape[0]);
+            var isFloat32 = (Autocast.Dtype ?? x.dtype) == ScalarType.Float32;
+            if (!OneDnn.CanPlan(inputs, outputs) || (isFloat32 && !OneDnn.IsRight(inputs, outputs))) return AsProduct(x, weight, bias, stride);
+        }
         if (groups > 1 || !onCpu) return Convolve(x, weight, bias);
         var channels = weight.shape[0];
         var (missing, missingInputs) = (OneDnn.Missing(channels), weight.shape[1] > OneDnn.Block ? OneDnn.Missing(weight.shape[1]) : 0);

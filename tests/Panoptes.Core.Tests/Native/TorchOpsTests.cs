@@ -68,6 +68,22 @@ public class TorchOpsTests
         LinearIsTheProduct([1030], inputs, outputs, 1 / Math.Sqrt(inputs), dtype, dtype == ScalarType.Float32 ? 5e-6 : 1e-2);
     }
 
+    /// <summary>Where oneDNN's blocks do not divide the outputs, the last of them would come out wrong at some numbers of rows (<see cref="OneDnn.IsRight"/>).</summary>
+    [Theory]
+    [InlineData(64, 1600)]
+    [InlineData(128, 512)]
+    [InlineData(128, 2048)]
+    [InlineData(192, 2048)]
+    [InlineData(192, 768)]
+    [InlineData(256, 3072)]
+    [InlineData(384, 2560)]
+    [InlineData(768, 3072)]
+    public void A_linear_layer_is_right_to_the_last_output_at_any_number_of_rows(int inputs, int outputs)
+    {
+        using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: false);
+        foreach (var rows in (int[])[128, 192, 320, 512, 1088, 2048, 4928]) LinearIsTheProduct([rows], inputs, outputs, 1 / Math.Sqrt(inputs), ScalarType.Float32, 5e-6);
+    }
+
     [Fact]
     public void A_linear_layer_takes_views_and_any_number_of_dimensions()
     {
