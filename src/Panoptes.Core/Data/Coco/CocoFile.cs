@@ -1,5 +1,6 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using Panoptes.Checkpoints;
 
 namespace Panoptes.Data;
 
@@ -217,28 +218,21 @@ public sealed class CocoFile
         }
     }
 
-    static void Writing(string path, Action<Utf8JsonWriter> write)
+    static void Writing(string path, Action<Utf8JsonWriter> write) => AtomicFile.Write(path, stream =>
     {
-        var part = path + ".part";
-        try
-        {
-            using (var stream = File.Create(part))
-            using (var json = new Utf8JsonWriter(stream, Plain)) write(json);
-            File.Move(part, path, overwrite: true);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new PanoptesException($"{path} cannot be written: {e.Message}", e);
-        }
-        finally
-        {
-            File.Delete(part);
-        }
-    }
+        using var json = new Utf8JsonWriter(stream, Plain);
+        write(json);
+    });
 
     static void Write(Utf8JsonWriter json, string name, IEnumerable<double> numbers)
     {
-        json.WriteStartArray(name);
+        json.WritePropertyName(name);
+        Write(json, numbers);
+    }
+
+    static void Write(Utf8JsonWriter json, IEnumerable<double> numbers)
+    {
+        json.WriteStartArray();
         foreach (var number in numbers) json.WriteNumberValue(number);
         json.WriteEndArray();
     }
@@ -248,21 +242,13 @@ public sealed class CocoFile
         if (segmentation.Runs is { } runs)
         {
             json.WriteStartObject("segmentation");
-            json.WriteStartArray("size");
-            json.WriteNumberValue(runs.Height);
-            json.WriteNumberValue(runs.Width);
-            json.WriteEndArray();
+            Write(json, "size", [runs.Height, runs.Width]);
             json.WriteString("counts", runs.Counts);
             json.WriteEndObject();
             return;
         }
         json.WriteStartArray("segmentation");
-        foreach (var polygon in segmentation.Polygons ?? [])
-        {
-            json.WriteStartArray();
-            foreach (var number in polygon) json.WriteNumberValue(number);
-            json.WriteEndArray();
-        }
+        foreach (var polygon in segmentation.Polygons ?? []) Write(json, polygon);
         json.WriteEndArray();
     }
 
