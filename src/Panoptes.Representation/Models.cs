@@ -4,38 +4,6 @@ using Panoptes.Nn;
 
 namespace Panoptes.Representation;
 
-/// <summary>What is known of a checkpoint before its weights are read.</summary>
-/// <param name="Config">Its config.json or open_clip_config.json; empty where it has none.</param>
-/// <param name="Path">The file that says so, for errors.</param>
-/// <param name="Shape">The shape of a key, or null where there is no such key.</param>
-public sealed record ModelSource(string Config, string Path, Func<string, long[]?> Shape)
-{
-    internal T Read<T>() where T : ModelConfig => ModelConfig.Parse<T>(Config, Path);
-
-    /// <summary>A tower's own config: the whole file, or its part of a whole model's.</summary>
-    internal T Read<T>(string section) where T : ModelConfig
-    {
-        using var json = JsonDocument.Parse(Config);
-        return json.RootElement.TryGetProperty(section, out var part) && part.ValueKind == JsonValueKind.Object
-            ? ModelConfig.Parse<T>(part.GetRawText(), $"{Path}, {section}")
-            : Read<T>();
-    }
-
-    internal int? Rows(string key) => Shape(key) is [_, ..] and var shape ? (int)shape[0] : null;
-}
-
-/// <summary>One architecture that can be built, loaded and saved.</summary>
-/// <param name="Architecture">The peer's class, as config.json names it.</param>
-/// <param name="ModelType">config.json's model_type, which decides where it names no class.</param>
-/// <param name="Type">Our class.</param>
-/// <param name="Build">Builds it without weights.</param>
-/// <param name="Config">The config to save with it.</param>
-public sealed record ModelEntry(string Architecture, string? ModelType, Type Type, Func<ModelSource, Module> Build, Func<Module, ModelConfig> Config)
-{
-    /// <summary>What a larger model's file puts before this one's keys, so that it loads out of that file ("vit."); null where there is no such file.</summary>
-    public string? Prefix { get; init; }
-}
-
 /// <summary>Every model of this library by its architecture: what loads, saves, reports and tests goes by this list.</summary>
 public static class Models
 {
@@ -123,104 +91,48 @@ public static class Models
         new("VQModel", null, typeof(VqModel), static s => new VqModel(s.Read<VqConfig>()), static m => ((VqModel)m).Config),
     ];
 
+    /// <summary>What loads and saves them.</summary>
+    internal static ModelRegistry Registry { get; } = new(All)
+    {
+        Configs = static weights => weights.Contains("visual.conv1.weight") || weights.Contains("visual.trunk.pos_embed") ? [OpenClipFile] : ["config.json", OpenClipFile],
+        Recognize = Recognize,
+        Adjust = Options,
+    };
+
     /// <summary>Loads a model as the architecture that its own files name.</summary>
     /// <param name="model">A folder, a file or a hub id.</param>
     /// <param name="options">The wanted type and device.</param>
     /// <exception cref="PanoptesException">Nothing there, no such architecture, or weights that do not fit it.</exception>
-    public static Module Load(string model, LoadOptions? options = null) => Load(model, null, options);
+    public static Module Load(string model, LoadOptions? options = null) => Registry.Load(model, null, options);
 
     /// <summary>Loads a model as <typeparamref name="T"/>, which may be a tower out of a whole model's file.</summary>
     /// <param name="model">A folder, a file or a hub id.</param>
     /// <param name="options">The wanted type and device.</param>
     /// <exception cref="PanoptesException">Nothing there, or weights that do not fit.</exception>
-    public static T Load<T>(string model, LoadOptions? options = null) where T : Module => (T)Load(model, typeof(T), options);
-
-    static Module Load(string model, Type? type, LoadOptions? options)
-    {
-        var path = ModelFolder.Resolve(model);
-        using var weights = Weights.Open(path);
-        var source = Source(path, weights);
-        var entry = Find(source, weights, type);
-        if (entry.Prefix is { } prefix && weights.Keys.Any(k => k.StartsWith(prefix, StringComparison.Ordinal)))
-        {
-            var whole = source.Shape;
-            source = source with { Shape = key => whole(prefix + key) };
-            options = (options ?? new()) with { Prefix = prefix };
-        }
-        Module module;
-        try
-        {
-            module = entry.Build(source);
-        }
-        catch (PanoptesException e) when (!e.Message.StartsWith(source.Path, StringComparison.Ordinal))
-        {
-            throw new PanoptesException($"{source.Path}: {e.Message}", e);
-        }
-        try
-        {
-            ModelFolder.Load(module, weights, Options(module, weights, options ?? new()));
-            return module;
-        }
-        catch
-        {
-            module.Dispose();
-            throw;
-        }
-    }
+    public static T Load<T>(string model, LoadOptions? options = null) where T : Module => (T)Registry.Load(model, typeof(T), options);
 
     /// <summary>Writes the model into <paramref name="folder"/> as its Python peer reads it.</summary>
     /// <exception cref="PanoptesException">The model is none of <see cref="All"/>, or the files cannot be written.</exception>
     public static void Save(string folder, Module module, SaveOptions? options = null)
     {
-        var entry = All.FirstOrDefault(e => e.Type == module.GetType()) ?? throw new PanoptesException($"{module.GetType().Name} is no model that can be saved.");
-        if (entry.Config(module) is OpenClipConfig openClip) OpenClipFolder.Save(folder, module, openClip, options);
-        else ModelFolder.Save(folder, module, entry.Config(module), options);
+        var config = Registry.ConfigOf(module);
+        if (config is OpenClipConfig openClip) OpenClipFolder.Save(folder, module, openClip, options);
+        else ModelFolder.Save(folder, module, config, options);
     }
 
-    /// <summary>The config beside (or above) the weights at <paramref name="path"/>.</summary>
-    static ModelSource Source(string path, Weights weights)
-    {
-        var folder = Directory.Exists(path) ? path : Path.GetDirectoryName(path)!;
-        var known = weights.Keys.Contains("visual.conv1.weight") || weights.Keys.Contains("visual.trunk.pos_embed") ? (ReadOnlySpan<string>)[OpenClipFile] : ["config.json", OpenClipFile];
-        foreach (var name in known)
-            if (File.Exists(Path.Combine(folder, name)))
-                return new(ModelFolder.ReadText(Path.Combine(folder, name)), Path.Combine(folder, name), Shape);
-        return new("", weights.Source, Shape);
-
-        long[]? Shape(string key) => weights.Contains(key) ? weights.Info(key).Shape : null;
-    }
-
-    static ModelEntry Find(ModelSource source, Weights weights, Type? type)
+    /// <summary>What goes by the weights' keys or by open_clip_config.json; null: config.json decides.</summary>
+    static ModelEntry? Recognize(ModelSource source, Weights weights, Type? type)
     {
         // ImageBind's public file comes alone.
-        if (weights.Contains("modality_preprocessors.vision.cls_token") && (type is null || type == typeof(ImageBindModel))) return All.First(static e => e.Type == typeof(ImageBindModel));
-        if (source.Config.Length == 0 || Path.GetFileName(source.Path) == OpenClipFile)
-        {
-            if (source.Config.Length == 0 && IsDino(weights.Contains) && type is null or { Name: nameof(DinoVit) }) return All.First(static e => e.Type == typeof(DinoVit));
-            if (source.Config.Length == 0 && !weights.Contains("visual.conv1.weight"))
-                throw new PanoptesException($"{weights.Source} has no config.json or {OpenClipFile} beside it, and its keys are not those of OpenAI's CLIP or DINO's backbone, which need none.");
-            var own = source.Config.Length > 0 && OpenClipConfig.Read(source.Config, source.Path).MultimodalCfg is not null ? typeof(CoCaModel) : typeof(OpenClipModel);
-            if (type is not null && type != own)
-                throw new PanoptesException($"{weights.Source} is an open_clip model{(own == typeof(CoCaModel) ? ", a CoCa" : "")}; expected {(type == typeof(OpenClipModel) || type == typeof(CoCaModel) ? $"a {type.Name}" : "one with config.json of Hugging Face's (convert it first)")}.");
-            return All.First(e => e.Type == own);
-        }
-        string? architecture = null, modelType;
-        try
-        {
-            using var json = JsonDocument.Parse(source.Config);
-            if (json.RootElement.TryGetProperty("architectures", out var list) && list.ValueKind == JsonValueKind.Array && list.GetArrayLength() > 0) architecture = list[0].GetString();
-            modelType = json.RootElement.TryGetProperty("model_type", out var value) ? value.GetString() : null;
-            if (architecture is null && json.RootElement.TryGetProperty("_class_name", out var diffusers)) architecture = diffusers.GetString();
-            // timm's own config.json names the model and no class.
-            if (architecture is null && json.RootElement.TryGetProperty("architecture", out var timm) && timm.GetString()?.StartsWith("eva", StringComparison.Ordinal) == true) architecture = "Eva";
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
-        {
-            throw new PanoptesException($"{source.Path}: expected a JSON object with \"architectures\" or \"model_type\".", e);
-        }
-        if (type is not null) return All.First(e => e.Type == type);
-        return All.FirstOrDefault(e => e.Architecture == architecture) ?? All.FirstOrDefault(e => e.ModelType is not null && e.ModelType == modelType)
-            ?? throw new PanoptesException($"{source.Path}: the architecture {architecture ?? modelType ?? "(none)"} is not one of {string.Join(", ", All.Select(static e => e.Architecture))}.");
+        if (weights.Contains("modality_preprocessors.vision.cls_token") && (type is null || type == typeof(ImageBindModel))) return Registry.Of<ImageBindModel>();
+        if (source.Config.Length > 0 && Path.GetFileName(source.Path) != OpenClipFile) return null;
+        if (source.Config.Length == 0 && IsDino(weights.Contains) && type is null or { Name: nameof(DinoVit) }) return Registry.Of<DinoVit>();
+        if (source.Config.Length == 0 && !weights.Contains("visual.conv1.weight"))
+            throw new PanoptesException($"{weights.Source} has no config.json or {OpenClipFile} beside it, and its keys are not those of OpenAI's CLIP or DINO's backbone, which need none.");
+        var own = source.Config.Length > 0 && OpenClipConfig.Read(source.Config, source.Path).MultimodalCfg is not null ? typeof(CoCaModel) : typeof(OpenClipModel);
+        if (type is not null && type != own)
+            throw new PanoptesException($"{weights.Source} is an open_clip model{(own == typeof(CoCaModel) ? ", a CoCa" : "")}; expected {(type == typeof(OpenClipModel) || type == typeof(CoCaModel) ? $"a {type.Name}" : "one with config.json of Hugging Face's (convert it first)")}.");
+        return All.First(e => e.Type == own);
     }
 
     /// <summary>A tower out of a whole model's file leaves the other parts; a text tower's file may leave out "text_model.".</summary>

@@ -3,6 +3,7 @@ using ArchUnitNET.Fluent;
 using ArchUnitNET.Loader;
 using Panoptes.Nn;
 using Panoptes.Representation;
+using Panoptes.Understanding;
 using static ArchUnitNET.Fluent.ArchRuleDefinition;
 using Assembly = System.Reflection.Assembly;
 
@@ -11,19 +12,20 @@ namespace Panoptes.Cli.Tests;
 /// <summary>The map of docs/architecture.md: the arrows go one way, and the core knows no model.</summary>
 public sealed class ArchitectureTests
 {
-    static readonly Assembly Core = typeof(Module).Assembly, Representation = typeof(Clip).Assembly, Cli = typeof(App).Assembly;
+    static readonly Assembly Core = typeof(Module).Assembly, Representation = typeof(Clip).Assembly, Understanding = typeof(PromptableModels).Assembly, Cli = typeof(App).Assembly;
 
-    static readonly Architecture House = new ArchLoader().LoadAssemblies(Core, Representation, Cli).Build();
+    static readonly Architecture House = new ArchLoader().LoadAssemblies(Core, Representation, Understanding, Cli).Build();
 
     [Fact]
-    public void Arrows_go_from_the_command_to_representation_to_the_core()
+    public void Arrows_go_from_the_command_to_understanding_to_representation_to_the_core()
     {
-        Holds(Types().That().ResideInAssembly(Core).Should().NotDependOnAny(Types().That().ResideInAssembly(Representation).Or().ResideInAssembly(Cli)));
-        Holds(Types().That().ResideInAssembly(Representation).Should().NotDependOnAny(Types().That().ResideInAssembly(Cli)));
+        Holds(Types().That().ResideInAssembly(Core).Should().NotDependOnAny(Types().That().ResideInAssembly(Representation).Or().ResideInAssembly(Understanding).Or().ResideInAssembly(Cli)));
+        Holds(Types().That().ResideInAssembly(Representation).Should().NotDependOnAny(Types().That().ResideInAssembly(Understanding).Or().ResideInAssembly(Cli)));
+        Holds(Types().That().ResideInAssembly(Understanding).Should().NotDependOnAny(Types().That().ResideInAssembly(Cli)));
     }
 
     [Fact]
-    public void Only_the_command_knows_command_lines_and_terminals() => Assert.All((Assembly[])[Core, Representation], static a =>
+    public void Only_the_command_knows_command_lines_and_terminals() => Assert.All((Assembly[])[Core, Representation, Understanding], static a =>
         Assert.DoesNotContain(a.GetReferencedAssemblies(), static r => r.Name!.StartsWith("Spectre", StringComparison.Ordinal) || r.Name.StartsWith("System.CommandLine", StringComparison.Ordinal)));
 
     [Fact]

@@ -1,3 +1,4 @@
+using Panoptes.Checkpoints;
 using Panoptes.Nn;
 using Panoptes.Representation;
 
