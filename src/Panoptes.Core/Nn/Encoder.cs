@@ -132,7 +132,7 @@ public sealed class Mlp(int width, int hidden, Activation activation, Initialize
     internal static Tensor Apply(Linear first, Linear second, Activation activation, Tensor x)
     {
         using var scope = NewDisposeScope();
-        if (activation != Activation.QuickGelu || !is_grad_enabled()) return second.Forward(first.Forward(x, activation)).MoveToOuterDisposeScope();
+        if (activation != Activation.QuickGelu || !is_grad_enabled() || first.Change is not null || second.Change is not null) return second.Forward(first.Forward(x, activation)).MoveToOuterDisposeScope();
 
         // x σ(1.702 x) is silu(1.702 x) / 1.702: with both factors in the weights, what is kept for the gradient and the passes over the
         // wide tensor are those of one operator instead of three.

@@ -11,6 +11,9 @@ public sealed class Linear(long inFeatures, long outFeatures, bool bias = true, 
 
     public int OutFeatures => (int)outFeatures;
 
+    /// <summary>What is learned beside the weight; null where there is nothing.</summary>
+    internal LowRank? Change { get; set; }
+
     /// <param name="x">[..., in]</param>
     /// <returns>[..., out]</returns>
     public Tensor Forward(Tensor x) => Forward(x, null);
@@ -18,8 +21,9 @@ public sealed class Linear(long inFeatures, long outFeatures, bool bias = true, 
     /// <summary>Followed by an activation, which a packed weight computes along with the product.</summary>
     public Tensor Forward(Tensor x, Activation? activation)
     {
-        if (Weight.Packed is { } packed && !is_grad_enabled()) return TorchOps.PackedLinear(x, packed, Bias?.Value, activation);
+        if (Change is null && Weight.Packed is { } packed && !is_grad_enabled()) return TorchOps.PackedLinear(x, packed, Bias?.Value, activation);
         var y = TorchOps.Linear(x, Weight, Bias?.Value);
+        if (Change is { } change) y = change.Add(x, y);
         if (activation is not { } f) return y;
         using (y) return f.Apply(y);
     }

@@ -1,13 +1,10 @@
 using System.Text.Json;
-using System.Text.RegularExpressions;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
 using Panoptes.Data.Knowledge;
 using Panoptes.Representation.Objectives;
 using Panoptes.Training;
-using YamlDotNet.Core;
 using YamlDotNet.Serialization;
-using YamlDotNet.Serialization.NamingConventions;
 
 namespace Panoptes.Representation.Training;
 
@@ -15,7 +12,7 @@ namespace Panoptes.Representation.Training;
 /// A trained thing in one YAML file: data, model, objectives, optimizer, schedule, evaluation. Unknown fields are errors. With
 /// <c>extends: other.yaml</c> it is another recipe of the same folder but for what it says itself.
 /// </summary>
-public sealed partial record Recipe
+public sealed record Recipe : ITrainingRecipe
 {
     /// <summary>Names the run's folder.</summary>
     public required string Name { get; init; }
@@ -47,8 +44,6 @@ public sealed partial record Recipe
     [YamlIgnore]
     public string Text { get; init; } = "";
 
-    internal const int MaxLength = 1 << 20;
-
     /// <param name="path">The file.</param>
     /// <param name="changes">Fields with other values than the file's: <c>data.concepts=200</c>, <c>objectives.0.weight=2</c>. They are part of <see cref="Text"/>.</param>
     /// <exception cref="PanoptesException">The file is missing, is no YAML, or has an unknown, missing or wrong field; the message names the line.</exception>
@@ -59,53 +54,28 @@ public sealed partial record Recipe
     /// <inheritdoc cref="Load"/>
     public static Recipe Parse(string text, string source, params IReadOnlyList<string> changes)
     {
-        if (text.Length > MaxLength) throw new PanoptesException($"{source} has {text.Length} characters; a recipe has at most {MaxLength}.");
-        try
-        {
-            text = RecipeInheritance.Expand(text, source, changes);
-            var deserializer = new DeserializerBuilder()
-                .WithNamingConvention(UnderscoredNamingConvention.Instance)
-                .WithEnumNamingConvention(UnderscoredNamingConvention.Instance)
-                .WithDuplicateKeyChecking()
-                .WithEnforceRequiredMembers()
-                .WithAttemptingUnquotedStringTypeDeserialization()
-                .WithTypeConverter(new IntervalConverter())
-                .WithObjectFactory(new Presets())
-                .WithTypeMapping<IReadOnlyDictionary<string, object?>, Dictionary<string, object?>>()
-                .WithTypeMapping<IReadOnlyList<ObjectiveOptions>, List<ObjectiveOptions>>()
-                .WithTypeDiscriminatingNodeDeserializer(static o => o.AddKeyValueTypeDiscriminator<ObjectiveOptions>("name", ObjectiveOptions.All.ToDictionary()))
-                .WithTypeMapping<IReadOnlyList<RecipeMeasure>, List<RecipeMeasure>>()
-                .WithTypeMapping<IReadOnlyList<Modality>, List<Modality>>()
-                .WithTypeMapping<IReadOnlyList<string>, List<string>>()
-                .WithTypeMapping<IReadOnlyList<KnowledgeKind>, List<KnowledgeKind>>()
-                .WithTypeMapping<IReadOnlyList<float>, List<float>>()
-                .WithTypeMapping<IReadOnlyList<int>, List<int>>()
-                .Build();
-            var recipe = deserializer.Deserialize<Recipe?>(text) ?? throw new PanoptesException($"{source} is empty; expected a recipe with name, model, data and schedule.");
-            if (string.IsNullOrEmpty(recipe.Name) || recipe.Name != Path.GetFileName(recipe.Name) || recipe.Name is "." or "..")
-                throw new PanoptesException($"{source}: the name is \"{recipe.Name}\"; expected one that can name a folder.");
-            return recipe with { Folder = Path.GetDirectoryName(Path.GetFullPath(source)) ?? "", Text = text };
-        }
-        catch (YamlException e)
-        {
-            var why = e.InnerException is { } inner and not YamlException ? inner.Message : e.Message;
-            throw new PanoptesException($"{source}, line {e.Start.Line}: {why.TrimEnd('.')}.", e);
-        }
+        var (recipe, expanded) = RecipeYaml.Parse<Recipe>(text, source, changes, static builder => builder
+            .WithObjectFactory(new Presets())
+            .WithTypeMapping<IReadOnlyList<ObjectiveOptions>, List<ObjectiveOptions>>()
+            .WithTypeDiscriminatingNodeDeserializer(static o => o.AddKeyValueTypeDiscriminator<ObjectiveOptions>("name", ObjectiveOptions.All.ToDictionary()))
+            .WithTypeMapping<IReadOnlyList<RecipeMeasure>, List<RecipeMeasure>>()
+            .WithTypeMapping<IReadOnlyList<Modality>, List<Modality>>()
+            .WithTypeMapping<IReadOnlyList<KnowledgeKind>, List<KnowledgeKind>>());
+        RecipeYaml.CheckName(recipe.Name, source);
+        return recipe with { Folder = Path.GetDirectoryName(Path.GetFullPath(source)) ?? "", Text = expanded };
     }
 
     /// <summary>The same with another seed, which its text says as well.</summary>
-    public Recipe WithSeed(ulong seed)
-    {
-        var line = string.Create(System.Globalization.CultureInfo.InvariantCulture, $"seed: {seed}");
-        var text = SeedLine().IsMatch(Text) ? SeedLine().Replace(Text, line, 1) : $"{line}\n{Text}";
-        return this with { Seed = seed, Text = text };
-    }
+    public Recipe WithSeed(ulong seed) => this with { Seed = seed, Text = RecipeYaml.WithSeed(Text, seed) };
 
-    [GeneratedRegex(@"^seed:.*$", RegexOptions.Multiline)]
-    private static partial Regex SeedLine();
+    ITrainingRecipe ITrainingRecipe.WithSeed(ulong seed) => WithSeed(seed);
+
+    public ITrainingRecipe WithPrecision(string precision) => this with { Training = Training with { Precision = precision } };
+
+    public RecipeRun Start(string run) => RecipeRun.Create(this, run);
 
     /// <summary>A path of the recipe, relative to its folder.</summary>
-    public string Resolve(string path) => Path.IsPathRooted(path) ? path : Path.GetFullPath(Path.Combine(Folder, path));
+    public string Resolve(string path) => RecipeParts.Resolve(Folder, path);
 
     /// <summary>Omitted fields of an augmentation are those that suit drawings.</summary>
     sealed class Presets : YamlDotNet.Serialization.ObjectFactories.ObjectFactoryBase
@@ -113,21 +83,6 @@ public sealed partial record Recipe
         readonly YamlDotNet.Serialization.ObjectFactories.DefaultObjectFactory usual = new();
 
         public override object Create(Type type) => type == typeof(Augmentation) ? Augmentation.Drawings(64) : usual.Create(type);
-    }
-
-    /// <summary>A range is written [min, max].</summary>
-    sealed class IntervalConverter : IYamlTypeConverter
-    {
-        public bool Accepts(Type type) => type == typeof(Interval);
-
-        public object ReadYaml(IParser parser, Type type, ObjectDeserializer rootDeserializer)
-        {
-            var start = parser.Current?.Start ?? default;
-            if (rootDeserializer(typeof(float[])) is float[] { Length: 2 } both) return new Interval(both[0], both[1]);
-            throw new YamlException(start, start, "expected a range as [min, max]");
-        }
-
-        public void WriteYaml(IEmitter emitter, object? value, Type type, ObjectSerializer serializer) => throw new InvalidOperationException("Recipes are read only.");
     }
 }
 

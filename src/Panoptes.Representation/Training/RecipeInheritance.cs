@@ -30,10 +30,13 @@ static class RecipeInheritance
         return writer.ToString();
     }
 
+    /// <summary>Whether a recipe, or one that it extends, has a field at its top.</summary>
+    internal static bool HasField(string text, string source, string field) => (Read(text, source, 0) ?? Mapping(text))?.Children.ContainsKey(new YamlScalarNode(field)) == true;
+
     /// <summary>The whole recipe; null where it extends nothing.</summary>
     static YamlMappingNode? Read(string text, string source, int level)
     {
-        if (text.Length > Recipe.MaxLength) throw new PanoptesException($"{source} has {text.Length} characters; a recipe has at most {Recipe.MaxLength}.");
+        if (text.Length > RecipeYaml.MaxLength) throw new PanoptesException($"{source} has {text.Length} characters; a recipe has at most {RecipeYaml.MaxLength}.");
         if (Mapping(text) is not { } own) return null;
         var key = new YamlScalarNode(Field);
         if (!own.Children.TryGetValue(key, out var value)) return level == 0 ? null : own;
