@@ -239,13 +239,22 @@ public sealed class OpenClipVision : OpenClipVisual, IPatchDropout
         return new(tokens.MoveToOuterDisposeScope(), pooled.MoveToOuterDisposeScope(), pooled.matmul(Proj.Value).MoveToOuterDisposeScope());
     }
 
-    Tensor Embed(Tensor pixels, Tensor? kept)
+    /// <summary>What enters the transformer.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="kept">As for <see cref="Encode(Tensor, Tensor?)"/>.</param>
+    /// <param name="interpolate">Whether images of another size than the config's get resized positions (bicubically, antialiased, as open_clip resizes them); otherwise they are refused.</param>
+    /// <returns>[b, 1 + patches, width]</returns>
+    internal Tensor Embed(Tensor pixels, Tensor? kept, bool interpolate = false)
     {
-        if (pixels.shape[2] != v.ImageSize[0] || pixels.shape[3] != v.ImageSize[^1])
+        if (!interpolate && (pixels.shape[2] != v.ImageSize[0] || pixels.shape[3] != v.ImageSize[^1]))
             throw new PanoptesException($"Images of {pixels.shape[3]}x{pixels.shape[2]} pixels were given to a model for {v.ImageSize[^1]}x{v.ImageSize[0]}.");
         using var scope = NewDisposeScope();
         var patches = Conv1.Forward(pixels);
-        var x = cat([ClassEmbedding.Value.expand(patches.shape[0], 1, -1), patches], 1).add(PositionalEmbedding.Value);
+        var positions = PositionalEmbedding.Value;
+        var (height, width) = ((int)pixels.shape[2] / patch, (int)pixels.shape[3] / patch);
+        if (height != rows || width != columns)
+            positions = cat([positions.narrow(0, 0, 1), Positions.ResizeBicubicAntialiased(positions.narrow(0, 1, rows * columns), rows, columns, height, width)]);
+        var x = cat([ClassEmbedding.Value.expand(patches.shape[0], 1, -1), patches], 1).add(positions);
         if (kept is not null) x = Representation.PatchDropout.Apply(x, kept);
         else if (Training && PatchDropout > 0) x = Representation.PatchDropout.Draw(x, PatchDropout, Random);
         return (LnPre?.Forward(x) ?? x).MoveToOuterDisposeScope();

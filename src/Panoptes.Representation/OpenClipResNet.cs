@@ -135,6 +135,7 @@ public sealed class OpenClipResNet : OpenClipVisual
 
     public override Tensor Encode(Tensor pixels)
     {
+        Check(pixels);
         using var scope = NewDisposeScope();
         return Attnpool.Forward(Map(pixels)).MoveToOuterDisposeScope();
     }
@@ -145,10 +146,11 @@ public sealed class OpenClipResNet : OpenClipVisual
     /// </summary>
     public override TowerOutput Forward(Tensor pixels, bool hiddenStates = false)
     {
+        Check(pixels);
         using var scope = NewDisposeScope();
-        var states = hiddenStates ? new List<Tensor>() : null;
-        var map = Map(pixels, states);
-        var (tokens, embedding) = (Places(map), Attnpool.Forward(map));
+        var maps = hiddenStates ? new List<Tensor>() : null;
+        var map = Map(pixels, maps);
+        var (tokens, embedding, states) = (Places(map), Attnpool.Forward(map), maps?.ConvertAll(Places));
         TowerOutput.Keep(tokens, embedding, states);
         return new(tokens, embedding, embedding, states);
     }
@@ -156,24 +158,32 @@ public sealed class OpenClipResNet : OpenClipVisual
     /// <summary>[b, channels, height, width] to [b, places, channels].</summary>
     static Tensor Places(Tensor map) => map.flatten(2).transpose(1, 2);
 
-    Tensor Map(Tensor pixels, List<Tensor>? states = null)
+    void Check(Tensor pixels)
     {
         if (pixels.shape[2] != v.ImageSize[0] || pixels.shape[3] != v.ImageSize[^1])
             throw new PanoptesException($"Images of {pixels.shape[3]}x{pixels.shape[2]} pixels were given to a model for {v.ImageSize[^1]}x{v.ImageSize[0]}.");
+    }
+
+    /// <summary>The last map of images of any size, before it is pooled.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="maps">Receives the stem's map and every stage's, which are the caller's.</param>
+    /// <returns>[b, 32 · width, height / 32, width / 32]</returns>
+    internal Tensor Map(Tensor pixels, List<Tensor>? maps = null)
+    {
         using var scope = NewDisposeScope();
         var x = Stem(pixels);
-        states?.Add(Places(x).MoveToOuterDisposeScope());
+        maps?.Add(x.MoveToOuterDisposeScope());
         foreach (var stage in (ReadOnlySpan<ModuleList<ResNetBottleneck>>)[Layer1, Layer2, Layer3, Layer4])
         {
-            foreach (var block in stage)
+            for (var i = 0; i < stage.Count; i++)
             {
-                var before = x;
+                var (block, before) = (stage[i], x);
                 x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x), x, null) : block.Forward(x);
-                before.Dispose();
+                if (maps is null || i > 0) before.Dispose();
             }
-            states?.Add(Places(x).MoveToOuterDisposeScope());
+            maps?.Add(x.MoveToOuterDisposeScope());
         }
-        return x.MoveToOuterDisposeScope();
+        return maps is null ? x.MoveToOuterDisposeScope() : x;
     }
 
     static ModuleList<ResNetBottleneck> Stage(int inChannels, int planes, int blocks, int stride) =>

@@ -8,6 +8,9 @@ public static class PromptableModels
 {
     public static IReadOnlyList<ModelEntry> All { get; } =
     [
+        new("GroupViTModel", "groupvit", typeof(GroupVitModel), static s => new GroupVitModel(s.Read<GroupVitConfig>()), static m => ((GroupVitModel)m).Config with { Architectures = ["GroupViTModel"] }),
+        new("CLIPSegForImageSegmentation", "clipseg", typeof(ClipSegModel), static s => new ClipSegModel(s.Read<ClipSegConfig>()),
+            static m => ((ClipSegModel)m).Config with { Architectures = ["CLIPSegForImageSegmentation"] }),
     ];
 
     /// <summary>What loads and saves them.</summary>
