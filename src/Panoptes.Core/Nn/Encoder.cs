@@ -35,7 +35,8 @@ public sealed class SelfAttention(int width, int heads, Initializer? input = nul
 /// Keys: in_proj_weight [3 width, width], in_proj_bias [3 width] (query, key, value), out_proj; bias_k and bias_v [1, 1, width] where there is
 /// one more key and value that belong to no token and are learned (torch's add_bias_kv).
 /// </summary>
-public sealed class FusedAttention(int width, int heads, Initializer? input = null, Initializer? output = null, bool learnedKey = false) : Module
+/// <param name="packs">Whether <see cref="Module.Pack"/> packs the stacked matrix; not where <see cref="Across"/> takes it apart.</param>
+public sealed class FusedAttention(int width, int heads, Initializer? input = null, Initializer? output = null, bool learnedKey = false, bool packs = true) : Module
 {
     public Parameter InProjWeight { get; } = new([3 * width, Attention.Divisible(width, heads)], input ?? Init.XavierUniform);
 
@@ -86,6 +87,21 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
         return Finish(Attention.Apply(Project(queries, null).Query, key, value)).MoveToOuterDisposeScope();
     }
 
+    /// <summary>Queries, keys and values from inputs of their own: detectors add positions to queries and keys alone.</summary>
+    /// <param name="queries">[b, queries, width]</param>
+    /// <param name="keys">[b, tokens, width]</param>
+    /// <param name="values">[b, tokens, width]</param>
+    /// <param name="mask">As in <see cref="Attention.Apply"/>.</param>
+    /// <returns>[b, queries, width]</returns>
+    public Tensor Across(Tensor queries, Tensor keys, Tensor values, Tensor? mask = null)
+    {
+        using var scope = NewDisposeScope();
+        var (weight, bias) = (InProjWeight.Value, InProjBias.Value);
+        return Finish(Attention.Apply(Part(queries, 0), Part(keys, 1), Part(values, 2), mask)).MoveToOuterDisposeScope();
+
+        Tensor Part(Tensor x, int part) => Attention.SplitHeads(TorchOps.Linear(x, weight.narrow(0, part * width, width), bias.narrow(0, part * width, width)), heads);
+    }
+
     Tensor With(Tensor all, Parameter one) => cat([all, Attention.SplitHeads(one.Value, heads).expand(all.shape[0], -1, -1, -1).to(all.dtype)], 2);
 
     Tensor Finish(Tensor seen) => OutProj.Forward(Attention.MergeHeads(seen));
@@ -114,7 +130,7 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
         return (Attention.SplitHeads(q, heads), Attention.SplitHeads(k, heads), Attention.SplitHeads(v, heads));
     }
 
-    protected override long OnPack() => InProjWeight.Pack();
+    protected override long OnPack() => packs ? InProjWeight.Pack() : 0;
 }
 
 /// <summary>Two linear layers with an activation between. Keys: fc1, fc2.</summary>
