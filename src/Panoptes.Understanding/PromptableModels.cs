@@ -11,6 +11,10 @@ public static class PromptableModels
         new("GroupViTModel", "groupvit", typeof(GroupVitModel), static s => new GroupVitModel(s.Read<GroupVitConfig>()), static m => ((GroupVitModel)m).Config with { Architectures = ["GroupViTModel"] }),
         new("CLIPSegForImageSegmentation", "clipseg", typeof(ClipSegModel), static s => new ClipSegModel(s.Read<ClipSegConfig>()),
             static m => ((ClipSegModel)m).Config with { Architectures = ["CLIPSegForImageSegmentation"] }),
+        new("OwlViTForObjectDetection", "owlvit", typeof(OwlVitForObjectDetection), static s => new OwlVitForObjectDetection(s.Read<OwlVitConfig>()),
+            static m => ((OwlVitForObjectDetection)m).Config with { Architectures = ["OwlViTForObjectDetection"] }),
+        new("DetrForObjectDetection", "detr", typeof(DetrForObjectDetection), static s => new DetrForObjectDetection(s.Read<DetrConfig>()),
+            static m => ((DetrForObjectDetection)m).Config with { Architectures = ["DetrForObjectDetection"] }),
     ];
 
     /// <summary>What loads and saves them.</summary>

@@ -1,0 +1,164 @@
+namespace Panoptes.Understanding.Tests;
+
+public sealed class HungarianMatchingTests
+{
+    [Fact]
+    public void Random_costs_are_assigned_as_cheaply_as_by_trying_every_way()
+    {
+        var random = new Random(3);
+        for (var round = 0; round < 200; round++)
+        {
+            var (rows, columns) = (random.Next(1, 6), random.Next(1, 6));
+            // Every third with many ties.
+            var cost = Enumerable.Range(0, rows * columns).Select(_ => round % 3 == 0 ? random.Next(-2, 3) : random.NextDouble() * 4 - 2).ToArray();
+            var found = HungarianMatching.Assign(cost, rows, columns);
+            Assert.Equal(Math.Min(rows, columns), found.Count);
+            Assert.Equal(found.Rows.Order().Distinct(), found.Rows);
+            Assert.Equal(found.Count, found.Columns.Distinct().Count());
+            Assert.Equal(Cheapest(cost, rows, columns), found.Rows.Zip(found.Columns).Sum(p => cost[p.First * columns + p.Second]), 9);
+        }
+    }
+
+    [Fact]
+    public void A_known_example_is_assigned_as_scipy_does()
+    {
+        var found = HungarianMatching.Assign([4, 1, 3, 2, 0, 5, 3, 2, 2], 3, 3);
+        Assert.Equal([0, 1, 2], found.Rows);
+        Assert.Equal([1, 0, 2], found.Columns);
+    }
+
+    [Fact]
+    public void Equal_costs_give_the_identity_both_ways()
+    {
+        Assert.Equal([0, 1, 2], HungarianMatching.Assign(new double[12], 3, 4).Columns);
+        var tall = HungarianMatching.Assign(new double[12], 4, 3);
+        Assert.Equal([0, 1, 2], tall.Rows);
+        Assert.Equal([0, 1, 2], tall.Columns);
+    }
+
+    [Fact]
+    public void Infinity_forbids_a_pair()
+    {
+        const double no = double.PositiveInfinity;
+        Assert.Equal([1, 0], HungarianMatching.Assign([no, 9, 9, 1], 2, 2).Columns);
+        Assert.Contains("no assignment", Assert.Throws<PanoptesException>(() => HungarianMatching.Assign([no, no, 1, 1], 2, 2)).Message, StringComparison.Ordinal);
+        Assert.Throws<PanoptesException>(() => HungarianMatching.Assign([double.NaN], 1, 1));
+        Assert.Equal(0, HungarianMatching.Assign([], 0, 5).Count);
+    }
+
+    static double Cheapest(double[] cost, int rows, int columns)
+    {
+        return rows <= columns ? Try(0, 0) : Cheapest([.. Enumerable.Range(0, rows * columns).Select(i => cost[i % rows * columns + i / rows])], columns, rows);
+
+        double Try(int row, int taken) => row == rows ? 0
+            : Enumerable.Range(0, columns).Where(c => (taken >> c & 1) == 0).Min(c => cost[row * columns + c] + Try(row + 1, taken | 1 << c));
+    }
+}
+
+public sealed class BoxesTests
+{
+    [Fact]
+    public void Centers_become_corners_and_come_back()
+    {
+        using var scope = NewDisposeScope();
+        var boxes = tensor(new[] { 10f, 20, 4, 6 }, [1, 4]);
+        Assert.Equal([8, 17, 12, 23], Boxes.ToCorners(boxes).data<float>().ToArray());
+        Assert.Equal([10, 20, 4, 6], Boxes.ToCenters(Boxes.ToCorners(boxes)).data<float>().ToArray());
+    }
+
+    [Fact]
+    public void Overlap_is_intersection_over_union_in_every_image_of_a_batch()
+    {
+        using var scope = NewDisposeScope();
+        // 2 x 2 against itself, half of itself, one beside it, and one of no area.
+        var a = tensor(new[] { 0f, 0, 2, 2 }, [1, 1, 4]).expand(3, 1, 4);
+        var b = tensor(new[] { 0f, 0, 2, 2, 1, 0, 3, 2, 2, 0, 4, 2, 1, 1, 1, 1 }, [4, 4]);
+        Assert.Equal([3, 1, 4], Boxes.Iou(a, b).shape);
+        Assert.Equal([1, 1 / 3f, 0, 0], Boxes.Iou(a, b)[2].flatten().data<float>().ToArray());
+        Assert.Equal([1, 1 / 3f, 0, 0], Boxes.GeneralizedIou(a, b)[0].flatten().data<float>().ToArray());
+        // With a gap of 2 between them, a third of the box around both belongs to neither.
+        Assert.Equal(-1 / 3f, Boxes.GeneralizedIou(a, tensor(new[] { 4f, 0, 6, 2 }, [1, 4]))[0].item<float>(), 6);
+    }
+
+    [Fact]
+    public void Suppression_keeps_the_best_of_those_that_overlap_and_knows_groups()
+    {
+        using var scope = NewDisposeScope();
+        var boxes = tensor(new[] { 0f, 0, 10, 10, 1, 1, 11, 11, 20, 20, 30, 30 }, [3, 4]);
+        var scores = tensor(new[] { 0.5f, 0.9f, 0.1f });
+        Assert.Equal([1, 2], Boxes.Nms(boxes, scores, 0.5));
+        Assert.Equal([1, 0, 2], Boxes.Nms(boxes, scores, 0.7));
+        Assert.Equal([1, 0, 2], Boxes.Nms(boxes, scores, 0.5, tensor(new long[] { 0, 1, 1 })));
+        Assert.Empty(Boxes.Nms(zeros(0, 4), zeros(0), 0.5));
+        Assert.Throws<PanoptesException>(() => Boxes.Nms(boxes, scores.narrow(0, 0, 2), 0.5));
+    }
+}
+
+public sealed class DetrLossTests
+{
+    [Fact]
+    public void What_is_predicted_rightly_costs_nothing()
+    {
+        using var scope = NewDisposeScope();
+        var boxes = tensor(new[] { 0.3f, 0.3f, 0.2f, 0.2f, 0.7f, 0.7f, 0.2f, 0.4f }, [1, 2, 4]);
+        // Query 0 is the target's second thing, of class 1; query 1 its first, of class 0.
+        var logits = tensor(new[] { 0f, 100, 0, 100, 0, 0 }, [1, 2, 3]);
+        var losses = DetrLoss.Of(new(logits, boxes), [new(tensor(new long[] { 0, 1 }), boxes[0].flip(0))]);
+        Assert.Equal(0, losses.Total.item<float>(), 5);
+        Assert.Equal(0, losses.CardinalityError.item<float>());
+    }
+
+    [Fact]
+    public void A_batch_without_things_is_judged_by_its_classes_alone_and_has_gradients()
+    {
+        using var scope = NewDisposeScope();
+        var (logits, boxes, masks) = (zeros(2, 3, 4, requires_grad: true), rand(2, 3, 4).requires_grad_(), rand(2, 3, 5, 5).requires_grad_());
+        var empty = new DetectionTarget(zeros(0, ScalarType.Int64), zeros(0, 4), zeros(0, 8, 8));
+        var losses = DetrLoss.Of(new(logits, boxes, masks), [empty, empty]);
+        Assert.Equal(Math.Log(4), losses.Total.item<float>(), 5);
+        losses.Total.backward();
+        Assert.True(logits.grad!.isfinite().all().item<bool>());
+    }
+
+    [Fact]
+    public void A_model_that_diverged_is_matched_all_the_same()
+    {
+        using var scope = NewDisposeScope();
+        var logits = full([1, 2, 3], float.NaN, ScalarType.Float32);
+        var match = DetrLoss.Match(new(logits, rand(1, 2, 4)), [new(zeros(1, ScalarType.Int64), rand(1, 4))]);
+        Assert.Equal(1, match[0].Count);
+    }
+
+    [Fact]
+    public void Targets_of_another_number_of_images_or_shape_are_refused_with_one_sentence()
+    {
+        using var scope = NewDisposeScope();
+        var predicted = new DetectionPrediction(zeros(1, 2, 3), zeros(1, 2, 4));
+        Assert.Contains("expected one an image", Assert.Throws<PanoptesException>(() => DetrLoss.Of(predicted, [])).Message, StringComparison.Ordinal);
+        Assert.Contains("expected [n], [n, 4]", Assert.Throws<PanoptesException>(() => DetrLoss.Of(predicted, [new(zeros(1, ScalarType.Int64), zeros(2, 4))])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Losses_and_outputs_leave_no_tensor_behind()
+    {
+        Once();
+        var before = Tensor.TotalCount;
+        Once();
+        Assert.Equal(before, Tensor.TotalCount);
+
+        static void Once()
+        {
+            using var scope = NewDisposeScope();
+            var (logits, boxes) = (rand(2, 5, 4), rand(2, 5, 4));
+            var target = new DetectionTarget(zeros(1, ScalarType.Int64), rand(1, 4), ones(1, 6, 6));
+            var inside = NewDisposeScope();
+            using (inside)
+            {
+                DetrLoss.Of(new(logits, boxes, rand(2, 5, 3, 3)), [target, target]);
+                Boxes.Nms(Boxes.ToCorners(boxes[0]), logits[0].select(1, 0), 0.5);
+            }
+            DetectionOutput.FromImage(logits, boxes, [(10, 10), (20, 20)]);
+            DetectionOutput.FromClasses(logits, boxes, [(10, 10), (20, 20)], 0.1, static _ => "x");
+        }
+    }
+}

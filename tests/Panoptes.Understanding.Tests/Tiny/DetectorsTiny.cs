@@ -1,0 +1,34 @@
+namespace Panoptes.Understanding.Tests;
+
+static class DetectorsTiny
+{
+    static Tensor Pixels(int height, int width) => randn(2, 3, height, width, generator: new Generator(1));
+
+    public static Dictionary<string, TinyModel> Tiny { get; } = new()
+    {
+        ["OwlViTForObjectDetection"] = new("""
+            {"text_config": {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 8},
+             "vision_config": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}, "projection_dim": 16}
+            """,
+            static model =>
+            {
+                var output = ((OwlVitForObjectDetection)model).Forward(Pixels(32, 32), tensor(new long[] { 1, 5, 49, 0, 1, 7, 8, 49 }, [2, 4]), tensor(new long[] { 1, 1, 1, 0, 1, 1, 1, 1 }, [2, 4]));
+                return cat([output.Logits, output.Boxes], -1).flatten(1);
+            })
+        {
+            // For contrastive pre-training alone.
+            Unused = static key => key is "owlvit.logit_scale" or "owlvit.visual_projection.weight",
+        },
+        ["DetrForObjectDetection"] = new("""
+            {"backbone_config": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 1, 1]}, "num_queries": 5, "d_model": 16, "encoder_layers": 1,
+             "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "num_labels": 3}
+            """,
+            static model =>
+            {
+                var mask = ones(2, 64, 96, dtype: ScalarType.Bool);
+                mask[1].narrow(0, 40, 24).fill_(false);
+                var output = ((DetrForObjectDetection)model).Forward(Pixels(64, 96), mask);
+                return cat([output.Logits, output.Boxes], -1).flatten(1);
+            }),
+    };
+}
