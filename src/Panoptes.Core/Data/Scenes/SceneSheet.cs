@@ -47,26 +47,25 @@ public static class SceneSheet
     {
         var scale = Math.Max(1, (int)Math.Round((double)side / scene.Size));
         var pixels = scene.Size * scale;
-        using var bitmap = Bitmap(scene.Image.Resize(pixels, pixels, ResizeFilter.Nearest));
-        using var canvas = new SKCanvas(bitmap);
-        using var paint = new SKPaint { IsAntialias = true };
-        using var font = Typography.Font(Math.Max(pixels / 20f, 8), bold: true);
-        for (var k = 0; k < scene.Objects.Count; k++)
+        return scene.Image.Resize(pixels, pixels, ResizeFilter.Nearest).Draw(canvas =>
         {
-            var (o, color) = (scene.Objects[k], Colors[k % Colors.Length]);
-            var line = Math.Max(pixels / 140f, 1);
-            var box = SKRect.Create(o.Box.X * scale, o.Box.Y * scale, o.Box.Width * scale, o.Box.Height * scale);
-            (paint.Color, paint.Style, paint.StrokeWidth) = (color, SKPaintStyle.Stroke, line);
-            canvas.DrawRect(box, paint);
-            paint.Style = SKPaintStyle.Fill;
-            var (width, height) = (Typography.Width(o.Name, font) + (font.Size * 0.6f), font.Size * 1.3f);
-            var (x, y) = (Math.Clamp(box.Left, 0, Math.Max(pixels - width, 0)), box.Top >= height ? box.Top - height : Math.Min(box.Bottom, pixels - height));
-            canvas.DrawRect(SKRect.Create(x, y, width, height), paint);
-            paint.Color = SKColors.White;
-            Typography.Draw(canvas, o.Name, x + (font.Size * 0.3f), y + (font.Size * 0.98f), font, paint);
-        }
-        canvas.Flush();
-        return new Image(pixels, pixels, 4, bitmap.GetPixelSpan().ToArray()).DropAlpha();
+            using var paint = new SKPaint { IsAntialias = true };
+            using var font = Typography.Font(Math.Max(pixels / 20f, 8), bold: true);
+            for (var k = 0; k < scene.Objects.Count; k++)
+            {
+                var (o, color) = (scene.Objects[k], Colors[k % Colors.Length]);
+                var line = Math.Max(pixels / 140f, 1);
+                var box = SKRect.Create(o.Box.X * scale, o.Box.Y * scale, o.Box.Width * scale, o.Box.Height * scale);
+                (paint.Color, paint.Style, paint.StrokeWidth) = (color, SKPaintStyle.Stroke, line);
+                canvas.DrawRect(box, paint);
+                paint.Style = SKPaintStyle.Fill;
+                var (width, height) = (Typography.Width(o.Name, font) + (font.Size * 0.6f), font.Size * 1.3f);
+                var (x, y) = (Math.Clamp(box.Left, 0, Math.Max(pixels - width, 0)), box.Top >= height ? box.Top - height : Math.Min(box.Bottom, pixels - height));
+                canvas.DrawRect(SKRect.Create(x, y, width, height), paint);
+                paint.Color = SKColors.White;
+                Typography.Draw(canvas, o.Name, x + (font.Size * 0.3f), y + (font.Size * 0.98f), font, paint);
+            }
+        });
     }
 
     /// <summary>What is seen at each pixel, in the boxes' colors on dark gray.</summary>
@@ -88,12 +87,5 @@ public static class SceneSheet
         var depth = scene.Depth();
         for (var i = 0; i < depth.Length; i++) image.Pixels[i] = (byte)MathF.Round(depth[i] * 255);
         return image;
-    }
-
-    static SKBitmap Bitmap(Image image)
-    {
-        var bitmap = new SKBitmap(new SKImageInfo(image.Width, image.Height, SKColorType.Rgba8888, SKAlphaType.Opaque));
-        image.ToRgba().Pixels.CopyTo(bitmap.GetPixelSpan());
-        return bitmap;
     }
 }
