@@ -15,6 +15,10 @@ public static class PromptableModels
             static m => ((OwlVitForObjectDetection)m).Config with { Architectures = ["OwlViTForObjectDetection"] }),
         new("DetrForObjectDetection", "detr", typeof(DetrForObjectDetection), static s => new DetrForObjectDetection(s.Read<DetrConfig>()),
             static m => ((DetrForObjectDetection)m).Config with { Architectures = ["DetrForObjectDetection"] }),
+        new("Mask2FormerForUniversalSegmentation", "mask2former", typeof(Mask2FormerForUniversalSegmentation), static s => new Mask2FormerForUniversalSegmentation(s.Read<Mask2FormerConfig>()),
+            static m => ((Mask2FormerForUniversalSegmentation)m).Config with { Architectures = ["Mask2FormerForUniversalSegmentation"] }),
+        new("OneFormerForUniversalSegmentation", "oneformer", typeof(OneFormerForUniversalSegmentation), static s => new OneFormerForUniversalSegmentation(s.Read<OneFormerConfig>()),
+            static m => ((OneFormerForUniversalSegmentation)m).Config with { Architectures = ["OneFormerForUniversalSegmentation"] }),
     ];
 
     /// <summary>What loads and saves them.</summary>

@@ -111,7 +111,8 @@ public static class ModelFolder
     public static bool IsIgnored(string key) =>
         key.EndsWith("position_ids", StringComparison.Ordinal)
         || key.EndsWith("relative_position_index", StringComparison.Ordinal)
-        || key.EndsWith("num_batches_tracked", StringComparison.Ordinal);
+        || key.EndsWith("num_batches_tracked", StringComparison.Ordinal)
+        || key.Contains(".swin.layernorm.", StringComparison.Ordinal);           // a backbone's last norm, which nothing uses
 
     static List<(Parameter Parameter, string Key)> Match(Module module, Weights weights, LoadOptions options)
     {

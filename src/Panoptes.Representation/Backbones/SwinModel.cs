@@ -22,6 +22,12 @@ public sealed record SwinConfig : ImageModelConfig
     public double DropPathRate { get; init; } = 0.1;
     public bool UseAbsoluteEmbeddings { get; init; }
     public double LayerNormEps { get; init; } = 1e-5;
+
+    /// <summary>Which stages a backbone gives: "stage1" and so on; null: the last.</summary>
+    public string[]? OutFeatures { get; init; }
+
+    /// <summary>The same by their numbers, where <see cref="OutFeatures"/> is not given.</summary>
+    public int[]? OutIndices { get; init; }
     public string ModelType { get; init; } = "swin";
 }
 
@@ -170,19 +176,20 @@ public sealed class SwinLayer : Module
     /// <param name="rows">Of the grid.</param>
     /// <param name="columns">Of the grid.</param>
     /// <param name="kept">[2, b] of <see cref="StochasticDepth"/>, or null. (The peer leaves only attention out; the paper's code both branches.)</param>
-    public Tensor Forward(Tensor x, int rows, int columns, Tensor? kept = null)
+    /// <param name="wholeWindows">Whether windows keep their size and shift in a grid that fits into one, which is filled up then, as backbones do.</param>
+    public Tensor Forward(Tensor x, int rows, int columns, Tensor? kept = null, bool wholeWindows = false)
     {
         using var scope = NewDisposeScope();
-        x = x + StochasticDepth.Apply(Attend(LayernormBefore.Forward(x), rows, columns), kept, 0);
+        x = x + StochasticDepth.Apply(Attend(LayernormBefore.Forward(x), rows, columns, wholeWindows), kept, 0);
         var mlp = Mlp.Apply(Intermediate, Output, activation, LayernormAfter.Forward(x));
         return (x + StochasticDepth.Apply(mlp, kept, 1)).MoveToOuterDisposeScope();
     }
 
-    Tensor Attend(Tensor x, int rows, int columns)
+    Tensor Attend(Tensor x, int rows, int columns, bool wholeWindows)
     {
         // A grid that fits into one window is not shifted.
-        var window = Math.Min(windows.Size, Math.Min(rows, columns));
-        var shift = shifted && window == windows.Size && window < Math.Min(rows, columns) ? window / 2 : 0;
+        var window = wholeWindows ? windows.Size : Math.Min(windows.Size, Math.Min(rows, columns));
+        var shift = shifted && (wholeWindows || (window == windows.Size && window < Math.Min(rows, columns))) ? window / 2 : 0;
         var (down, right) = ((window - rows % window) % window, (window - columns % window) % window);
         var grid = x.unflatten(1, [rows, columns]);
         if (down + right > 0) grid = nn.functional.pad(grid, [0, 0, 0, right, 0, down]);
@@ -234,9 +241,13 @@ public sealed class SwinStage : Module
     public Tensor Forward(Tensor x, int rows, int columns, Tensor? kept)
     {
         using var scope = NewDisposeScope();
-        x = BlockStack.Forward(Blocks, x, (layer, x, kept, _) => layer.Forward(x, rows, columns, kept), kept, checkpointed: ActivationsCheckpointed);
+        x = RunBlocks(x, rows, columns, kept);
         return (Downsample?.Forward(x, rows, columns) ?? x).MoveToOuterDisposeScope();
     }
+
+    /// <summary>The blocks alone.</summary>
+    internal Tensor RunBlocks(Tensor x, int rows, int columns, Tensor? kept, bool wholeWindows = false) =>
+        BlockStack.Forward(Blocks, x, (layer, x, kept, _) => layer.Forward(x, rows, columns, kept, wholeWindows), kept, checkpointed: ActivationsCheckpointed);
 }
 
 /// <summary>Small patches, normalized. Keys: patch_embeddings.projection, norm, position_embeddings.</summary>
@@ -282,8 +293,7 @@ public sealed class SwinModel : Module, IImageTower, IStochasticDepth
 
     public SwinModel(SwinConfig config)
     {
-        if (config.Depths.Length is 0 or > 8 || config.NumHeads.Length != config.Depths.Length)
-            throw new PanoptesException($"depths has {config.Depths.Length} stages and num_heads {config.NumHeads.Length}; expected as many, 1 to 8.");
+        Check(config);
         Config = config;
         windows = new(config.WindowSize);
         Embeddings = new(config);
@@ -313,11 +323,19 @@ public sealed class SwinModel : Module, IImageTower, IStochasticDepth
     public Tensor EmbedTokens(Tensor tokens) => tokens.alias();
 
     /// <summary>The grid after so many stages (0: of the patches).</summary>
-    public (int Rows, int Columns) Grid(long height, long width, int stages)
+    public (int Rows, int Columns) Grid(long height, long width, int stages) => Grid(Config, height, width, stages);
+
+    internal static (int Rows, int Columns) Grid(SwinConfig c, long height, long width, int stages)
     {
-        var (rows, columns) = ((int)(height + Config.PatchSize - 1) / Config.PatchSize, (int)(width + Config.PatchSize - 1) / Config.PatchSize);
-        for (var i = 0; i < Math.Min(stages, Config.Depths.Length - 1); i++) (rows, columns) = ((rows + 1) / 2, (columns + 1) / 2);
+        var (rows, columns) = ((int)(height + c.PatchSize - 1) / c.PatchSize, (int)(width + c.PatchSize - 1) / c.PatchSize);
+        for (var i = 0; i < Math.Min(stages, c.Depths.Length - 1); i++) (rows, columns) = ((rows + 1) / 2, (columns + 1) / 2);
         return (rows, columns);
+    }
+
+    internal static void Check(SwinConfig c)
+    {
+        if (c.Depths.Length is 0 or > 8 || c.NumHeads.Length != c.Depths.Length)
+            throw new PanoptesException($"depths has {c.Depths.Length} stages and num_heads {c.NumHeads.Length}; expected as many, 1 to 8.");
     }
 
     public Tensor Encode(Tensor pixels)
@@ -326,7 +344,7 @@ public sealed class SwinModel : Module, IImageTower, IStochasticDepth
         return Layernorm.Forward(Stages(pixels, null)).mean([1]).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The hidden states are the patches and every stage's output after its merging, each [b, rows · columns, width] of <see cref="Grid"/>.</summary>
+    /// <summary>The hidden states are the patches and every stage's output after its merging, each [b, rows · columns, width] of <see cref="Grid(long, long, int)"/>.</summary>
     public TowerOutput Forward(Tensor pixels, bool hiddenStates = false)
     {
         using var scope = NewDisposeScope();
@@ -352,6 +370,89 @@ public sealed class SwinModel : Module, IImageTower, IStochasticDepth
             else before.Dispose();                                                                // the gradient keeps its own reference
         }
         return x;
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        base.Dispose(disposing);
+        if (disposing) windows.Dispose();
+    }
+}
+
+/// <summary>A norm for each stage that a backbone gives. Keys: stageN.</summary>
+public sealed class SwinStageNorms : Module
+{
+    readonly (int Stage, LayerNorm Norm)[] norms;
+
+    internal SwinStageNorms(SwinConfig c, IEnumerable<int> stages) => norms = [.. stages.Select(s => (s, new LayerNorm(c.EmbedDim << (s - 1))))];
+
+    protected override IEnumerable<(string Key, object? Child)> Children() => norms.Select(static n => (FormattableString.Invariant($"stage{n.Stage}"), (object?)n.Norm));
+
+    /// <summary>The stages, from 1.</summary>
+    public IReadOnlyList<int> Stages => [.. norms.Select(static n => n.Stage)];
+
+    internal LayerNorm? Of(int stage) => norms.FirstOrDefault(n => n.Stage == stage).Norm;
+}
+
+/// <summary>
+/// Swin as what detectors and segmenters stand on (Hugging Face's SwinBackbone): the grids of some stages before they are merged, normalized.
+/// Keys: embeddings, encoder.layers.N, hidden_states_norms.stageN. Images of any size.
+/// </summary>
+public sealed class SwinBackbone : Module
+{
+    readonly SwinWindows windows;
+
+    /// <exception cref="PanoptesException">Stages that there are not.</exception>
+    public SwinBackbone(SwinConfig config)
+    {
+        SwinModel.Check(config);
+        Config = config;
+        windows = new(config.WindowSize);
+        Embeddings = new(config);
+        Encoder = new(config, windows);
+        var all = Enumerable.Range(1, config.Depths.Length).ToArray();
+        var stages = config.OutFeatures is { } names ? [.. names.Select(n => Array.Find(all, i => n == FormattableString.Invariant($"stage{i}")))] : config.OutIndices ?? [all[^1]];
+        if (stages.Length == 0 || stages.Any(s => !all.Contains(s)) || stages.Zip(stages.Skip(1)).Any(static p => p.First >= p.Second))
+            throw new PanoptesException($"out_features is [{string.Join(", ", config.OutFeatures ?? [])}] and out_indices [{string.Join(", ", config.OutIndices ?? [])}]; expected stages from 1 to {all.Length} in order.");
+        HiddenStatesNorms = new(config, stages);
+        DropPath = StochasticDepth.Check(config.DropPathRate);
+    }
+
+    public SwinConfig Config { get; }
+
+    public SwinEmbeddings Embeddings { get; }
+
+    public SwinEncoder Encoder { get; }
+
+    public SwinStageNorms HiddenStatesNorms { get; }
+
+    /// <summary>How wide each of the maps is.</summary>
+    public IReadOnlyList<int> Channels => [.. HiddenStatesNorms.Stages.Select(s => Config.EmbedDim << (s - 1))];
+
+    /// <summary>The probability that a branch of the last block is left out in training.</summary>
+    public double DropPath { get; set; }
+
+    /// <summary>What decides which; null: libtorch's own.</summary>
+    public Generator? Random { get; set; }
+
+    /// <param name="pixels">[b, channels, height, width]</param>
+    /// <returns>[b, channels, rows, columns] of each stage asked for, the largest first</returns>
+    public IReadOnlyList<Tensor> Forward(Tensor pixels)
+    {
+        using var scope = NewDisposeScope();
+        var (rows, columns) = SwinModel.Grid(Config, pixels.shape[2], pixels.shape[3], 0);
+        var x = Embeddings.Forward(pixels, rows, columns);
+        var kept = Training ? StochasticDepth.Draw(StochasticDepth.Rising(DropPath, Config.Depths.Sum()), 2, x, Random) : null;
+        var maps = new List<Tensor>();
+        for (var (i, block) = (0, 0); i < Encoder.Layers.Count; block += Config.Depths[i], i++)
+        {
+            var stage = Encoder.Layers[i];
+            x = stage.RunBlocks(x, rows, columns, kept?.narrow(0, block, Config.Depths[i]), wholeWindows: true);
+            if (HiddenStatesNorms.Of(i + 1) is { } norm) maps.Add(norm.Forward(x).transpose(1, 2).unflatten(2, [rows, columns]).contiguous().MoveToOuterDisposeScope());
+            if (stage.Downsample is { } merge) x = merge.Forward(x, rows, columns);
+            (rows, columns) = SwinModel.Grid(Config, pixels.shape[2], pixels.shape[3], i + 1);
+        }
+        return maps;
     }
 
     protected override void Dispose(bool disposing)
