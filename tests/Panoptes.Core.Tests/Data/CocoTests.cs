@@ -145,4 +145,57 @@ public sealed class CocoTests : IDisposable
         Assert.Throws<PanoptesException>(() => new CocoFile().LoadDetections(detections));
         Assert.Equal(["detections.json", "instances.json"], Directory.GetFiles(folder).Select(Path.GetFileName).Order());
     }
+
+    [Fact]
+    public void Keypoints_and_captions_are_written_and_read_again()
+    {
+        var file = new CocoFile
+        {
+            Images = [new(7, "a.png", 30, 20)],
+            Categories = [new(1, "cat", "animal") { Keypoints = ["top", "left", "center"], Skeleton = [(1, 3), (2, 3)] }, new(2, "dog")],
+            Annotations =
+            [
+                new() { Id = 1, Image = 7, Category = 1, Box = new(2, 3, 10, 12), Area = 80, Keypoints = [4, 5, 2, 0, 0, 0, 8.5, 9, 1] },
+                new() { Id = 2, Image = 7, Category = 2, Box = new(0, 0, 3, 3), Area = 9 },
+                new() { Id = 3, Image = 7, Caption = "a cat" },
+                new() { Id = 4, Image = 7, Caption = "a \"cat\" and a dog" },
+            ],
+        };
+        var path = Path.Combine(folder, "keypoints.json");
+        file.Save(path);
+        using (var document = JsonDocument.Parse(File.ReadAllText(path)))
+        {
+            Assert.Equal(2, document.RootElement.GetProperty("annotations")[0].GetProperty("num_keypoints").GetInt32());
+            Assert.Equal("[[1,3],[2,3]]", document.RootElement.GetProperty("categories")[0].GetProperty("skeleton").GetRawText());
+        }
+        var read = CocoFile.Load(path);
+        Assert.Equal(file.Categories, read.Categories);
+        var pose = Assert.Single(read.Poses());
+        Assert.Equal((7, 1, 2, 80.0), (pose.Image, pose.Category, pose.Labeled, pose.Area));
+        Assert.Equal(file.Annotations[0].Keypoints, pose.Keypoints);
+        Assert.Equal(["a cat", "a \"cat\" and a dog"], read.Captions[7]);
+
+        var (poses, captions) = (Path.Combine(folder, "poses.json"), Path.Combine(folder, "captions.json"));
+        CocoFile.SavePoses(poses, [new(7, 1, [4, 5, 1, 0, 0, 1, 8, 10, 1], 0.5)]);
+        CocoFile.SaveCaptions(captions, [new(7, "a cat, é")]);
+        Assert.Equal(new(7, "a cat, é"), Assert.Single(read.LoadCaptions(captions)));
+        var detected = Assert.Single(read.LoadPoses(poses));
+        Assert.Equal((7, 1, 0.5, 80.0), (detected.Image, detected.Category, detected.Score, detected.Area));
+        Assert.Throws<PanoptesException>(() => new CocoFile().LoadPoses(poses));
+        Assert.Throws<PanoptesException>(() => new CocoFile().LoadCaptions(captions));
+        Assert.Throws<PanoptesException>(() => read.LoadPoses(captions));
+        Assert.Throws<PanoptesException>(() => read.LoadCaptions(poses));
+    }
+
+    [Theory]
+    [InlineData("""{"images":[],"categories":[{"id":1,"name":"a","keypoints":["x"],"skeleton":[[1]]}]}""")]
+    [InlineData("""{"images":[],"categories":[{"id":1,"name":"a"},{"id":1,"name":"b"}]}""")]
+    [InlineData("""{"images":[{"id":1,"file_name":"a","width":8,"height":8}],"categories":[{"id":1,"name":"a","keypoints":["x"]}],"annotations":[{"id":1,"image_id":1,"category_id":1,"keypoints":[1,1,2,3,3,2]}]}""")]
+    [InlineData("""{"images":[{"id":1,"file_name":"a","width":8,"height":8}],"categories":[{"id":1,"name":"a"}],"annotations":[{"id":1,"image_id":1,"category_id":1,"keypoints":[1,1]}]}""")]
+    public void Keypoints_that_are_none_are_refused_by_name(string json)
+    {
+        var path = Path.Combine(folder, "broken.json");
+        File.WriteAllText(path, json);
+        Assert.StartsWith(path, Assert.Throws<PanoptesException>(() => CocoFile.Load(path)).Message, StringComparison.Ordinal);
+    }
 }

@@ -10,6 +10,10 @@ public sealed class SegmentationMetricsTests
     [InlineData("metric-miou")]
     [InlineData("metric-panoptic-quality")]
     [InlineData("metric-coco-ap")]
+    [InlineData("metric-keypoints")]
+    [InlineData("metric-clicks")]
+    [InlineData("metric-referring")]
+    [InlineData("mask-geometry")]
     [InlineData("metric-language")]
     [InlineData("metric-fid")]
     public void Measures_are_the_reference_s(string name) => Goldens.Check($"segmentation/{name}");
@@ -73,5 +77,61 @@ public sealed class SegmentationMetricsTests
         Assert.Equal((1.0, null), (found.Ar(1), found.ApOf(2)));
         Assert.Throws<PanoptesException>(() => DetectionScores.Of([new(1, 1, box, 100)], [new(1, 1, box, 0.5)], [1], masks: true));
         Assert.Throws<PanoptesException>(() => found.Ar(7));
+    }
+
+    [Fact]
+    public void Every_click_of_the_user_is_in_the_middle_of_what_is_wrong_and_a_model_that_learns_ends_it()
+    {
+        byte[] label = [.. Enumerable.Range(0, 20 * 30).Select(static i => (byte)(i / 30 is >= 4 and < 15 && i % 30 is >= 10 and < 21 ? 1 : 0))];
+        var seen = new List<Click>();
+        var ious = ClickScores.Run(label, 20, 30, clicks =>
+        {
+            seen = [.. clicks];
+            return clicks.Count < 3 ? [.. label.Select((v, i) => (byte)(i / 30 < 4 ? 1 : v))] : label;
+        });
+        Assert.Equal([new(15, 9, true), new(1, 1, false), new(2, 1, false)], seen);                   // the first pixels that are two away from both edges
+        Assert.Equal([121.0 / 241, 121.0 / 241, 1], ious);
+        var scores = new ClickScores();
+        scores.Add(ious);
+        scores.Add([0.95]);
+        Assert.Equal((2.0, 0, 6.0, 1), (scores.NumberOfClicks(), scores.Failures(), new ClickScores().With([0.5, 0.6]).NumberOfClicks(0.9, 6), new ClickScores().With([0.5]).Failures()));
+        Assert.Equal([(ious[0] + 0.95) / 2, (ious[0] + 0.95) / 2, 0.975, 0.975], scores.Curve(4));
+        Assert.Null(new ClickSimulator(label, 20, 30).Next(label));
+        Assert.Throws<PanoptesException>(() => ClickScores.Run(new byte[4], 2, 2, static _ => []));
+        Assert.Throws<PanoptesException>(() => new ClickSimulator(label, 20, 31));
+        Assert.Throws<PanoptesException>(() => new ClickSimulator(label, 20, 30).Next([1]));
+        Assert.Throws<PanoptesException>(() => scores.Add([]));
+    }
+
+    [Fact]
+    public void Expressions_that_mean_nothing_count_by_whether_nothing_was_told()
+    {
+        var scores = new ReferringScores();
+        Assert.Equal((0.0, 0.0, 0.0), (scores.CumulativeIou, scores.MeanIou, scores.Precision(0.5)));
+        scores.Add([0, 0, 0, 0], [0, 0, 0, 0]);
+        scores.Add([1, 0, 0, 0], [0, 0, 0, 0]);
+        scores.Add([1, 1, 1, 0], [1, 255, 0, 0]);
+        Assert.Equal((2.0 / 4, (1 + 0 + (2.0 / 3)) / 3, 2.0 / 3), (scores.CumulativeIou, scores.MeanIou, scores.Precision(0.6)));
+        Assert.Throws<PanoptesException>(() => scores.Add([1], [1, 0]));
+        Assert.Throws<PanoptesException>(() => scores.Add(new MaskOverlap(3, 2)));
+    }
+
+    [Fact]
+    public void Poses_of_another_number_of_points_are_refused()
+    {
+        LabeledPose label = new(1, 1, [1, 1, 2], new(0, 0, 4, 4), 16);
+        Assert.Equal(1.0, KeypointScores.Of([label], [new(1, 1, [1, 1, 1], 0.5)], [1], [0.1]).Ap!.Value, 1e-12);
+        Assert.All(KeypointScores.Of([label with { Keypoints = [1, 1, 0] }], [], [1], [0.1]).Summary, static s => Assert.Null(s));
+        Assert.Throws<PanoptesException>(() => KeypointScores.Of([label], [new(1, 1, [1, 1, 1], 0.5)], [1]));
+        Assert.Throws<PanoptesException>(() => KeypointScores.Of([label], [], [1], [0]));
+    }
+}
+
+static class ClickScoresExtensions
+{
+    internal static ClickScores With(this ClickScores scores, IReadOnlyList<double> ious)
+    {
+        scores.Add(ious);
+        return scores;
     }
 }

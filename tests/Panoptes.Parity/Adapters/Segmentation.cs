@@ -2,6 +2,7 @@ using System.Text;
 using System.Text.Json;
 using Panoptes.Data;
 using Panoptes.Evaluation;
+using Panoptes.Imaging;
 
 namespace Panoptes.Parity.Adapters;
 
@@ -89,6 +90,91 @@ public sealed class DetectionMetrics : IAdapter
             yield return ($"{kind}.precision_iou50", stack([.. categories.Select(k => tensor(scores.PrecisionCurve(k).ToArray()))], 1));
             yield return ($"{kind}.recall", stack([.. categories.Select(k => tensor(scores.RecallOf(k).ToArray()))], 1));
             yield return ($"{kind}.ap_per_class", tensor(categories.Select(k => scores.ApOf(k) ?? -1).ToArray()));
+        }
+    }
+}
+
+/// <summary>Average precision of keypoints.</summary>
+public sealed class KeypointMetrics : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "metric-keypoints";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var file = CocoFile.Load(c.File("gt.json"));
+        int[] categories = [.. file.Categories.Select(static x => x.Id)];
+        double[] sigmas = [.. c.Arguments.GetProperty("sigmas").EnumerateArray().Select(static s => s.GetDouble())];
+        var poses = file.LoadPoses(c.File("detections.json"));
+        var scores = KeypointScores.Of(file.Poses(), poses, categories, sigmas);
+        yield return ("stats", tensor(scores.Summary.Select(static s => s ?? -1).ToArray()));
+        yield return ("precision_oks50", stack([.. categories.Select(k => tensor(scores.PrecisionCurve(k).ToArray()))], 1));
+        yield return ("recall", stack([.. categories.Select(k => tensor(scores.RecallOf(k).ToArray()))], 1));
+        yield return ("ap_per_class", tensor(categories.Select(k => scores.ApOf(k) ?? -1).ToArray()));
+        var (labels, sure) = (file.Poses(), poses.OrderByDescending(static p => p.Score).ToLookup(static p => (p.Image, p.Category)));
+        yield return ("oks", tensor((double[])[.. from l in labels.Select(static l => (l.Image, l.Category)).Distinct().OrderBy(static k => k) from p in sure[l].Take(20) from label in labels where (label.Image, label.Category) == l select KeypointScores.Similarity(p.Keypoints, label, sigmas)]));
+    }
+}
+
+/// <summary>Clicks of the simulated user, and what is counted of them.</summary>
+public sealed class ClickMetrics : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "metric-clicks";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var most = c.Arguments.GetProperty("max_clicks").GetInt32();
+        for (var i = 0; c.HasInput($"label.{i}"); i++)
+        {
+            var (label, predictions) = (c.Input($"label.{i}"), c.Input($"predictions.{i}"));
+            var user = new ClickSimulator(label.data<byte>().ToArray(), (int)label.shape[0], (int)label.shape[1], c.HasInput($"ignored.{i}") ? c.Input($"ignored.{i}").data<byte>().ToArray() : []);
+            var clicks = new List<long>();
+            for (var k = 0; k < predictions.shape[0]; k++)
+            {
+                var click = user.Next(predictions[k].contiguous().data<byte>().ToArray())!.Value;
+                clicks.AddRange([click.X, click.Y, click.Positive ? 1 : 0]);
+            }
+            yield return ($"clicks.{i}", tensor(clicks.ToArray(), [clicks.Count / 3, 3]));
+        }
+        var scores = new ClickScores();
+        var ious = c.Input("ious");
+        for (var i = 0; i < ious.shape[0]; i++) scores.Add([.. ious[i].contiguous().data<double>()]);
+        double[] thresholds = [.. c.Arguments.GetProperty("iou_thrs").EnumerateArray().Select(static t => t.GetDouble())];
+        yield return ("noc", tensor(thresholds.Select(t => scores.NumberOfClicks(t, most)).ToArray()));
+        yield return ("curve", tensor(scores.Curve(most).ToArray()));
+    }
+}
+
+/// <summary>Expressions and the masks that they mean.</summary>
+public sealed class ReferringMetrics : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "metric-referring";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var scores = new ReferringScores();
+        var (told, label) = (c.Input("prediction"), c.Input("label"));
+        for (var i = 0; i < label.shape[0]; i++) scores.Add(told[i].contiguous().data<byte>().ToArray(), label[i].contiguous().data<byte>().ToArray());
+        yield return ("ciou", tensor(scores.CumulativeIou));
+        yield return ("miou", tensor(scores.MeanIou));
+        yield return ("precision", tensor(c.Arguments.GetProperty("thresholds").EnumerateArray().Select(t => scores.Precision(t.GetDouble())).ToArray()));
+    }
+}
+
+/// <summary>Distances within masks, and their connected parts.</summary>
+public sealed class MaskGeometry : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "mask-geometry";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        for (var i = 0; c.HasInput($"mask.{i}"); i++)
+        {
+            var mask = c.Input($"mask.{i}");
+            var (pixels, height, width) = (mask.data<byte>().ToArray(), (int)mask.shape[0], (int)mask.shape[1]);
+            if (c.HasOutput($"distance.{i}")) yield return ($"distance.{i}", tensor(DistanceTransform.Squared(pixels, height, width).Select(static d => (long)d).ToArray(), [height, width]));
+            yield return ($"distance_border.{i}", tensor(DistanceTransform.Squared(pixels, height, width, border: true).Select(static d => (long)d).ToArray(), [height, width]));
+            yield return ($"labels4.{i}", tensor(ConnectedComponents.Of(pixels, height, width).Labels, [height, width]));
+            yield return ($"labels8.{i}", tensor(ConnectedComponents.Of(pixels, height, width, diagonal: true).Labels, [height, width]));
         }
     }
 }

@@ -15,7 +15,25 @@ public sealed record CocoImage(long Id, string FileName, int Width, int Height);
 /// <param name="Id">Its id, which annotations name; not always consecutive.</param>
 /// <param name="Name">In words.</param>
 /// <param name="Supercategory">What it is a kind of.</param>
-public sealed record CocoCategory(int Id, string Name, string? Supercategory = null);
+public sealed record CocoCategory(int Id, string Name, string? Supercategory = null)
+{
+    /// <summary>What its keypoints are called, in the order in which annotations have them; empty where it has none.</summary>
+    public IReadOnlyList<string> Keypoints { get; init; } = [];
+
+    /// <summary>Which keypoints a drawing joins by lines, counted from 1 as the files do.</summary>
+    public IReadOnlyList<(int From, int To)> Skeleton { get; init; } = [];
+
+    /// <inheritdoc/>
+    public bool Equals(CocoCategory? other) => other is not null && (Id, Name, Supercategory) == (other.Id, other.Name, other.Supercategory) && Keypoints.SequenceEqual(other.Keypoints) && Skeleton.SequenceEqual(other.Skeleton);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Id, Name, Supercategory, Keypoints.Count, Skeleton.Count);
+}
+
+/// <summary>A caption that a model wrote.</summary>
+/// <param name="Image">The image's id.</param>
+/// <param name="Text">The caption.</param>
+public sealed record CocoCaption(long Image, string Text);
 
 /// <summary>The pixels of a thing as a COCO file has them: within polygons, or in runs.</summary>
 public sealed record CocoSegmentation
@@ -78,8 +96,14 @@ public sealed class CocoFile
     public static CocoFile Load(string path) => Reading(path, root =>
     {
         CocoImage[] images = [.. List(root, "images").Select(static i => new CocoImage(Long(i, "id"), Text(i, "file_name"), Side(i, "width"), Side(i, "height")))];
-        CocoCategory[] categories = [.. List(root, "categories", optional: true).Select(static c => new CocoCategory(Int(c, "id"), Text(c, "name"), c.TryGetProperty("supercategory", out var s) ? s.GetString() : null))];
-        var (sizes, known) = (new Dictionary<long, CocoImage>(), categories.Select(static c => c.Id).ToHashSet());
+        CocoCategory[] categories = [.. List(root, "categories", optional: true).Select(static c => new CocoCategory(Int(c, "id"), Text(c, "name"), c.TryGetProperty("supercategory", out var s) ? s.GetString() : null)
+        {
+            Keypoints = [.. List(c, "keypoints", optional: true).Select(static k => k.GetString() ?? throw new PanoptesException("a keypoint has no name."))],
+            Skeleton = [.. List(c, "skeleton", optional: true).Select(static l => (l[0].GetInt32(), l[1].GetInt32()))],
+        })];
+        var (sizes, known) = (new Dictionary<long, CocoImage>(), new Dictionary<int, CocoCategory>());
+        foreach (var category in categories)
+            if (!known.TryAdd(category.Id, category)) throw new PanoptesException($"two categories have the id {category.Id}.");
         foreach (var image in images)
             if (!sizes.TryAdd(image.Id, image)) throw new PanoptesException($"two images have the id {image.Id}.");
         CocoAnnotation[] annotations = [.. List(root, "annotations", optional: true).Select(a =>
@@ -87,7 +111,11 @@ public sealed class CocoFile
             var image = Long(a, "image_id");
             if (!sizes.TryGetValue(image, out var of)) throw new PanoptesException($"an annotation is of image {image}, which is not among the images.");
             int? category = a.TryGetProperty("category_id", out _) ? Int(a, "category_id") : null;
-            if (category is { } c && !known.Contains(c)) throw new PanoptesException($"an annotation is of category {c}, which is not among the categories.");
+            CocoCategory? kind = null;
+            if (category is { } c && !known.TryGetValue(c, out kind)) throw new PanoptesException($"an annotation is of category {c}, which is not among the categories.");
+            var points = a.TryGetProperty("keypoints", out var list) ? Numbers(list) : null;
+            if (points is not null && (points.Length % 3 != 0 || (kind is { Keypoints.Count: > 0 and var named } && points.Length != 3 * named)))
+                throw new PanoptesException($"an annotation has {points.Length} numbers of keypoints; expected three for each{(kind is { Keypoints.Count: > 0 } ? $" of {kind.Keypoints.Count}" : "")}.");
             return new CocoAnnotation
             {
                 Id = a.TryGetProperty("id", out _) ? Long(a, "id") : 0,
@@ -97,7 +125,7 @@ public sealed class CocoFile
                 Segmentation = Segmentation(a),
                 Area = a.TryGetProperty("area", out var area) ? area.GetDouble() : 0,
                 Crowd = a.TryGetProperty("iscrowd", out var crowd) && (crowd.ValueKind == JsonValueKind.True || (crowd.ValueKind == JsonValueKind.Number && crowd.GetInt32() != 0)),
-                Keypoints = a.TryGetProperty("keypoints", out var points) ? Numbers(points) : null,
+                Keypoints = points,
                 Caption = a.TryGetProperty("caption", out var caption) ? caption.GetString() : null,
             };
         })];
@@ -111,14 +139,45 @@ public sealed class CocoFile
     public IReadOnlyList<DetectedThing> LoadDetections(string path, bool masks = false)
     {
         var sizes = Images.ToDictionary(static i => i.Id);
-        return Reading<DetectedThing[]>(path, root => [.. (root.ValueKind == JsonValueKind.Array ? root.EnumerateArray().AsEnumerable() : throw new PanoptesException("a list of detections was expected.")).Select(d =>
+        return Reading<DetectedThing[]>(path, root => [.. Results(root, sizes.Keys).Select(d =>
         {
-            var image = Long(d, "image_id");
-            if (!sizes.TryGetValue(image, out var size)) throw new PanoptesException($"a detection is in image {image}, which is not among the images.");
+            var (image, size) = (Long(d, "image_id"), sizes[Long(d, "image_id")]);
             var region = masks ? DetectedRegion.Of((Segmentation(d) ?? throw new PanoptesException("a detection has no segmentation.")).Mask(size.Height, size.Width)) : Box(d) ?? throw new PanoptesException("a detection has no bbox.");
             return new DetectedThing(image, Int(d, "category_id"), region, d.GetProperty("score").GetDouble());
         })]);
     }
+
+    /// <summary>Reads a list of detected poses in the images of this file.</summary>
+    /// <param name="path">A JSON list with image_id, category_id, score and keypoints.</param>
+    /// <exception cref="PanoptesException">It is not there, no such list, or of an image that this file does not have.</exception>
+    public IReadOnlyList<DetectedPose> LoadPoses(string path)
+    {
+        var known = Images.Select(static i => i.Id).ToHashSet();
+        return Reading<DetectedPose[]>(path, root => [.. Results(root, known).Select(static d =>
+        {
+            if (!d.TryGetProperty("keypoints", out var list)) throw new PanoptesException("a detection has no keypoints.");
+            var points = Numbers(list);
+            if (points.Length == 0 || points.Length % 3 != 0) throw new PanoptesException($"a detection has {points.Length} numbers of keypoints; expected three for each.");
+            return new DetectedPose(Long(d, "image_id"), Int(d, "category_id"), points, d.GetProperty("score").GetDouble());
+        })]);
+    }
+
+    /// <summary>Reads a list of captions of the images of this file.</summary>
+    /// <param name="path">A JSON list with image_id and caption.</param>
+    /// <exception cref="PanoptesException">It is not there, no such list, or of an image that this file does not have.</exception>
+    public IReadOnlyList<CocoCaption> LoadCaptions(string path)
+    {
+        var known = Images.Select(static i => i.Id).ToHashSet();
+        return Reading<CocoCaption[]>(path, root => [.. Results(root, known).Select(static d => new CocoCaption(Long(d, "image_id"), Text(d, "caption")))]);
+    }
+
+    /// <summary>The captions of this file, by image: what <see cref="Evaluation.Captioning"/> compares with.</summary>
+    public ILookup<long, string> Captions => Annotations.Where(static a => a.Caption is not null).ToLookup(static a => a.Image, static a => a.Caption!);
+
+    /// <summary>The poses of this file, as <see cref="Evaluation.KeypointScores"/> compares them.</summary>
+    /// <exception cref="PanoptesException">A thing with keypoints has no box.</exception>
+    public IReadOnlyList<LabeledPose> Poses() => [.. Annotations.Where(static a => a is { Category: not null, Keypoints: not null }).Select(static a =>
+        new LabeledPose(a.Image, a.Category!.Value, a.Keypoints!, a.Box ?? throw new PanoptesException($"The annotation {a.Id} has no bbox."), a.Area, a.Crowd))];
 
     /// <summary>The things of this file, as <see cref="Evaluation.DetectionScores"/> compares them.</summary>
     /// <param name="masks">Whether with their masks.</param>
@@ -180,6 +239,15 @@ public sealed class CocoFile
             json.WriteNumber("id", c.Id);
             json.WriteString("name", c.Name);
             if (c.Supercategory is not null) json.WriteString("supercategory", c.Supercategory);
+            if (c.Keypoints.Count > 0)
+            {
+                json.WriteStartArray("keypoints");
+                foreach (var point in c.Keypoints) json.WriteStringValue(point);
+                json.WriteEndArray();
+                json.WriteStartArray("skeleton");
+                foreach (var (from, to) in c.Skeleton) Write(json, [from, to]);
+                json.WriteEndArray();
+            }
             json.WriteEndObject();
         }
         json.WriteEndArray();
@@ -203,6 +271,47 @@ public sealed class CocoFile
         json.WriteEndArray();
     });
 
+    /// <summary>Writes a list of detected poses.</summary>
+    public static void SavePoses(string path, IEnumerable<DetectedPose> poses) => Writing(path, json =>
+    {
+        json.WriteStartArray();
+        foreach (var p in poses)
+        {
+            json.WriteStartObject();
+            json.WriteNumber("image_id", p.Image);
+            json.WriteNumber("category_id", p.Category);
+            Write(json, "keypoints", p.Keypoints);
+            json.WriteNumber("score", p.Score);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+    });
+
+    /// <summary>Writes a list of captions.</summary>
+    public static void SaveCaptions(string path, IEnumerable<CocoCaption> captions) => Writing(path, json =>
+    {
+        json.WriteStartArray();
+        foreach (var c in captions)
+        {
+            json.WriteStartObject();
+            json.WriteNumber("image_id", c.Image);
+            json.WriteString("caption", c.Text);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+    });
+
+    /// <summary>The results of a list, all of images that there are.</summary>
+    static IEnumerable<JsonElement> Results(JsonElement root, IReadOnlyCollection<long> images)
+    {
+        if (root.ValueKind != JsonValueKind.Array) throw new PanoptesException("a list of detections was expected.");
+        foreach (var d in root.EnumerateArray())
+        {
+            if (!images.Contains(Long(d, "image_id"))) throw new PanoptesException($"a detection is in image {Long(d, "image_id")}, which is not among the images.");
+            yield return d;
+        }
+    }
+
     static T Reading<T>(string path, Func<JsonElement, T> read)
     {
         if (!File.Exists(path)) throw new PanoptesException($"{path} does not exist.");
@@ -212,7 +321,7 @@ public sealed class CocoFile
             using var document = JsonDocument.Parse(stream);
             return read(document.RootElement);
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or InvalidOperationException or KeyNotFoundException or FormatException or PanoptesException)
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or InvalidOperationException or KeyNotFoundException or FormatException or IndexOutOfRangeException or PanoptesException)
         {
             throw new PanoptesException($"{path} cannot be read as COCO's: {e.Message}", e);
         }
