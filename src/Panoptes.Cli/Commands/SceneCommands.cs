@@ -13,9 +13,12 @@ sealed class SceneSource
     readonly Option<string> split = new("--split") { Description = "Whose drawings appear: those of train, held-out-style, held-out-concepts or held-out-both.", HelpName = "SPLIT", DefaultValueFactory = static _ => "train" };
     readonly Option<int?> concepts = new("--concepts") { Description = "So many of the concepts alone: those that a recipe with data.concepts: N learns from.", HelpName = "N" };
 
+    readonly Option<bool> photographs = new("--photographs") { Description = "Every second background is a part of a bundled photograph." };
+    readonly Option<float> ground = new("--ground") { Description = "How probably a ground is drawn below a horizon, 0 to 1.", HelpName = "P", DefaultValueFactory = static _ => 0 };
+
     internal SceneSource() => split.AcceptOnlyFromAmong("train", "held-out-style", "held-out-concepts", "held-out-both");
 
-    internal Option[] Options => [size, least, most, seed, split, concepts];
+    internal Option[] Options => [size, least, most, seed, split, concepts, photographs, ground];
 
     internal static Option<int> Count(int value) => new("--count", "-n") { Description = "How many scenes.", HelpName = "N", DefaultValueFactory = _ => value };
 
@@ -23,7 +26,8 @@ sealed class SceneSource
     {
         var set = EmojiSet.Open();
         if (parsed.GetValue(concepts) is { } some) set = set.Subset(some);
-        var options = new SceneOptions { Size = parsed.GetValue(size), MinObjects = parsed.GetValue(least), MaxObjects = parsed.GetValue(most) };
+        var options = new SceneOptions { Size = parsed.GetValue(size), MinObjects = parsed.GetValue(least), MaxObjects = parsed.GetValue(most), Ground = parsed.GetValue(ground) };
+        if (parsed.GetValue(photographs)) options = options with { Background = options.Background with { Photographic = 0.8f, Photographs = Photographs.Open() } };
         var images = SceneGenerator.Things(set, Enum.Parse<EmojiSplit>(parsed.GetRequiredValue(split).Replace("-", "", StringComparison.Ordinal), ignoreCase: true));
         return (set, new(set, images, options, parsed.GetValue(seed)));
     }
@@ -36,9 +40,10 @@ sealed class BuildScenesCommand : ExampleCommand
     readonly Option<string> output = new("--out", "-o") { Description = "The folder that they go to; it must not exist, or be empty.", HelpName = "DIR", DefaultValueFactory = static _ => Path.Combine("data", "scenes") };
     readonly Option<int> count = SceneSource.Count(1000);
 
-    public BuildScenesCommand() : base("scenes", "Compose emoji into pictures with boxes, masks, depth, edges, captions, relations and questions (COCO's annotations.json, PNG, JSON lines).", """
+    public BuildScenesCommand() : base("scenes", "Compose emoji into pictures with boxes, masks, classes, keypoints, depth, edges, captions, expressions, relations and questions (COCO's annotations.json and captions.json, PNG, JSON lines).", """
         panoptes data build scenes --out data/scenes --count 1000 --size 128 --seed 1
         panoptes data build scenes --out scenes-test --count 500 --split held-out-style --min-objects 2
+        panoptes data build scenes --out scenes-photographs --photographs --ground 0.5
         """)
     {
         foreach (var option in (ReadOnlySpan<Option>)[output, count, .. source.Options]) Add(option);

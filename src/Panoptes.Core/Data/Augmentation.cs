@@ -159,6 +159,24 @@ public sealed record Augmentation
         Background = BackgroundMix.Varied,
     };
 
+    /// <summary>Colors and blur alone: what leaves masks and boxes as they are.</summary>
+    public static Augmentation Photometric(int size) => new()
+    {
+        Size = size,
+        Brightness = 0.25f,
+        Contrast = 0.25f,
+        Saturation = 0.4f,
+        Hue = 0.05f,
+        JitterProbability = 0.8f,
+        GrayProbability = 0.1f,
+        BlurProbability = 0.1f,
+        BlurKernel = 5,
+        BlurSigma = new(0.1f, 1.2f),
+    };
+
+    /// <summary>Whether every pixel stays where it is and nothing is erased.</summary>
+    public bool IsPhotometric => this is { CropScale: { Min: 1, Max: 1 }, Scale: { Min: 1, Max: 1 }, FlipProbability: 0, Rotation: 0, Translation: 0, ElasticProbability: 0, EraseProbability: 0 };
+
     /// <summary>Checks every value once, so that the loop over samples need not.</summary>
     /// <exception cref="PanoptesException">A value is outside its range; the message names it.</exception>
     public void Validate()

@@ -13,16 +13,29 @@ sealed class Backgrounds(BackgroundMix mix, int size)
 
     [ThreadStatic] static Vector128<float>[]? grid;
 
-    /// <summary>Fills [size, size] colors, red, green, blue in [0, 1] and an unused fourth.</summary>
-    internal void Draw(Span<Vector128<float>> canvas, ref SampleRandom random)
+    /// <summary>Fills [size, size] colors, red, green, blue in [0, 1] and an unused fourth, and tells what it drew.</summary>
+    internal SceneStuff Draw(Span<Vector128<float>> canvas, ref SampleRandom random)
     {
         var choice = random.NextFloat() * total;
         if ((choice -= mix.White) < 0) canvas.Fill(White);
         else if ((choice -= mix.Plain) < 0) canvas.Fill(Color(ref random));
-        else if ((choice -= mix.Gradient) < 0) Gradient(canvas, Color(ref random), Color(ref random), random.Next(0, 2 * MathF.PI));
-        else if (choice - mix.Textured < 0) Texture(canvas, ref random);
-        else if (mix.Photographs.Count > 0) Photograph(canvas, mix.Photographs[random.Next(mix.Photographs.Count)], ref random);
-        else Photographic(canvas, ref random);
+        else if ((choice -= mix.Gradient) < 0)
+        {
+            Gradient(canvas, Color(ref random), Color(ref random), random.Next(0, 2 * MathF.PI));
+            return SceneStuff.Gradient;
+        }
+        else if (choice - mix.Textured < 0)
+        {
+            Texture(canvas, ref random);
+            return SceneStuff.Texture;
+        }
+        else
+        {
+            if (mix.Photographs.Count > 0) Photograph(canvas, mix.Photographs[random.Next(mix.Photographs.Count)], ref random);
+            else Photographic(canvas, ref random);
+            return SceneStuff.Photograph;
+        }
+        return SceneStuff.Plain;
     }
 
     static Vector128<float> Color(ref SampleRandom random) => Vector128.Create(random.NextFloat(), random.NextFloat(), random.NextFloat(), 0);

@@ -56,8 +56,42 @@ public sealed class SceneWriterTests : IDisposable
             next += scene.Objects.Count;
         }
         Assert.Equal((annotations.Length, questions.Length), (next, asked));
+        Assert.Equal(Enumerable.Range(0, 70).Sum(static i => Generator.References(Generator.Generate(i)).Count), File.ReadAllLines(Path.Combine(out1, "references.jsonl")).Length);
         Assert.Contains("CC-BY-SA-4.0", File.ReadAllText(Path.Combine(out1, "LICENSES.md")), StringComparison.Ordinal);
         Assert.True(Image.Load(Path.Combine(out1, "sheet.png")).Width > 400);
+    }
+
+    [Fact]
+    public void COCO_s_files_are_read_back_as_the_scenes_that_they_were()
+    {
+        Write(folder["coco"], 20);
+        var (file, captions) = (CocoFile.Load(Path.Combine(folder["coco"], "annotations.json")), CocoFile.Load(Path.Combine(folder["coco"], "captions.json")));
+        var (things, poses, classes) = (file.Things(masks: true), file.Poses(), Generator.Classes(EmojiLabel.Subgroup));
+        Assert.Equal(["top", "right", "bottom", "left", "center"], file.Categories[0].Keypoints);
+        Assert.Equal(file.Images, captions.Images);
+        using var names = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder["coco"], "classes.json")));
+        Assert.Equal(classes.Names, names.RootElement.GetProperty("names").EnumerateArray().Select(static n => n.GetString()!));
+        var (words, references) = (File.ReadAllLines(Path.Combine(folder["coco"], "captions.jsonl")), File.ReadLines(Path.Combine(folder["coco"], "references.jsonl")).ToLookup(static l => JsonDocument.Parse(l).RootElement.GetProperty("image").GetString()));
+        var at = 0;
+        for (var i = 0; i < 20; i++)
+        {
+            var (scene, first) = (Generator.Generate(i), at);
+            Assert.Equal([scene.Caption], captions.Captions[i]);
+            Assert.Equal(scene.Semantic(classes).Select(static c => (byte)c), Image.Load(Path.Combine(folder["coco"], "semantic", file.Images[i].FileName)).Pixels);
+            for (var k = 0; k < scene.Objects.Count; k++, at++)
+            {
+                var (o, mask) = (scene.Objects[k], new byte[48 * 48]);
+                Assert.Equal((i, o.Concept + 1, (double)o.Pixels, o.Box), (things[at].Image, things[at].Category, things[at].Area, things[at].Region.Mask!.Box));
+                things[at].Region.Mask!.Decode(mask);
+                Assert.Equal(scene.Mask(k).Pixels.Select(static v => v > 0), mask.Select(static v => v > 0));
+                Assert.Equal(scene.Keypoints(k).SelectMany(static p => (double[])[Math.Round(p.X, 2), Math.Round(p.Y, 2), p.Visible ? 2 : 1]), poses[at].Keypoints);
+            }
+            using var line = JsonDocument.Parse(words[i]);
+            Assert.Equal(scene.CaptionRegions.Select(r => (scene.Caption.Substring(r.Start, r.Length), string.Join(' ', r.Objects.Select(k => first + 1 + k)))),
+                line.RootElement.GetProperty("words").EnumerateArray().Select(w => (scene.Caption.Substring(w.GetProperty("start").GetInt32(), w.GetProperty("length").GetInt32()), string.Join(' ', w.GetProperty("annotation_ids").EnumerateArray()))));
+            Assert.Equal(Generator.References(scene).Select(static r => r.Text), references[$"images/{file.Images[i].FileName}"].Select(static l => JsonDocument.Parse(l).RootElement.GetProperty("text").GetString()!));
+        }
+        Assert.Equal(1.0, Panoptes.Evaluation.KeypointScores.Of(poses, [.. poses.Select(static p => new DetectedPose(p.Image, p.Category, p.Keypoints, 1))], [.. file.Categories.Select(static c => c.Id)], [0.05, 0.05, 0.05, 0.05, 0.05]).Ap!.Value, 1e-9);
     }
 
     [Fact]
@@ -65,7 +99,7 @@ public sealed class SceneWriterTests : IDisposable
     {
         foreach (var name in (string[])["a", "b"]) Write(folder[name], 3);
         var files = Directory.GetFiles(folder["a"], "*", SearchOption.AllDirectories);
-        Assert.Equal(3 * 4 + 5, files.Length);
+        Assert.Equal(3 * 5 + 8, files.Length);
         Assert.All(files, f => Assert.Equal(File.ReadAllBytes(f), File.ReadAllBytes(f.Replace(folder["a"], folder["b"], StringComparison.Ordinal))));
     }
 

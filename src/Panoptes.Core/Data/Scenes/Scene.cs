@@ -1,3 +1,4 @@
+using Panoptes.Evaluation;
 using Panoptes.Imaging;
 
 namespace Panoptes.Data;
@@ -83,15 +84,21 @@ public enum SceneQuestionKind
 }
 
 /// <summary>A question about a scene with its one right answer.</summary>
-public sealed record SceneQuestion(SceneQuestionKind Kind, string Text, string Answer);
+public sealed record SceneQuestion(SceneQuestionKind Kind, string Text, string Answer)
+{
+    /// <summary>The relation that it speaks of, which need not hold; null where it speaks of none.</summary>
+    public SceneRelation? Relation { get; init; }
+}
 
 /// <summary>A picture composed of emoji, with everything that is known about it.</summary>
 public sealed class Scene
 {
-    internal Scene(SceneLayout layout, Image image, ushort[] coverage, byte[] ids, IReadOnlyList<SceneObject> objects, IReadOnlyList<SceneRelation> relations) =>
-        (Layout, Image, this.coverage, Ids, Objects, Relations) = (layout, image, coverage, ids, objects, relations);
+    internal Scene(SceneLayout layout, Image image, ushort[] coverage, byte[] ids, IReadOnlyList<SceneObject> objects, IReadOnlyList<SceneRelation> relations, (float X, float Y)[] points, SceneStuff background, int[]? horizon) =>
+        (Layout, Image, this.coverage, Ids, Objects, Relations, this.points, Background, this.horizon) = (layout, image, coverage, ids, objects, relations, points, background, horizon);
 
     readonly ushort[] coverage;
+    readonly (float X, float Y)[] points;                                             // the keypoints of each object
+    readonly int[]? horizon;                                                          // for each column the first row of the ground; null: no ground
 
     /// <summary>What lies where: all that the picture follows from.</summary>
     public SceneLayout Layout { get; }
@@ -107,8 +114,20 @@ public sealed class Scene
     /// <summary>Between every two objects, both ways.</summary>
     public IReadOnlyList<SceneRelation> Relations { get; }
 
+    /// <summary>What is seen behind the objects, above the ground where there is one.</summary>
+    public SceneStuff Background { get; }
+
+    /// <summary>Whether a ground is drawn.</summary>
+    public bool HasGround => horizon is not null;
+
     /// <summary>A sentence about the picture.</summary>
     public string Caption { get; internal set; } = "";
+
+    /// <summary>The names in <see cref="Caption"/> with the objects that they mean, in order: every object once.</summary>
+    public IReadOnlyList<TextRegion> CaptionRegions { get; internal set; } = [];
+
+    /// <summary>The relation that <see cref="Caption"/> tells; null: none.</summary>
+    public SceneRelation? CaptionRelation { get; internal set; }
 
     public IReadOnlyList<SceneQuestion> Questions { get; internal set; } = [];
 
@@ -129,6 +148,93 @@ public sealed class Scene
         return mask;
     }
 
+    /// <summary>The visible part of several objects together: [size, size], gray, 255 where any of them is seen.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such object.</exception>
+    public Image Mask(IReadOnlyList<int> indices)
+    {
+        Span<byte> shown = stackalloc byte[SceneOptions.MostObjects + 1];
+        shown.Clear();
+        foreach (var index in indices)
+        {
+            ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)Objects.Count, nameof(indices));
+            shown[index + 1] = 255;
+        }
+        var mask = new Image(Size, Size, 1);
+        for (var i = 0; i < Ids.Length; i++) mask.Pixels[i] = shown[Ids[i]];
+        return mask;
+    }
+
+    /// <summary>How many pixels of object <paramref name="hidden"/> are hidden where <paramref name="nearer"/> is seen.</summary>
+    internal int Hides(int nearer, int hidden)
+    {
+        var (count, bit) = (0, 1 << hidden);
+        for (var i = 0; i < Ids.Length; i++)
+            if (Ids[i] == nearer + 1 && (coverage[i] & bit) != 0) count++;
+        return nearer == hidden ? 0 : count;
+    }
+
+    /// <summary>The class of every pixel, [size, size]: what thing is seen there, or what stuff.</summary>
+    /// <param name="classes">The classes, which must have all of the scene's concepts.</param>
+    /// <exception cref="PanoptesException">A concept has no class.</exception>
+    public int[] Semantic(SceneClasses classes)
+    {
+        var map = new int[Ids.Length];
+        Fill<int>(map, [classes.OfStuff(Background), .. Objects.Select(o => classes.OfConcept(o.Concept))], classes.OfStuff(SceneStuff.Ground));
+        return map;
+    }
+
+    /// <summary>The same into memory that is there.</summary>
+    internal void FillSemantic(SceneClasses classes, Span<long> map) => Fill(map, [classes.OfStuff(Background), .. Objects.Select(o => (long)classes.OfConcept(o.Concept))], classes.OfStuff(SceneStuff.Ground));
+
+    /// <summary>The segments of the picture: every object, the background and the ground, so far as they are seen.</summary>
+    /// <param name="classes">The classes, which must have all of the scene's concepts.</param>
+    /// <exception cref="PanoptesException">A concept has no class.</exception>
+    public ScenePanoptic Panoptic(SceneClasses classes)
+    {
+        var (ids, background, ground) = (new int[Ids.Length], Objects.Count + 1, Objects.Count + 2);
+        Fill<int>(ids, [background, .. Enumerable.Range(1, Objects.Count)], ground);
+        var segments = new List<PanopticSegment>(Objects.Count + 2);
+        for (var k = 0; k < Objects.Count; k++)
+            if (Objects[k].Pixels > 0) segments.Add(new(k + 1, classes.OfConcept(Objects[k].Concept)));
+        if (ids.AsSpan().Contains(background)) segments.Add(new(background, classes.OfStuff(Background)));
+        if (ids.AsSpan().Contains(ground)) segments.Add(new(ground, classes.OfStuff(SceneStuff.Ground)));
+        return new(ids, segments);
+    }
+
+    void Fill<T>(Span<T> map, ReadOnlySpan<T> values, T ground)
+    {
+        for (var y = 0; y < Size; y++)
+        {
+            for (var x = 0; x < Size; x++)
+            {
+                var i = (y * Size) + x;
+                map[i] = Ids[i] == 0 && horizon is not null && y >= horizon[x] ? ground : values[Ids[i]];
+            }
+        }
+    }
+
+    /// <summary>The five points of an object, in the order of <see cref="SceneKeypointKind"/>.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such object.</exception>
+    public IReadOnlyList<SceneKeypoint> Keypoints(int index)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)Objects.Count, nameof(index));
+        var kinds = points.Length / Objects.Count;
+        return [.. Enumerable.Range(0, kinds).Select(i => points[(index * kinds) + i]).Select((p, i) => new SceneKeypoint((SceneKeypointKind)i, p.X, p.Y, IsSeen(index, p.X, p.Y)))];
+    }
+
+    bool IsSeen(int index, float x, float y)
+    {
+        for (var row = Math.Max((int)(y - 2), 0); row <= Math.Min((int)(y + 2), Size - 1); row++)
+        {
+            for (var column = Math.Max((int)(x - 2), 0); column <= Math.Min((int)(x + 2), Size - 1); column++)
+            {
+                var (dx, dy) = (column + 0.5f - x, row + 0.5f - y);
+                if (Ids[(row * Size) + column] == index + 1 && (dx * dx) + (dy * dy) <= 1.5f * 1.5f) return true;
+            }
+        }
+        return false;
+    }
+
     /// <summary>
     /// Distances, [size, size], 0 to 1, farther being larger: a ground that comes nearer from 1 at the upper edge to a quarter at the lower
     /// one, and objects that stand upright on it or float before it, each at one distance.
@@ -136,13 +242,20 @@ public sealed class Scene
     public float[] Depth()
     {
         var depth = new float[Ids.Length];
+        FillDepth(depth);
+        return depth;
+    }
+
+    /// <summary>The same into memory that is there.</summary>
+    internal void FillDepth(Span<float> depth)
+    {
+        Span<float> values = stackalloc float[SceneOptions.MostObjects + 1];
+        for (var k = 0; k < Objects.Count; k++) values[k + 1] = Objects[k].Depth;
         for (var y = 0; y < Size; y++)
         {
-            depth.AsSpan(y * Size, Size).Fill(GroundDepth(y, Size));
-            for (var i = y * Size; i < (y + 1) * Size; i++)
-                if (Ids[i] > 0) depth[i] = Objects[Ids[i] - 1].Depth;
+            values[0] = GroundDepth(y, Size);
+            for (var i = y * Size; i < (y + 1) * Size; i++) depth[i] = values[Ids[i]];
         }
-        return depth;
     }
 
     /// <summary>The contours of what is seen: [size, size], gray, 255 where the pixel to the right or below belongs to something else.</summary>

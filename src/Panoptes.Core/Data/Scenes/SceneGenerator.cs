@@ -13,7 +13,7 @@ namespace Panoptes.Data;
 public sealed class SceneGenerator
 {
     /// <summary>The purposes for which a scene draws from random streams of their own.</summary>
-    internal const long LayoutStream = 0, BackgroundStream = 1, TextStream = 2, EditStream = 3;
+    internal const long LayoutStream = 0, BackgroundStream = 1, TextStream = 2, EditStream = 3, GroundStream = 16;
 
     const int MinPixels = 8, MinSide = 8, Tries = 24, Attempts = 200;
 
@@ -25,6 +25,7 @@ public sealed class SceneGenerator
     readonly SceneNames names;
     readonly ScenePainter painter;
     readonly SceneText text;
+    readonly SceneReferences references;
 
     /// <param name="set">The emoji.</param>
     /// <param name="images">Which of its drawings may appear, such as <see cref="Things"/>.</param>
@@ -46,6 +47,7 @@ public sealed class SceneGenerator
         names = new(set.Concepts);
         painter = new(set, this.options);
         text = new(names, concepts);
+        references = new(set, names, new(set));
     }
 
     /// <summary>What scenes are like.</summary>
@@ -96,6 +98,30 @@ public sealed class SceneGenerator
     {
         if (layout.Objects.Count > SceneOptions.MostObjects) throw new PanoptesException($"A scene has at most {SceneOptions.MostObjects} objects, but {layout.Objects.Count} were given.");
         return text.Describe(painter.Paint(layout));
+    }
+
+    /// <summary>The classes of this generator's pixels: its concepts, or their subgroups or groups, and stuff.</summary>
+    public SceneClasses Classes(EmojiLabel label = EmojiLabel.Concept) => SceneClasses.Of(set, concepts, label);
+
+    /// <summary>
+    /// All expressions of the fixed forms that mean certain objects of a scene of this generator and no others, in an order that follows from the scene: by name, size, order, relation, place and color. The
+    /// name alone is among them where it is enough; expressions that say more have <see cref="SceneReference.IsNeeded"/>.
+    /// </summary>
+    /// <exception cref="PanoptesException">A drawing is damaged.</exception>
+    public IReadOnlyList<SceneReference> References(Scene scene) => references.Of(scene);
+
+    /// <summary>
+    /// Whether two concepts in a relation are a combination that is held out, so that a model can be tested on pairs of words that it has never read together: one in five, the same for any set and seed, and the
+    /// same from either side (left of, right of).
+    /// </summary>
+    public bool IsHeldOut(Scene scene, SceneRelation relation) => references.IsHeldOut(scene.Objects[relation.Subject].Concept, relation.Kind, scene.Objects[relation.Object].Concept);
+
+    /// <summary>The same scene with a caption that tells no relation and no place, and without the questions that speak of a relation held out: what a model may read that is tested on those.</summary>
+    internal Scene WithoutHeldOut(Scene scene)
+    {
+        if (scene.CaptionRelation is { } told && IsHeldOut(scene, told)) text.PlainCaption(scene);
+        scene.Questions = [.. scene.Questions.Where(q => q.Relation is not { } asked || !IsHeldOut(scene, asked))];
+        return scene;
     }
 
     /// <summary>Changes one object of a scene of this generator; null where that cannot be told in words or leaves an object hidden.</summary>

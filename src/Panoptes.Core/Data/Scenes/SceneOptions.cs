@@ -30,6 +30,12 @@ public sealed record SceneOptions
     /// <summary>What lies behind the objects.</summary>
     public BackgroundMix Background { get; init; } = new() { White = 0.1f, Plain = 0.3f, Gradient = 0.2f, Textured = 0.2f, Photographic = 0.2f };
 
+    /// <summary>
+    /// How probably a ground is drawn: below a horizon that rises and falls, another background of the same mix. It is the stuff of its pixels (<see cref="SceneStuff.Ground"/>); depth is the same with and
+    /// without it.
+    /// </summary>
+    public float Ground { get; init; }
+
     /// <summary>Checks every value.</summary>
     /// <exception cref="PanoptesException">A value is outside its range; the message names it.</exception>
     public void Validate()
@@ -42,6 +48,7 @@ public sealed record SceneOptions
         Require(Rotation is >= 0 and <= 180, nameof(Rotation), Rotation, "0 to 180 degrees");
         Require(MinVisible is >= 0.05f and <= 1, nameof(MinVisible), MinVisible, "0.05 to 1");
         Require(RepeatProbability is >= 0 and <= 1, nameof(RepeatProbability), RepeatProbability, "a probability from 0 to 1");
+        Require(Ground is >= 0 and <= 1, nameof(Ground), Ground, "a probability from 0 to 1");
         (Augmentation.None(Size) with { Background = Background }).Validate();
     }
 

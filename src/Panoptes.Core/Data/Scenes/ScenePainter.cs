@@ -12,7 +12,9 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
     const int Opaque = 128;
 
     readonly Backgrounds backgrounds = new(options.Background, options.Size);
+    readonly Backgrounds grounds = new(options.Background with { White = 0, Plain = options.Background.Plain + options.Background.White }, options.Size);
     readonly ulong[] tight = new ulong[set.Images.Count];                             // 0: not looked at yet
+    readonly (short X, short Y)[]?[] extremes = new (short, short)[]?[set.Images.Count];
 
     [ThreadStatic] static Augmenter.Workspace? workspace;
 
@@ -35,7 +37,8 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
         var work = workspace ??= new();
         var canvas = work.Canvas(size * size);
         var random = new SampleRandom(layout.Seed, SceneGenerator.BackgroundStream, layout.Index);
-        backgrounds.Draw(canvas, ref random);
+        var background = backgrounds.Draw(canvas, ref random);
+        var horizon = options.Ground > 0 ? DrawGround(layout, canvas) : null;
 
         var (coverage, ids) = (new ushort[size * size], new byte[size * size]);
         for (var k = 0; k < count; k++) Draw(layout.Objects[k], k, work, canvas, coverage);
@@ -63,7 +66,7 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
             }
         }
 
-        var objects = new SceneObject[count];
+        var (objects, points) = (new SceneObject[count], new (float, float)[5 * count]);
         for (var k = 0; k < count; k++)
         {
             var (placement, box) = (layout.Objects[k], boxes[k]);
@@ -72,8 +75,43 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
             objects[k] = new(image.Index, image.Concept, image.Style, set.Concepts[image.Concept].Name,
                 seen[k] == 0 ? default : new(box.Left, box.Top, box.Right - box.Left + 1, box.Bottom - box.Top + 1), seen[k], all[k] == 0 ? 0 : (float)seen[k] / all[k],
                 share < 0.26f ? SceneSize.Small : share < 0.42f ? SceneSize.Medium : SceneSize.Large, placement.Depth);
+            Points(placement, points.AsSpan(5 * k, 5));
         }
-        return new(layout, Bytes(canvas, size), coverage, ids, objects, Relate(objects, hides, all, size));
+        return new(layout, Bytes(canvas, size), coverage, ids, objects, Relate(objects, hides, all, size), points, background, horizon);
+    }
+
+    /// <summary>Draws a ground, with its own chance: for each column its first row; null where there is none.</summary>
+    int[]? DrawGround(SceneLayout layout, Span<Vector128<float>> canvas)
+    {
+        var (size, random) = (options.Size, new SampleRandom(layout.Seed, SceneGenerator.GroundStream, layout.Index));
+        if (!random.Chance(options.Ground)) return null;
+        var (height, slope, wave, phase, waves) = (random.Next(0.4f, 0.8f), random.Next(-0.12f, 0.12f), random.Next(0, 0.04f), random.Next(0, 2 * MathF.PI), random.Next(3f, 12));
+        var horizon = new int[size];
+        for (var x = 0; x < size; x++)
+        {
+            var at = ((x + 0.5f) / size) - 0.5f;
+            horizon[x] = Math.Clamp((int)MathF.Round(size * (height + (slope * at) + (wave * MathF.Sin((waves * at) + phase)))), 0, size);
+        }
+        var above = canvas.ToArray();
+        grounds.Draw(canvas, ref random);
+        for (var y = 0; y < size; y++)
+            for (var x = 0; x < size; x++)
+                if (y < horizon[x]) canvas[(y * size) + x] = above[(y * size) + x];
+        return horizon;
+    }
+
+    /// <summary>Where the drawing's points are in the picture.</summary>
+    void Points(ScenePlacement placement, Span<(float, float)> points)
+    {
+        var (box, at) = (Tight(placement.Image), Extremes(placement.Image));
+        var scale = placement.Side / Math.Max(Math.Max(box.Width, box.Height), 1);
+        var (cos, sin) = (MathF.Cos(placement.Angle) * scale, MathF.Sin(placement.Angle) * scale);
+        for (var i = 0; i < 4; i++)
+        {
+            var (u, v) = (at[i].X + 0.5f - box.CenterX, at[i].Y + 0.5f - box.CenterY);
+            points[i] = (placement.X + (cos * u) - (sin * v), placement.Y + (sin * u) + (cos * v));
+        }
+        points[4] = (placement.X, placement.Y);
     }
 
     static List<SceneRelation> Relate(SceneObject[] objects, int[] hides, int[] all, int size)
@@ -153,6 +191,28 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
         var packed = Volatile.Read(ref tight[image]);
         if (packed == 0) Volatile.Write(ref tight[image], packed = Measure(set.Pixels(image), set.Size));
         return new((int)(packed >> 48) & 0x7FFF, (int)(packed >> 32) & 0xFFFF, (int)(packed >> 16) & 0xFFFF, (int)packed & 0xFFFF);
+    }
+
+    /// <summary>The drawing's uppermost, rightmost, lowest and leftmost pixel, of several the middle one.</summary>
+    (short X, short Y)[] Extremes(int image)
+    {
+        if (Volatile.Read(ref extremes[image]) is { } known) return known;
+        var pixels = set.Pixels(image);
+        var (size, box) = (set.Size, Tight(image));
+        var found = new (short X, short Y)[4];
+        if (box.Width > 0) found = [Middle(pixels, box.Y, true), Middle(pixels, box.Right - 1, false), Middle(pixels, box.Bottom - 1, true), Middle(pixels, box.X, false)];
+        Volatile.Write(ref extremes[image], found);
+        return found;
+
+        (short, short) Middle(ReadOnlySpan<byte> pixels, int line, bool row)
+        {
+            Span<int> opaque = stackalloc int[size];
+            var count = 0;
+            for (var i = 0; i < size; i++)
+                if (pixels[(4 * (row ? (line * size) + i : (i * size) + line)) + 3] >= Opaque) opaque[count++] = i;
+            var middle = opaque[(count - 1) / 2];
+            return row ? ((short)middle, (short)line) : ((short)line, (short)middle);
+        }
     }
 
     static ulong Measure(ReadOnlySpan<byte> pixels, int size)

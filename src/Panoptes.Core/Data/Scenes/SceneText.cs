@@ -17,7 +17,7 @@ sealed class SceneText(SceneNames names, int[] concepts)
     internal Scene Describe(Scene scene)
     {
         var random = new SampleRandom(scene.Layout.Seed, SceneGenerator.TextStream, scene.Layout.Index);
-        scene.Caption = Caption(scene, ref random);
+        Caption(scene, ref random);
         scene.Questions = Ask(scene, ref random);
         return scene;
     }
@@ -57,39 +57,93 @@ sealed class SceneText(SceneNames names, int[] concepts)
         _ => "in front of",
     };
 
-    string Caption(Scene scene, ref SampleRandom random)
+    /// <summary>A text that remembers which part of it names which objects.</summary>
+    sealed class Sentence
     {
-        if (scene.Objects.Count == 0) return "nothing";
-        var groups = new List<(int Concept, int Count, int First)>();
+        readonly System.Text.StringBuilder text = new();
+        readonly List<TextRegion> regions = [];
+
+        internal Sentence Add(string words)
+        {
+            text.Append(words);
+            return this;
+        }
+
+        /// <summary>A phrase that ends with the name, which is <paramref name="length"/> long.</summary>
+        internal Sentence Add(string phrase, int length, IReadOnlyList<int> objects)
+        {
+            text.Append(phrase);
+            regions.Add(new(text.Length - length, length, objects));
+            return this;
+        }
+
+        internal void CaptionOf(Scene scene, SceneRelation? relation) => (scene.Caption, scene.CaptionRegions, scene.CaptionRelation) = (text.ToString(), regions, relation);
+    }
+
+    void Caption(Scene scene, ref SampleRandom random)
+    {
+        var sentence = new Sentence();
+        if (scene.Objects.Count == 0)
+        {
+            sentence.Add("nothing").CaptionOf(scene, null);
+            return;
+        }
+        var groups = new List<(int Concept, List<int> Objects)>();
         for (var k = 0; k < scene.Objects.Count; k++)
         {
             var at = groups.FindIndex(g => g.Concept == scene.Objects[k].Concept);
-            if (at < 0) groups.Add((scene.Objects[k].Concept, 1, k));
-            else groups[at] = groups[at] with { Count = groups[at].Count + 1 };
+            if (at < 0) groups.Add((scene.Objects[k].Concept, [k]));
+            else groups[at].Objects.Add(k);
         }
         random.Shuffle(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(groups));
-        var opening = Openings[random.Next(Openings.Length)];
+        sentence.Add(Openings[random.Next(Openings.Length)]);
         var form = random.Next(3);
         if (form == 0 && Pick(scene, ref random) is { } relation)
         {
             // "a red apple left of a dog, and two cats"
             var (subject, other) = (scene.Objects[relation.Subject].Concept, scene.Objects[relation.Object].Concept);
-            var main = $"{opening}{names.Phrase(subject, 1)} {Words(relation.Kind)} {names.Phrase(other, 1)}";
+            Name(subject, [relation.Subject]);
+            sentence.Add($" {Words(relation.Kind)} ");
+            Name(other, [relation.Object]);
             groups.RemoveAll(g => g.Concept == subject || g.Concept == other);
-            return groups.Count == 0 ? main : $"{main}, and {Join(groups.ConvertAll(g => names.Phrase(g.Concept, g.Count)))}";
+            for (var g = 0; g < groups.Count; g++)
+            {
+                sentence.Add(g == 0 ? ", and " : Between(g));
+                Name(groups[g].Concept, groups[g].Objects);
+            }
+            sentence.CaptionOf(scene, relation);
+            return;
         }
-        var parts = new List<string>(groups.Count);
-        foreach (var (concept, count, first) in groups)
+        for (var g = 0; g < groups.Count; g++)
         {
-            var size = scene.Objects[first].Size;
-            var adjective = count == 1 && size != SceneSize.Medium && random.Chance(0.25f) ? size == SceneSize.Small ? "small" : "large" : null;
-            var phrase = names.Phrase(concept, count, adjective);
-            parts.Add(form == 1 && count == 1 ? $"{phrase} {At(PositionOf(scene, first))}" : phrase);
+            var (concept, objects) = groups[g];
+            var size = scene.Objects[objects[0]].Size;
+            var adjective = objects.Count == 1 && size != SceneSize.Medium && random.Chance(0.25f) ? size == SceneSize.Small ? "small" : "large" : null;
+            if (g > 0) sentence.Add(Between(g));
+            Name(concept, objects, adjective);
+            if (form == 1 && objects.Count == 1) sentence.Add(" ").Add(At(PositionOf(scene, objects[0])));
         }
-        return opening + Join(parts);
+        sentence.CaptionOf(scene, null);
+
+        string Between(int g) => g == groups.Count - 1 ? " and " : ", ";
+
+        void Name(int concept, IReadOnlyList<int> objects, string? adjective = null) =>
+            sentence.Add(names.Phrase(concept, objects.Count, adjective), (objects.Count > 1 ? names.Plural(concept) : names.Name(concept)).Length, objects);
     }
 
-    static string Join(List<string> parts) => parts.Count == 1 ? parts[0] : $"{string.Join(", ", parts[..^1])} and {parts[^1]}";
+    /// <summary>A caption that tells no relation and no place: what is there, from the farthest on.</summary>
+    internal void PlainCaption(Scene scene)
+    {
+        var sentence = new Sentence();
+        var groups = Enumerable.Range(0, scene.Objects.Count).GroupBy(k => scene.Objects[k].Concept).Select(static g => (Concept: g.Key, Objects: g.ToArray())).ToArray();
+        for (var g = 0; g < groups.Length; g++)
+        {
+            var (concept, objects) = groups[g];
+            if (g > 0) sentence.Add(g == groups.Length - 1 ? " and " : ", ");
+            sentence.Add(names.Phrase(concept, objects.Length), (objects.Length > 1 ? names.Plural(concept) : names.Name(concept)).Length, objects);
+        }
+        sentence.CaptionOf(scene, null);
+    }
 
     /// <summary>A relation between two objects that their names mean alone.</summary>
     static SceneRelation? Pick(Scene scene, ref SampleRandom random, SceneRelationKind? kind = null)
@@ -149,7 +203,7 @@ sealed class SceneText(SceneNames names, int[] concepts)
                 (found, neighbor) = (found + 1, j);
             }
             if (found != 1 || !scene.Relations.Contains(new(neighbor, kind, k))) continue;
-            questions.Add(new(SceneQuestionKind.Neighbor, $"What is {Words(kind)} the {objects[k].Name}?", objects[neighbor].Name));
+            questions.Add(new(SceneQuestionKind.Neighbor, $"What is {Words(kind)} the {objects[k].Name}?", objects[neighbor].Name) { Relation = new(neighbor, kind, k) });
             return;
         }
 
@@ -205,7 +259,7 @@ sealed class SceneText(SceneNames names, int[] concepts)
     void AskWhether(Scene scene, SceneRelationKind kind, int subject, int other, bool holds, List<SceneQuestion> questions)
     {
         var verb = names.IsSeveral(scene.Objects[subject].Concept) ? "Are" : "Is";
-        questions.Add(new(SceneQuestionKind.Relation, $"{verb} the {scene.Objects[subject].Name} {Words(kind)} the {scene.Objects[other].Name}?", holds ? "yes" : "no"));
+        questions.Add(new(SceneQuestionKind.Relation, $"{verb} the {scene.Objects[subject].Name} {Words(kind)} the {scene.Objects[other].Name}?", holds ? "yes" : "no") { Relation = new(subject, kind, other) });
     }
 
     /// <summary>A concept that is not there, nor anything that could be taken for it; -1 where none was found.</summary>
