@@ -506,8 +506,8 @@ public sealed class GroupVitModel(GroupVitConfig config) : DualEncoder
     {
         using var scope = NewDisposeScope();
         var vision = Vision.Groups(pixels);
-        var choice = Normalize(Vision.EmbedTokens(vision.Groups)).matmul(texts.t()).mul(LogitScale.Value.exp()).softmax(-1).transpose(1, 2);
-        return choice.matmul(Grouping(vision.Assignments, height, width, pixels.shape[2], pixels.shape[3]).flatten(2)).unflatten(2, [height, width]).MoveToOuterDisposeScope();
+        var choice = Normalize(Vision.EmbedTokens(vision.Groups).to(texts.dtype)).matmul(texts.t()).mul(LogitScale.Value.exp()).softmax(-1).transpose(1, 2);
+        return choice.matmul(Grouping(vision.Assignments, height, width, pixels.shape[2], pixels.shape[3]).to(texts.dtype).flatten(2)).unflatten(2, [height, width]).MoveToOuterDisposeScope();
     }
 
     /// <summary>Which pixels the last groups are made of: the product of the stages' soft assignments, resized bilinearly.</summary>

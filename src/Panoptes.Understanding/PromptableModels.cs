@@ -19,6 +19,8 @@ public static class PromptableModels
             static m => ((Mask2FormerForUniversalSegmentation)m).Config with { Architectures = ["Mask2FormerForUniversalSegmentation"] }),
         new("OneFormerForUniversalSegmentation", "oneformer", typeof(OneFormerForUniversalSegmentation), static s => new OneFormerForUniversalSegmentation(s.Read<OneFormerConfig>()),
             static m => ((OneFormerForUniversalSegmentation)m).Config with { Architectures = ["OneFormerForUniversalSegmentation"] }),
+        new("OpenSegModel", "openseg", typeof(OpenSegModel), static s => new OpenSegModel(s.Read<OpenSegConfig>()), static m => ((OpenSegModel)m).Config with { Architectures = ["OpenSegModel"] }),
+        new("DenseClipModel", "dense_clip", typeof(DenseClipModel), static s => new DenseClipModel(s.Read<DenseClipConfig>()), static m => ((DenseClipModel)m).Config with { Architectures = ["DenseClipModel"] }),
     ];
 
     /// <summary>What loads and saves them.</summary>

@@ -134,7 +134,8 @@ public static class TorchOps
         if (weight.shape[0] % OneDnn.PackedBlock == 0 && weight.shape[1] % OneDnn.PackedBlock == 0) return packed;
         // On some processors (AMD's family 26) oneDNN 3.7.1 loses what is left over from whole blocks: whoever gets the weight back has the right one.
         using var back = packed.to_dense();
-        using var same = back.eq(weight).all();
+        using var equal = back.eq(weight);
+        using var same = equal.all();
         if (same.item<bool>()) return packed;
         packed.Dispose();
         return null;
