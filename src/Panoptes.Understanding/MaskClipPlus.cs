@@ -43,7 +43,7 @@ public static class MaskClipPlus
     public static Tensor Loss(Tensor logits, Tensor labels)
     {
         using var scope = NewDisposeScope();
-        if (!labels.shape[1..].SequenceEqual(logits.shape[2..]))
+        if (labels.shape[1] != logits.shape[2] || labels.shape[2] != logits.shape[3])
             labels = nn.functional.interpolate(labels.unsqueeze(1).to(ScalarType.Float32), logits.shape[2..], mode: InterpolationMode.Nearest).squeeze(1).to(ScalarType.Int64);
         var there = labels.ne(Ignored);
         var picked = logits.log_softmax(1).gather(1, labels.clamp(min: 0).unsqueeze(1)).squeeze(1);

@@ -75,7 +75,7 @@ public sealed class OpenSegModel(OpenSegConfig config) : Module
         {
             var size = output.MaskLogits.shape[2..];
             var labels = masks.to(output.MaskLogits.dtype);
-            if (!labels.shape[2..].SequenceEqual(size)) labels = nn.functional.interpolate(labels, size, mode: InterpolationMode.Area);
+            if (labels.shape[2] != size[0] || labels.shape[3] != size[1]) labels = nn.functional.interpolate(labels, size, mode: InterpolationMode.Area);
             loss = loss + OpenSeg.MaskLoss(output.MaskLogits, labels);
         }
         return loss.MoveToOuterDisposeScope();
