@@ -36,6 +36,9 @@ public sealed record SegmenterOptions
     /// <summary>Denoising and smoothing of MaskCLIP; null: the authors', with the model's own scale.</summary>
     public MaskClipOptions? MaskClip { get; init; }
 
+    /// <summary>What <see cref="OpenVocabularySegmenter.Segment"/> offers beside the prompts to models that divide every pixel among their labels, so that what is asked for need not be everywhere.</summary>
+    public IReadOnlyList<string> Others { get; init; } = ["background", "something else"];
+
     /// <summary>Whether texts that are longer than the model takes are cut; by default they are refused.</summary>
     public bool TruncateTexts { get; init; }
 }
@@ -48,7 +51,7 @@ public sealed record SegmenterOptions
 /// var map = segmenter.Label(Image.Load("photo.jpg"), ["sky", "a red apple", "grass"]);
 /// foreach (var segment in map.Segments) Console.WriteLine($"{segment.Label}: {segment.Mask.Area} pixels");
 /// </code></example>
-public sealed class OpenVocabularySegmenter : IDisposable
+public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
 {
     /// <summary>Beyond this many times as long as wide, an image is cut into tiles.</summary>
     const int MostElongated = 2;
@@ -154,6 +157,18 @@ public sealed class OpenVocabularySegmenter : IDisposable
         var grid = Dense(image, Conditions(prompts));
         var threshold = options.Threshold ?? (Model is ClipSegModel ? 0.5f : 0);
         return new(names, grid.contiguous().data<float>().ToArray(), (int)grid.shape[1], (int)grid.shape[2], image.Width, image.Height, threshold);
+    }
+
+    /// <summary>Texts, and with CLIPSeg examples.</summary>
+    public PromptKinds Takes => Model is ClipSegModel ? PromptKinds.Texts | PromptKinds.Examples : PromptKinds.Texts;
+
+    /// <summary>The pixels of each prompt that is in the image at all, the likeliest first; <see cref="Label(Image, IReadOnlyList{Prompt})"/> gives more.</summary>
+    /// <inheritdoc cref="Label(Image, IReadOnlyList{Prompt})" path="/param"/>
+    /// <inheritdoc cref="Label(Image, IReadOnlyList{Prompt})" path="/exception"/>
+    public IReadOnlyList<Segment> Segment(Image image, IReadOnlyList<Prompt> prompts)
+    {
+        var map = Label(image, Model is ClipSegModel || prompts.Count == 0 ? prompts : [.. prompts, .. options.Others.Select(Prompt.Text)]);
+        return [.. map.SegmentsOf(prompts.Count).OrderByDescending(static s => s.Score)];
     }
 
     /// <summary>What the prompts ask for: [prompts, embedding] as the model wants it.</summary>

@@ -51,21 +51,21 @@ public sealed class SegmentationMap
     public ReadOnlySpan<short> Labels => labeled.Value.Labels;
 
     /// <summary>Every label that some pixel has: its pixels, and the mean of its probability there.</summary>
-    public IReadOnlyList<Segment> Segments
+    public IReadOnlyList<Segment> Segments => SegmentsOf(Names.Count);
+
+    /// <summary>Those of the first labels alone.</summary>
+    internal IReadOnlyList<Segment> SegmentsOf(int count)
     {
-        get
+        var (labels, sums, counts) = labeled.Value;
+        var segments = new List<Segment>();
+        var mask = new byte[labels.Length];
+        for (short label = 0; label < count; label++)
         {
-            var (labels, sums, counts) = labeled.Value;
-            var segments = new List<Segment>();
-            var mask = new byte[labels.Length];
-            for (short label = 0; label < Names.Count; label++)
-            {
-                if (counts[label] == 0) continue;
-                for (var i = 0; i < mask.Length; i++) mask[i] = labels[i] == label ? (byte)1 : (byte)0;
-                segments.Add(new(RunLengthMask.Encode(mask, Height, Width), (float)(sums[label] / counts[label]), Names[label]));
-            }
-            return segments;
+            if (counts[label] == 0) continue;
+            for (var i = 0; i < mask.Length; i++) mask[i] = labels[i] == label ? (byte)1 : (byte)0;
+            segments.Add(new(RunLengthMask.Encode(mask, Height, Width), (float)(sums[label] / counts[label]), Names[label]));
         }
+        return segments;
     }
 
     (short[] Labels, double[] Sums, long[] Counts) MakeLabels()

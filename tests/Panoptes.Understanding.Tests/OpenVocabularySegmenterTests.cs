@@ -71,6 +71,17 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
     }
 
     [Fact]
+    public void As_a_promptable_it_leaves_room_for_what_was_not_asked_for()
+    {
+        Write("CLIP");
+        using var segmenter = OpenVocabularySegmenter.Load(folder);
+        Assert.Equal(PromptKinds.Texts, segmenter.Takes);
+        var segments = segmenter.Segment(Picture(40, 30), [Prompt.Text("cat")]);
+        Assert.All(segments, static s => Assert.Equal("cat", s.Label));
+        Assert.True(segments.Sum(static s => s.Mask.Area) < 40 * 30);
+    }
+
+    [Fact]
     public void A_segmenter_that_is_disposed_leaves_nothing()
     {
         Write("GroupViTModel");
