@@ -26,6 +26,19 @@ public static class DetectionOutput
         return Read(best.sigmoid(), texts, boxes, sizes, threshold, label);
     }
 
+    /// <summary>Grounding DINO's: a box is as sure as its likeliest token, and has the phrase with the likeliest among its own tokens.</summary>
+    /// <param name="logits">[b, boxes, tokens]</param>
+    /// <param name="spans">Each phrase's tokens: the first, and the one after the last.</param>
+    /// <param name="phrases">What they are called.</param>
+    /// <inheritdoc cref="FromClasses"/>
+    public static IReadOnlyList<IReadOnlyList<Detection>> FromTokens(Tensor logits, Tensor boxes, IReadOnlyList<(int Height, int Width)> sizes, double threshold, IReadOnlyList<(int Start, int End)> spans, IReadOnlyList<string> phrases)
+    {
+        using var scope = NewDisposeScope();
+        var chances = logits.to(ScalarType.Float32).sigmoid();
+        var best = stack([.. spans.Select(s => chances.narrow(-1, s.Start, s.End - s.Start).amax([-1]))], -1).argmax(-1);
+        return Read(chances.amax([-1]), best, boxes, sizes, threshold, i => phrases[i]);
+    }
+
     /// <summary>
     /// OWL-ViT's where an image says what is looked for: boxes that overlap with a better one go, and scores are stretched so that the best of an image has 1 and one of a tenth of it 0
     /// (which is left out with all below).

@@ -57,20 +57,35 @@ public static class DetrLoss
         Check(predicted, targets);
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var (labels, boxes) = (cat([.. targets.Select(static t => t.Labels)]), cat([.. targets.Select(static t => t.Boxes)]));
-        var own = predicted.Boxes.detach().to(ScalarType.Float32);
-        var chances = predicted.Logits.detach().to(ScalarType.Float32).softmax(-1).index_select(-1, labels);
+        var chances = predicted.Logits.detach().to(ScalarType.Float32).softmax(-1).index_select(-1, cat([.. targets.Select(static t => t.Labels)]));
+        return (BoxCosts(predicted.Boxes, targets, options) - options.ClassCost * chances).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The boxes' part of the costs.</summary>
+    internal static Tensor BoxCosts(Tensor predicted, IReadOnlyList<DetectionTarget> targets, DetrLossOptions options)
+    {
+        using var scope = NewDisposeScope();
+        var (own, boxes) = (predicted.detach().to(ScalarType.Float32), cat([.. targets.Select(static t => t.Boxes)]));
         var distance = (own.unsqueeze(2) - boxes).abs().sum(-1);
         var overlap = Boxes.GeneralizedIou(Boxes.ToCorners(own), Boxes.ToCorners(boxes).unsqueeze(0));
-        return (options.BboxCost * distance - options.ClassCost * chances - options.GiouCost * overlap).MoveToOuterDisposeScope();
+        return (options.BboxCost * distance - options.GiouCost * overlap).MoveToOuterDisposeScope();
     }
 
     /// <summary>The cheapest matching of every image's queries (rows) with its targets (columns).</summary>
     public static IReadOnlyList<Assignment> Match(DetectionPrediction predicted, IReadOnlyList<DetectionTarget> targets, DetrLossOptions? options = null)
     {
         using var scope = NewDisposeScope();
+        return Match(Costs(predicted, targets, options), targets);
+    }
+
+    /// <summary>The same by costs of any kind.</summary>
+    /// <param name="costs">[b, queries, targets of all images in order]</param>
+    /// <param name="targets">One an image.</param>
+    public static IReadOnlyList<Assignment> Match(Tensor costs, IReadOnlyList<DetectionTarget> targets)
+    {
+        using var scope = NewDisposeScope();
         // What is not finite is matched last: a diverging model is no reason to stop.
-        var costs = Costs(predicted, targets, options).nan_to_num(float.MaxValue, float.MaxValue, float.MaxValue);
+        costs = costs.nan_to_num(float.MaxValue, float.MaxValue, float.MaxValue);
         var matches = new Assignment[targets.Count];
         for (var (i, start) = (0, 0L); i < matches.Length; start += targets[i].Labels.shape[0], i++)
             matches[i] = HungarianMatching.Assign(costs[i].narrow(1, start, targets[i].Labels.shape[0]));
@@ -98,28 +113,18 @@ public static class DetrLoss
         using var scope = NewDisposeScope();
         var matches = Match(predicted, targets, options);
         var (queries, classes) = (predicted.Logits.shape[1], predicted.Logits.shape[2]);
-        var count = (double)Math.Max(1, targets.Sum(static t => t.Labels.shape[0]));
-        // Rows of the flattened batch, and of all targets in order.
-        var starts = new long[targets.Count];
-        for (var i = 1; i < starts.Length; i++) starts[i] = starts[i - 1] + targets[i - 1].Labels.shape[0];
-        var rows = tensor((long[])[.. matches.SelectMany((m, i) => m.Rows.Select(r => i * queries + r))]).to(predicted.Logits.device);
-        var wanted = tensor((long[])[.. matches.SelectMany((m, i) => m.Columns.Select(c => starts[i] + c))]).to(predicted.Logits.device);
-
+        var count = Count(targets);
+        var (rows, wanted) = Pairs(matches, targets, predicted.Logits);
         var all = full([targets.Count * queries], classes - 1, ScalarType.Int64, predicted.Logits.device);
         all = all.index_copy(0, rows, cat([.. targets.Select(static t => t.Labels)]).index_select(0, wanted));
         var weight = where(all.eq(classes - 1), (float)options.EosCoefficient, 1f);
         var surprise = predicted.Logits.to(ScalarType.Float32).flatten(0, 1).log_softmax(-1).gather(1, all.unsqueeze(1)).squeeze(1);
         var ofClasses = -(surprise * weight).sum() / weight.sum();
 
-        var own = predicted.Boxes.to(ScalarType.Float32).flatten(0, 1).index_select(0, rows);
-        var right = cat([.. targets.Select(static t => t.Boxes)]).index_select(0, wanted);
-        var ofBoxes = (own - right).abs().sum() / count;
-        var giou = (1 - Boxes.GeneralizedIouOfPairs(Boxes.ToCorners(own), Boxes.ToCorners(right))).sum() / count;
+        var (ofBoxes, giou) = JudgeBoxes(predicted.Boxes, targets, rows, wanted);
         var total = ofClasses + options.BboxLossCoefficient * ofBoxes + options.GiouLossCoefficient * giou;
 
-        var found = predicted.Logits.detach().argmax(-1).ne(classes - 1).sum(1).to(ScalarType.Float32);
-        var cardinality = (found - tensor((float[])[.. targets.Select(static t => (float)t.Labels.shape[0])]).to(found.device)).abs().mean();
-
+        var cardinality = Cardinality(predicted.Logits.detach().argmax(-1).ne(classes - 1), targets);
         Tensor? mask = null, dice = null;
         if (predicted.Masks is { } masks)
         {
@@ -138,6 +143,37 @@ public static class DetrLoss
             mask?.MoveToOuterDisposeScope(), dice?.MoveToOuterDisposeScope(), total.MoveToOuterDisposeScope());
     }
 
+    /// <summary>How many things there are in a batch, at least one.</summary>
+    internal static double Count(IReadOnlyList<DetectionTarget> targets) => Math.Max(1, targets.Sum(static t => t.Labels.shape[0]));
+
+    /// <summary>The matched rows of the flattened batch of queries, and of all targets in order.</summary>
+    /// <param name="logits">[b, queries, ...]</param>
+    internal static (Tensor Rows, Tensor Wanted) Pairs(IReadOnlyList<Assignment> matches, IReadOnlyList<DetectionTarget> targets, Tensor logits)
+    {
+        var starts = new long[targets.Count];
+        for (var i = 1; i < starts.Length; i++) starts[i] = starts[i - 1] + targets[i - 1].Labels.shape[0];
+        return (tensor((long[])[.. matches.SelectMany((m, i) => m.Rows.Select(r => i * logits.shape[1] + r))]).to(logits.device),
+            tensor((long[])[.. matches.SelectMany((m, i) => m.Columns.Select(c => starts[i] + c))]).to(logits.device));
+    }
+
+    /// <summary>What matched boxes are off, as means over the targets.</summary>
+    internal static (Tensor Boxes, Tensor Giou) JudgeBoxes(Tensor predicted, IReadOnlyList<DetectionTarget> targets, Tensor rows, Tensor wanted)
+    {
+        using var scope = NewDisposeScope();
+        var own = predicted.to(ScalarType.Float32).flatten(0, 1).index_select(0, rows);
+        var right = cat([.. targets.Select(static t => t.Boxes)]).index_select(0, wanted);
+        var (off, apart) = ((own - right).abs().sum() / Count(targets), (1 - Boxes.GeneralizedIouOfPairs(Boxes.ToCorners(own), Boxes.ToCorners(right))).sum() / Count(targets));
+        return (off.MoveToOuterDisposeScope(), apart.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>By how many things the count of an image is off, on average.</summary>
+    /// <param name="found">[b, queries] bool: which queries say that there is something.</param>
+    internal static Tensor Cardinality(Tensor found, IReadOnlyList<DetectionTarget> targets)
+    {
+        using var scope = NewDisposeScope();
+        return (found.sum(1).to(ScalarType.Float32) - tensor((float[])[.. targets.Select(static t => (float)t.Labels.shape[0])]).to(found.device)).abs().mean().MoveToOuterDisposeScope();
+    }
+
     /// <summary>Focal loss (Lin et al. 2017, arXiv:1708.02002) of each row, a mean over its pixels: what is easy counts little.</summary>
     /// <param name="logits">[n, pixels]</param>
     /// <param name="masks">[n, pixels], 0 or 1</param>
@@ -147,10 +183,17 @@ public static class DetrLoss
     public static Tensor Focal(Tensor logits, Tensor masks, double alpha = 0.25, double gamma = 2)
     {
         using var scope = NewDisposeScope();
+        return FocalEach(logits, masks, alpha, gamma).mean([1]).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The same of each number.</summary>
+    internal static Tensor FocalEach(Tensor logits, Tensor masks, double alpha, double gamma)
+    {
+        using var scope = NewDisposeScope();
         var surprise = nn.functional.binary_cross_entropy_with_logits(logits, masks, reduction: nn.Reduction.None);
         var chance = logits.sigmoid();
         var missed = chance + masks - 2 * chance * masks;                              // 1 - the probability of what is right
-        return (surprise * missed.pow(gamma) * (masks * (2 * alpha - 1) + (1 - alpha))).mean([1]).MoveToOuterDisposeScope();
+        return (surprise * missed.pow(gamma) * (masks * (2 * alpha - 1) + (1 - alpha))).MoveToOuterDisposeScope();
     }
 
     /// <summary>1 - the Dice coefficient of each row (Milletari et al. 2016, arXiv:1606.04797), with 1 added to either side of the fraction.</summary>
@@ -170,7 +213,7 @@ public static class DetrLoss
         return cat([.. all.Select(m => nn.functional.pad(m.to(ScalarType.Float32), [0, width - m.shape[2], 0, height - m.shape[1]]))]);
     }
 
-    static void Check(DetectionPrediction predicted, IReadOnlyList<DetectionTarget> targets)
+    internal static void Check(DetectionPrediction predicted, IReadOnlyList<DetectionTarget> targets)
     {
         if (predicted.Logits.shape[0] != targets.Count) throw new PanoptesException($"{predicted.Logits.shape[0]} images were predicted and {targets.Count} targets given; expected one an image.");
         foreach (var target in targets)

@@ -101,7 +101,7 @@ public abstract class DetrBackbone : Module
     public abstract Tensor Forward(Tensor pixels);
 
     /// <summary>Channels last, as oneDNN computes convolutions: what follows keeps that order.</summary>
-    private protected static Tensor ChannelsLast(Tensor pixels) => pixels.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2);
+    private protected static Tensor ChannelsLast(Tensor pixels, Conv2d first) => pixels.to(first.Weight.Value.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2);
 
     private protected static Tensor Pool(Tensor x) => nn.functional.max_pool2d(x, 3, 2, 1);
 }
@@ -210,7 +210,7 @@ public sealed class ResNetBackbone : DetrBackbone
     public override Tensor Forward(Tensor pixels)
     {
         using var scope = NewDisposeScope();
-        var x = Pool(Embedder.Forward(ChannelsLast(pixels)));
+        var x = Pool(Embedder.Forward(ChannelsLast(pixels, Embedder.Convolution)));
         foreach (var stage in Encoder.Stages) x = BlockStack.Forward(stage.Layers, x, static (layer, x, _, _) => layer.Forward(x), checkpointed: ActivationsCheckpointed);
         return x.MoveToOuterDisposeScope();
     }
@@ -304,7 +304,7 @@ public sealed class TimmResNet : DetrBackbone
     public override Tensor Forward(Tensor pixels)
     {
         using var scope = NewDisposeScope();
-        var x = Pool(nn.functional.relu(Bn1.After(Conv1, ChannelsLast(pixels), 2, 3)));
+        var x = Pool(nn.functional.relu(Bn1.After(Conv1, ChannelsLast(pixels, Conv1), 2, 3)));
         foreach (var stage in (ReadOnlySpan<ModuleList<TimmResNetBlock>>)[Layer1, Layer2, Layer3, Layer4])
             x = BlockStack.Forward(stage, x, static (block, x, _, _) => block.Forward(x), checkpointed: ActivationsCheckpointed);
         return x.MoveToOuterDisposeScope();
@@ -459,9 +459,9 @@ public sealed class DetrModel : Module
 }
 
 /// <summary>Linear layers with ReLU between. Keys: layers.N.</summary>
-public sealed class MlpHead(int width, int hidden, int outputs, int depth) : Module
+public sealed class MlpHead(int width, int hidden, int outputs, int depth, Initializer? last = null) : Module
 {
-    public ModuleList<Linear> Layers { get; } = new(depth, i => new Linear(i == 0 ? width : hidden, i == depth - 1 ? outputs : hidden));
+    public ModuleList<Linear> Layers { get; } = new(depth, i => new Linear(i == 0 ? width : hidden, i == depth - 1 ? outputs : hidden, initializer: i == depth - 1 ? last : null));
 
     internal Tensor Forward(Tensor x)
     {
@@ -472,7 +472,7 @@ public sealed class MlpHead(int width, int hidden, int outputs, int depth) : Mod
 }
 
 /// <summary>What <see cref="DetrForObjectDetection"/> gives.</summary>
-/// <param name="Layers">Every decoder layer's logits [b, queries, classes + 1] and boxes [b, queries, 4] (center x, center y, width, height as fractions of the padded image): what is trained. The last is the answer.</param>
+/// <param name="Layers">Every decoder layer's logits [b, queries, classes + 1] and boxes [b, queries, 4] (center x, center y, width, height as fractions of each image itself, without what it was filled up with): what is trained. The last is the answer.</param>
 /// <param name="LastHiddenState">[b, queries, width]</param>
 /// <param name="EncoderLastHiddenState">[b, places, width]</param>
 public sealed record DetrOutput(IReadOnlyList<DetectionPrediction> Layers, Tensor LastHiddenState, Tensor EncoderLastHiddenState)
@@ -501,7 +501,7 @@ public sealed class DetrForObjectDetection(DetrConfig config) : Module
         using var scope = NewDisposeScope();
         var (queries, image) = Model.Forward(pixels, mask);
         DetectionPrediction[] layers = [.. (allLayers ? queries : queries[^1..]).Select(q => new DetectionPrediction(
-            ClassLabelsClassifier.Forward(q).MoveToOuterDisposeScope(), BboxPredictor.Forward(q).sigmoid().MoveToOuterDisposeScope()))];
+            ClassLabelsClassifier.Forward(q).MoveToOuterDisposeScope(), BboxPredictor.Forward(q).to(ScalarType.Float32).sigmoid().MoveToOuterDisposeScope()))];
         return new(layers, queries[^1].MoveToOuterDisposeScope(), image.MoveToOuterDisposeScope());
     }
 

@@ -256,7 +256,7 @@ public sealed class OwlVitForObjectDetection : Module
     {
         using var scope = NewDisposeScope();
         var change = BoxHead.Forward(map.flatten(1, 2));
-        return (change + biases.Get(((int)map.shape[1], (int)map.shape[2])).to(change.dtype, change.device)).sigmoid().MoveToOuterDisposeScope();
+        return (change.to(ScalarType.Float32) + biases.Get(((int)map.shape[1], (int)map.shape[2])).to(change.device)).sigmoid().MoveToOuterDisposeScope();
     }
 
     protected override void Dispose(bool disposing)

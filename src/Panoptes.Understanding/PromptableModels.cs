@@ -21,6 +21,8 @@ public static class PromptableModels
             static m => ((OneFormerForUniversalSegmentation)m).Config with { Architectures = ["OneFormerForUniversalSegmentation"] }),
         new("OpenSegModel", "openseg", typeof(OpenSegModel), static s => new OpenSegModel(s.Read<OpenSegConfig>()), static m => ((OpenSegModel)m).Config with { Architectures = ["OpenSegModel"] }),
         new("DenseClipModel", "dense_clip", typeof(DenseClipModel), static s => new DenseClipModel(s.Read<DenseClipConfig>()), static m => ((DenseClipModel)m).Config with { Architectures = ["DenseClipModel"] }),
+        new("GroundingDinoForObjectDetection", "grounding-dino", typeof(GroundingDinoForObjectDetection), static s => new GroundingDinoForObjectDetection(s.Read<GroundingDinoConfig>()),
+            static m => ((GroundingDinoForObjectDetection)m).Config with { Architectures = ["GroundingDinoForObjectDetection"] }),
     ];
 
     /// <summary>What loads and saves them.</summary>

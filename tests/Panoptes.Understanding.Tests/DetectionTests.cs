@@ -125,7 +125,7 @@ public sealed class DetrLossTests
     {
         using var scope = NewDisposeScope();
         var logits = full([1, 2, 3], float.NaN, ScalarType.Float32);
-        var match = DetrLoss.Match(new(logits, rand(1, 2, 4)), [new(zeros(1, ScalarType.Int64), rand(1, 4))]);
+        var match = DetrLoss.Match(new DetectionPrediction(logits, rand(1, 2, 4)), [new(zeros(1, ScalarType.Int64), rand(1, 4))]);
         Assert.Equal(1, match[0].Count);
     }
 
@@ -136,6 +136,38 @@ public sealed class DetrLossTests
         var predicted = new DetectionPrediction(zeros(1, 2, 3), zeros(1, 2, 4));
         Assert.Contains("expected one an image", Assert.Throws<PanoptesException>(() => DetrLoss.Of(predicted, [])).Message, StringComparison.Ordinal);
         Assert.Contains("expected [n], [n, 4]", Assert.Throws<PanoptesException>(() => DetrLoss.Of(predicted, [new(zeros(1, ScalarType.Int64), zeros(2, 4))])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Every_trained_weight_follows_from_the_loss_of_a_batch_of_images_with_different_counts_of_things()
+    {
+        using var scope = NewDisposeScope();
+        DetectionTarget[] targets = [new(tensor(new long[] { 1, 0 }), tensor(new[] { 0.3f, 0.3f, 0.2f, 0.2f, 0.6f, 0.5f, 0.4f, 0.3f }, [2, 4])), new(zeros(0, ScalarType.Int64), zeros(0, 4))];
+        var pixels = randn(2, 3, 64, 96, generator: new Generator(3));
+        Follows("DetrForObjectDetection", m => ((DetrForObjectDetection)m).Loss(pixels, targets));
+        var ids = tensor(new long[] { 101, 5, 7, 1012, 8, 1012, 102, 0, 101, 5, 6, 8, 1012, 7, 1012, 102 }, [2, 8]);
+        Follows("GroundingDinoForObjectDetection", m => ((GroundingDinoForObjectDetection)m).Loss(pixels, ids, targets, ids.ne(0)));
+
+        static void Follows(string architecture, Func<Nn.Module, Tensor> lossOf)
+        {
+            using var model = PromptableModels.All.First(e => e.Architecture == architecture).Build(new(DetectorsTiny.Tiny[architecture].Config, architecture, static _ => null));
+            model.Initialize(new Generator(7));
+            var loss = lossOf(model);
+            Assert.True(loss.isfinite().item<bool>());
+            loss.backward();
+            Assert.Empty(model.NamedParameters().Where(static p => p.Parameter.Trainable && !(p.Parameter.Grad is { } g && g.isfinite().all().item<bool>())).Select(static p => p.Key));
+        }
+    }
+
+    [Fact]
+    public void A_label_that_is_no_phrase_of_its_text_is_refused_with_one_sentence()
+    {
+        using var scope = NewDisposeScope();
+        var phrases = GroundingDinoLoss.Phrases(tensor(new long[] { 101, 5, 7, 1012, 8, 1012, 102, 0 }, [1, 8]), 10);
+        Assert.Equal([2, 10], phrases[0].shape);
+        Assert.Equal([0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0], phrases[0].flatten().data<float>().ToArray());
+        var predicted = new DetectionPrediction(zeros(1, 2, 10), zeros(1, 2, 4));
+        Assert.Equal("A target has the label 2, but its text has 2 phrases.", Assert.Throws<PanoptesException>(() => GroundingDinoLoss.Costs(predicted, [new(full([1], 2, ScalarType.Int64), zeros(1, 4))], phrases)).Message);
     }
 
     [Fact]

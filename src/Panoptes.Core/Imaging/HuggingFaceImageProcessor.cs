@@ -13,14 +13,14 @@ public readonly record struct ProcessorSize(int? ShortestEdge, int Height, int W
 }
 
 /// <summary>
-/// Hugging Face's processors of one resized picture: CLIP, SigLIP, ViT, BiT (as DINOv2 names it) and ConvNeXt
+/// Hugging Face's processors of one resized picture: CLIP, SigLIP, ViT, BiT (as DINOv2 names it), ConvNeXt and OWL-ViT
 /// (transformers/models/*/image_processing_*.py), from preprocessor_config.json in its old and new spellings. RGB comes first
 /// (alpha over white), then resize, center crop (padded with zeros), rescale, normalize.
 /// </summary>
 /// <remarks>transformers 5 resizes with torchvision; so does this, unless the type's name ends in Pil or <see cref="PictureProcessor.Rounding"/> is set.</remarks>
 public sealed record HuggingFaceImageProcessor : PictureProcessor
 {
-    /// <summary>CLIP, Siglip, ViT, Bit or ConvNext.</summary>
+    /// <summary>CLIP, Siglip, ViT, Bit, ConvNext or OwlViT.</summary>
     public required string Family { get; init; }
 
     /// <summary>The class as the file names it, such as CLIPImageProcessor.</summary>
@@ -59,6 +59,7 @@ public sealed record HuggingFaceImageProcessor : PictureProcessor
         new("ViT", ResizeFilter.Bilinear, ProcessorSize.Exactly(224, 224), SquareSize: true, Crop: false, ClipStatistics: false, ["vit"]),
         new("Bit", ResizeFilter.Bicubic, ProcessorSize.Shortest(224), SquareSize: true, Crop: true, ClipStatistics: true, ["bit", "dinov2", "dinov2_with_registers"]),
         new("ConvNext", ResizeFilter.Bicubic, ProcessorSize.Shortest(384), SquareSize: false, Crop: false, ClipStatistics: false, ["convnext", "convnextv2"]),
+        new("OwlViT", ResizeFilter.Bicubic, ProcessorSize.Exactly(768, 768), SquareSize: true, Crop: false, ClipStatistics: true, ["owlvit"]),
     ];
 
     internal static ImageProcessor Read(JsonFields fields, string? modelType)
@@ -68,15 +69,16 @@ public sealed record HuggingFaceImageProcessor : PictureProcessor
         var type = named ?? old;
         var (name, pil) = type is null ? (null, false) : Strip(type);
         if (name == "Siglip2" || (type is null && modelType is "siglip2" or "siglip2_vision_model")) return NaFlexImageProcessor.Read(fields, type ?? "Siglip2ImageProcessor");
+        if (PaddedImageProcessor.Find(name, type is null ? modelType : null) is { } padded) return PaddedImageProcessor.Read(fields, named ?? $"{padded}ImageProcessor");
         var family = Array.Find(Families, f => type is null ? f.ModelTypes.Contains(modelType) : f.Name == name)
             ?? throw fields.Wrong(type is not null && named is null ? "feature_extractor_type" : "image_processor_type",
-                "one of CLIP, Siglip, Siglip2, ViT, Bit or ConvNext followed by ImageProcessor");
+                "one of CLIP, Siglip, Siglip2, ViT, Bit, ConvNext, OwlViT, Detr or GroundingDino followed by ImageProcessor");
         if (fields.Flag("do_pad", false)) throw fields.Wrong("do_pad", "false: padding is not supported");
         var crop = fields.Flag("do_center_crop", family.Crop);
         var size = ReadSize(fields, "size", family.SquareSize) ?? family.Size;
         if (fields.Flag("use_square_size", false) && size.ShortestEdge is { } edge) size = ProcessorSize.Exactly(edge, edge);
         if (family.Name == "ConvNext" && size.ShortestEdge is null) throw fields.Wrong("size", "shortest_edge");
-        var cropSize = ReadSize(fields, "crop_size", square: true) ?? ProcessorSize.Exactly(224, 224);
+        var cropSize = ReadSize(fields, "crop_size", square: true) ?? (family.Name == "OwlViT" ? family.Size : ProcessorSize.Exactly(224, 224));
         if (cropSize.ShortestEdge is not null) throw fields.Wrong("crop_size", "height and width");
         return new HuggingFaceImageProcessor
         {
@@ -87,7 +89,7 @@ public sealed record HuggingFaceImageProcessor : PictureProcessor
             Filter = ReadFilter(fields, family.Filter),
             ResizeRounding = pil ? ResizeRounding.Pillow : ResizeRounding.Torchvision,
             Crop = crop ? (cropSize.Height, cropSize.Width) : null,
-            DoRescale = fields.Flag("do_rescale", true),
+            DoRescale = fields.Flag("do_rescale", family.Name != "OwlViT" || fields.Flag("rescale", true)),   // so its first files call it
             RescaleFactor = ReadPositive(fields, "rescale_factor", 1 / 255.0),
             DoNormalize = fields.Flag("do_normalize", true),
             Mean = fields.Channels("image_mean", family.ClipStatistics ? ClipMean : [0.5f, 0.5f, 0.5f]),

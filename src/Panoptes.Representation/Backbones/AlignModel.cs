@@ -271,13 +271,14 @@ public sealed class BertEmbeddings(int vocabulary, int positions, int types, int
 
     /// <param name="ids">[b, tokens] int64</param>
     /// <param name="tokenTypes">[b, tokens] int64: which sentence each belongs to; null: all to the first.</param>
+    /// <param name="places">[b, tokens] int64: where each stands; null: one after the other.</param>
     /// <returns>[b, tokens, width]</returns>
-    public Tensor Forward(Tensor ids, Tensor? tokenTypes = null)
+    public Tensor Forward(Tensor ids, Tensor? tokenTypes = null, Tensor? places = null)
     {
         if (ids.shape[1] > positions) throw new PanoptesException($"A text of {ids.shape[1]} tokens was given to a model whose texts have at most {positions}.");
         using var scope = NewDisposeScope();
         var sentences = tokenTypes is null ? TokenTypeEmbeddings.Weight.Value.narrow(0, 0, 1) : TokenTypeEmbeddings.Forward(tokenTypes);
-        return LayerNorm.Forward(WordEmbeddings.Forward(ids) + sentences + PositionEmbeddings.Weight.Value.narrow(0, 0, ids.shape[1])).MoveToOuterDisposeScope();
+        return LayerNorm.Forward(WordEmbeddings.Forward(ids) + sentences + (places is null ? PositionEmbeddings.Weight.Value.narrow(0, 0, ids.shape[1]) : PositionEmbeddings.Forward(places))).MoveToOuterDisposeScope();
     }
 }
 

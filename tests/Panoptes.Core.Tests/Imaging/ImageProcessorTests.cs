@@ -41,7 +41,7 @@ public sealed class ImageProcessorTests
     [Theory]
     [InlineData("""{"image_processor_type": "SamImageProcessor"}""", "image_processor_type")]
     [InlineData("""{"size": 224}""", "image_processor_type")]
-    [InlineData("""{"feature_extractor_type": "DetrFeatureExtractor"}""", "feature_extractor_type")]
+    [InlineData("""{"feature_extractor_type": "YolosFeatureExtractor"}""", "feature_extractor_type")]
     [InlineData("""{"image_processor_type": "CLIPImageProcessor", "do_pad": true}""", "do_pad")]
     [InlineData("""{"image_processor_type": "CLIPImageProcessor", "resample": 9}""", "resample")]
     [InlineData("""{"image_processor_type": "CLIPImageProcessor", "size": {"max_height": 3, "max_width": 3}}""", "size")]

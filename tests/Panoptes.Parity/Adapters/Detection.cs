@@ -52,6 +52,53 @@ sealed class DetrMatching : IAdapter
     }
 }
 
+/// <summary>Grounding DINO's matching and losses, with their gradients.</summary>
+sealed class GroundingDinoMatching : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "hungarian-grounding-dino";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        var (a, weights) = (c.Arguments, c.Arguments.GetProperty("weights"));
+        var options = new DetrLossOptions
+        {
+            ClassCost = a.GetProperty("class_cost").GetDouble(),
+            BboxCost = a.GetProperty("bbox_cost").GetDouble(),
+            GiouCost = a.GetProperty("giou_cost").GetDouble(),
+            BboxLossCoefficient = weights.GetProperty("loss_bbox").GetDouble(),
+            GiouLossCoefficient = weights.GetProperty("loss_giou").GetDouble(),
+        };
+        var (ids, mask) = (c.Input("input_ids"), c.Input("attention_mask"));
+        DetectionTarget[] targets = [.. Enumerable.Range(0, (int)ids.shape[0]).Select(i => new DetectionTarget(c.Input($"class_labels.{i}"), c.Input($"boxes.{i}")))];
+        var tokens = (int)c.Input("logits").shape[2];
+        var (phrases, real) = (GroundingDinoLoss.Phrases(ids, tokens), cat([mask.ne(0), zeros(ids.shape[0], tokens - ids.shape[1], dtype: ScalarType.Bool)], 1));
+        var (last, first) = (new DetectionPrediction(Leaf("logits"), Leaf("pred_boxes")), new DetectionPrediction(Leaf("encoder_logits"), Leaf("encoder_pred_boxes")));
+        foreach (var (match, i) in DetrLoss.Match(GroundingDinoLoss.Costs(last, targets, phrases, options), targets).Select(static (m, i) => (m, i)))
+        {
+            yield return ($"source_indices.{i}", tensor(match.Rows.Select(static r => (long)r).ToArray()));
+            yield return ($"target_indices.{i}", tensor(match.Columns.Select(static r => (long)r).ToArray()));
+        }
+        var sum = zeros([]);
+        foreach (var (prediction, suffix) in new[] { (last, ""), (first, "_enc") })
+        {
+            var losses = GroundingDinoLoss.Of(prediction, targets, phrases, real, options, a.GetProperty("focal_alpha").GetDouble());
+            yield return ("loss_ce" + suffix, losses.Classes);
+            yield return ("loss_bbox" + suffix, losses.Boxes);
+            yield return ("loss_giou" + suffix, losses.Giou);
+            yield return ("cardinality_error" + suffix, losses.CardinalityError);
+            sum = sum + losses.Total;
+        }
+        yield return ("total", sum);
+        sum.backward();
+        yield return ("grad.logits", last.Logits.grad!);
+        yield return ("grad.pred_boxes", last.Boxes.grad!);
+        yield return ("grad.encoder_logits", first.Logits.grad!);
+        yield return ("grad.encoder_pred_boxes", first.Boxes.grad!);
+
+        Tensor Leaf(string name) => c.Input(name).clone().requires_grad_();
+    }
+}
+
 /// <summary>What becomes of raw outputs.</summary>
 sealed class DetectionPostProcessing : IAdapter
 {
@@ -119,6 +166,30 @@ sealed class DetrAdapter : IAdapter
         yield return ("pred_boxes", output.Boxes);
         yield return ("last_hidden_state", output.LastHiddenState);
         yield return ("encoder_last_hidden_state", output.EncoderLastHiddenState);
+    }
+}
+
+/// <summary>Hugging Face's GroundingDinoForObjectDetection.</summary>
+sealed class GroundingDinoAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "GroundingDinoForObjectDetection";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = PromptableModels.Load<GroundingDinoForObjectDetection>(c.Folder);
+        var output = model.Forward(c.Input("pixel_values"), c.Input("input_ids"), Optional("attention_mask"), Optional("pixel_mask"), Optional("token_type_ids"));
+        yield return ("logits", Finite(output.Logits));
+        yield return ("pred_boxes", output.Boxes);
+        yield return ("last_hidden_state", output.LastHiddenState);
+        yield return ("init_reference_points", output.Proposals.Boxes);
+        yield return ("encoder_last_hidden_state_vision", output.Vision);
+        yield return ("encoder_last_hidden_state_text", output.Text);
+        yield return ("encoder_logits", Finite(output.TargetLogits));
+
+        Tensor? Optional(string name) => c.HasInput(name) ? c.Input(name) : null;
+
+        // The case's files hold finite numbers alone.
+        static Tensor Finite(Tensor logits) => logits.masked_fill(logits.isinf(), -1e30);
     }
 }
 

@@ -30,5 +30,21 @@ static class DetectorsTiny
                 var output = ((DetrForObjectDetection)model).Forward(Pixels(64, 96), mask);
                 return cat([output.Logits, output.Boxes], -1).flatten(1);
             }),
+        ["GroundingDinoForObjectDetection"] = new("""
+            {"backbone_config": {"model_type": "swin", "image_size": 64, "patch_size": 4, "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4, "mlp_ratio": 2.0, "drop_path_rate": 0.0,
+              "out_features": ["stage2", "stage3", "stage4"]},
+             "text_config": {"model_type": "bert", "vocab_size": 1032, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 24},
+             "num_queries": 5, "d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "encoder_n_points": 2,
+             "decoder_n_points": 2, "max_text_len": 16}
+            """,
+            static model =>
+            {
+                var mask = ones(2, 64, 96, dtype: ScalarType.Bool);
+                mask[1].narrow(0, 40, 24).fill_(false);
+                var ids = tensor(new long[] { 101, 5, 7, 1012, 8, 1012, 102, 0, 101, 5, 6, 8, 1012, 7, 1012, 102 }, [2, 8]);
+                var output = ((GroundingDinoForObjectDetection)model).Forward(Pixels(64, 96), ids, ids.ne(0), mask);
+                var (tokens, proposals) = (output.Logits.narrow(-1, 0, 7), output.Proposals.Logits.narrow(-1, 0, 7));
+                return cat([tokens, proposals, output.Boxes, output.Proposals.Boxes], -1).flatten(1);
+            }),
     };
 }
