@@ -28,13 +28,28 @@ public sealed record DetrConfig : ModelConfig
     public int DModel { get; init; } = 256;
     public string PositionEmbeddingType { get; init; } = "sine";
     public bool Dilation { get; init; }
+
+    [JsonConverter(typeof(PythonWholeConverter))]
     public double ClassCost { get; init; } = 1;
+
+    [JsonConverter(typeof(PythonWholeConverter))]
     public double BboxCost { get; init; } = 5;
+
+    [JsonConverter(typeof(PythonWholeConverter))]
     public double GiouCost { get; init; } = 2;
+
+    [JsonConverter(typeof(PythonWholeConverter))]
     public double MaskLossCoefficient { get; init; } = 1;
+
+    [JsonConverter(typeof(PythonWholeConverter))]
     public double DiceLossCoefficient { get; init; } = 1;
+
+    [JsonConverter(typeof(PythonWholeConverter))]
     public double BboxLossCoefficient { get; init; } = 5;
+
+    [JsonConverter(typeof(PythonWholeConverter))]
     public double GiouLossCoefficient { get; init; } = 2;
+
     public double EosCoefficient { get; init; } = 0.1;
 
     /// <summary>The classes' names by their numbers.</summary>
@@ -69,6 +84,18 @@ public sealed record DetrConfig : ModelConfig
             "timm_backbone" => new TimmResNet(json.TryGetProperty("backbone", out var name) && name.ValueKind == JsonValueKind.String ? name.GetString()! : "resnet50", NumChannels),
             _ => throw new PanoptesException($"backbone_config.model_type is \"{type}\"; expected \"resnet\" or \"timm_backbone\"."),
         };
+    }
+}
+
+/// <summary>Writes 1 as 1, not as 1.0: DETR's Python config takes whole numbers alone where it declares them.</summary>
+sealed class PythonWholeConverter : JsonConverter<double>
+{
+    public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetDouble();
+
+    public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
+    {
+        if (value == Math.Floor(value) && Math.Abs(value) < 1e15) writer.WriteNumberValue((long)value);
+        else writer.WriteNumberValue(value);
     }
 }
 

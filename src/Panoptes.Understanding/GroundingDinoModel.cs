@@ -25,7 +25,7 @@ public sealed record GroundingDinoConfig : ModelConfig
     public Activation ActivationFunction { get; init; } = Activation.Relu;
     public int DModel { get; init; } = 256;
     public string PositionEmbeddingType { get; init; } = "sine";
-    public double PositionalEmbeddingTemperature { get; init; } = 20;
+    public int PositionalEmbeddingTemperature { get; init; } = 20;
     public int NumFeatureLevels { get; init; } = 4;
     public int EncoderNPoints { get; init; } = 4;
     public int DecoderNPoints { get; init; } = 4;

@@ -94,6 +94,61 @@ public sealed class BoxesTests
     }
 }
 
+public sealed class DetrTests
+{
+    [Theory]
+    [InlineData("resnet18", "basic", "64, 128, 256, 512", "2, 2, 2, 2")]
+    [InlineData("resnet50", "bottleneck", "256, 512, 1024, 2048", "3, 4, 6, 3")]
+    public void A_backbone_of_timm_computes_what_one_of_Hugging_Face_does(string name, string type, string sizes, string depths)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var theirs = new ResNetBackbone(Nn.ModelConfig.Parse<ResNetConfig>($$"""{"layer_type": "{{type}}", "hidden_sizes": [{{sizes}}], "depths": [{{depths}}]}""", "test"));
+        using var timm = new TimmResNet(name, 3);
+        var generator = new Generator(5);
+        timm.Initialize(generator);
+        foreach (var (key, parameter) in timm.NamedParameters().Where(static p => !p.Parameter.Trainable))
+            parameter.Assign(rand(parameter.Shape, generator: generator) * 0.2 + (key.EndsWith("bias", StringComparison.Ordinal) || key.EndsWith("mean", StringComparison.Ordinal) ? 0 : 0.9));
+        var own = theirs.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter);
+        foreach (var (key, parameter) in timm.NamedParameters()) own[Renamed(key)].Assign(parameter.Value.clone());
+        var pixels = randn(1, 3, 64, 40, generator: generator);
+        var (a, b) = (theirs.Forward(pixels), timm.Forward(pixels));
+        Assert.Equal([1, timm.Channels, 2, 2], b.shape);
+        Assert.True((a - b).abs().max().item<float>() <= 1e-4 * b.abs().max().item<float>());
+
+        // conv1 is embedder.embedder.convolution, layer2.0.bn1 is encoder.stages.1.layers.0.layer.0.normalization, layer2.0.downsample.0 is encoder.stages.1.layers.0.shortcut.convolution.
+        static string Renamed(string key)
+        {
+            var parts = key.Split('.');
+            if (parts.Length < 4 && !key.StartsWith("layer", StringComparison.Ordinal)) return $"embedder.embedder.{Kind(parts[0])}.{parts[^1]}";
+            var block = $"encoder.stages.{parts[0][^1] - '1'}.layers.{parts[1]}";
+            return parts[2] == "downsample" ? $"{block}.shortcut.{(parts[3] == "0" ? "convolution" : "normalization")}.{parts[^1]}" : $"{block}.layer.{parts[2][^1] - '1'}.{Kind(parts[2])}.{parts[^1]}";
+        }
+
+        static string Kind(string part) => part.StartsWith("bn", StringComparison.Ordinal) ? "normalization" : "convolution";
+    }
+
+    [Fact]
+    public void A_saved_config_has_whole_numbers_where_the_peer_takes_no_others()
+    {
+        var config = Nn.ModelConfig.Parse<DetrConfig>("""{"class_cost": 2, "giou_cost": 1.5, "backbone": "resnet18", "some_field": [1]}""", "test");
+        var json = config.ToJson();
+        Assert.Contains("\"class_cost\": 2,", json, StringComparison.Ordinal);
+        Assert.Contains("\"bbox_cost\": 5,", json, StringComparison.Ordinal);
+        Assert.Contains("\"giou_cost\": 1.5,", json, StringComparison.Ordinal);
+        Assert.Contains("\"eos_coefficient\": 0.1,", json, StringComparison.Ordinal);
+        Assert.Contains("some_field", json, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("""{"backbone": "vgg"}""", "backbone is \"vgg\"")]
+    [InlineData("""{"dilation": true}""", "dilation is true")]
+    [InlineData("""{"position_embedding_type": "learned"}""", "position_embedding_type is \"learned\"")]
+    [InlineData("""{"backbone_config": {"model_type": "swin"}}""", "backbone_config.model_type is \"swin\"")]
+    public void What_is_not_supported_is_one_sentence_that_names_the_field(string config, string expected) =>
+        Assert.Contains(expected, Assert.Throws<PanoptesException>(() => new DetrForObjectDetection(Nn.ModelConfig.Parse<DetrConfig>(config, "test"))).Message, StringComparison.Ordinal);
+}
+
 public sealed class DetrLossTests
 {
     [Fact]
