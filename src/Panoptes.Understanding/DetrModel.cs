@@ -68,8 +68,14 @@ public sealed record DetrConfig : ModelConfig
     [JsonIgnore]
     public DetrLossOptions Loss => new()
     {
-        ClassCost = ClassCost, BboxCost = BboxCost, GiouCost = GiouCost, EosCoefficient = EosCoefficient, BboxLossCoefficient = BboxLossCoefficient, GiouLossCoefficient = GiouLossCoefficient,
-        MaskLossCoefficient = MaskLossCoefficient, DiceLossCoefficient = DiceLossCoefficient,
+        ClassCost = ClassCost,
+        BboxCost = BboxCost,
+        GiouCost = GiouCost,
+        EosCoefficient = EosCoefficient,
+        BboxLossCoefficient = BboxLossCoefficient,
+        GiouLossCoefficient = GiouLossCoefficient,
+        MaskLossCoefficient = MaskLossCoefficient,
+        DiceLossCoefficient = DiceLossCoefficient,
     };
 
     /// <summary>The backbone that the fields describe.</summary>

@@ -25,8 +25,16 @@ public sealed record OwlVitTextConfig : ModelConfig
     [JsonIgnore]
     internal ClipTextConfig Clip => new()
     {
-        VocabSize = VocabSize, HiddenSize = HiddenSize, IntermediateSize = IntermediateSize, NumHiddenLayers = NumHiddenLayers, NumAttentionHeads = NumAttentionHeads,
-        MaxPositionEmbeddings = MaxPositionEmbeddings, HiddenAct = HiddenAct, LayerNormEps = LayerNormEps, InitializerFactor = InitializerFactor, EosTokenId = 2,
+        VocabSize = VocabSize,
+        HiddenSize = HiddenSize,
+        IntermediateSize = IntermediateSize,
+        NumHiddenLayers = NumHiddenLayers,
+        NumAttentionHeads = NumAttentionHeads,
+        MaxPositionEmbeddings = MaxPositionEmbeddings,
+        HiddenAct = HiddenAct,
+        LayerNormEps = LayerNormEps,
+        InitializerFactor = InitializerFactor,
+        EosTokenId = 2,
     };
 }
 
@@ -49,8 +57,17 @@ public sealed record OwlVitVisionConfig : ModelConfig
     [JsonIgnore]
     internal ClipVisionConfig Clip => new()
     {
-        HiddenSize = HiddenSize, IntermediateSize = IntermediateSize, NumHiddenLayers = NumHiddenLayers, NumAttentionHeads = NumAttentionHeads, NumChannels = NumChannels, ImageSize = ImageSize,
-        PatchSize = PatchSize, HiddenAct = HiddenAct, LayerNormEps = LayerNormEps, InitializerRange = InitializerRange, InitializerFactor = InitializerFactor,
+        HiddenSize = HiddenSize,
+        IntermediateSize = IntermediateSize,
+        NumHiddenLayers = NumHiddenLayers,
+        NumAttentionHeads = NumAttentionHeads,
+        NumChannels = NumChannels,
+        ImageSize = ImageSize,
+        PatchSize = PatchSize,
+        HiddenAct = HiddenAct,
+        LayerNormEps = LayerNormEps,
+        InitializerRange = InitializerRange,
+        InitializerFactor = InitializerFactor,
     };
 }
 
