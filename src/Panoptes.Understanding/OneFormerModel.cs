@@ -11,6 +11,8 @@ public sealed record OneFormerConfig : MaskModelConfig
 {
     public int ConvDim { get; init; } = 256;
     public int MaskDim { get; init; } = 256;
+
+    /// <summary>Not supported: the peer never saves what it would project with.</summary>
     public bool EnforceInputProj { get; init; }
 
     /// <summary>One of them is the task's.</summary>
@@ -159,9 +161,7 @@ public sealed class OneFormerDecoder(OneFormerConfig c) : Module
 
     public ModuleList<OneFormerLayer> Layers { get; } = new(c.DecoderLayers - 1, _ => new OneFormerLayer(c));
 
-    /// <summary>Takes the features that masks are made of, under the width of the others.</summary>
-    public Conv2d QueryInputProjection { get; } =
-        new(c.MaskDim == c.ConvDim ? c.ConvDim : throw new PanoptesException($"mask_dim is {c.MaskDim} and conv_dim {c.ConvDim}; expected the same."), c.HiddenDim, 1, initializer: Init.XavierUniform);
+    public Conv2d QueryInputProjection { get; } = new(c.MaskDim, c.HiddenDim, 1, initializer: Init.XavierUniform);
 
     public Linear ClassEmbed { get; } = new(c.HiddenDim, c.Classes + 1);
 
@@ -169,13 +169,10 @@ public sealed class OneFormerDecoder(OneFormerConfig c) : Module
     public MaskMlp MaskEmbed { get; } = new(c.HiddenDim, c.HiddenDim, c.MaskDim, 3);
 }
 
-/// <summary>Queries that start from the task and look at the levels in turn. Keys: queries_embedder, input_projections.N, decoder, level_embed.</summary>
+/// <summary>Queries that start from the task and look at the levels in turn. Keys: queries_embedder, decoder, level_embed.</summary>
 public sealed class OneFormerTransformer(OneFormerConfig c) : Module
 {
     public Embedding QueriesEmbedder { get; } = new(c.NumQueries, c.HiddenDim);
-
-    public ModuleList<Conv2d> InputProjections { get; } =
-        new(c.ConvDim != c.HiddenDim || c.EnforceInputProj ? PixelDecoder.Levels : 0, _ => new Conv2d(c.ConvDim, c.HiddenDim, 1, initializer: Init.XavierUniform));
 
     public OneFormerDecoder Decoder { get; } = new(c);
 
@@ -188,7 +185,7 @@ public sealed class OneFormerTransformer(OneFormerConfig c) : Module
     internal (Tensor First, Tensor Last, List<MaskPrediction> Predictions) Forward(Tensor features, IReadOnlyList<Tensor> maps, Tensor task)
     {
         using var scope = NewDisposeScope();
-        var levels = maps.Select((m, i) => (InputProjections.Count > 0 ? InputProjections[i].Forward(m) : m).flatten(2).transpose(1, 2) + LevelEmbed.Weight.Value[i]).ToArray();
+        var levels = maps.Select((m, i) => m.flatten(2).transpose(1, 2) + LevelEmbed.Weight.Value[i]).ToArray();
         (int Height, int Width)[] grids = [.. maps.Select(static m => ((int)m.shape[2], (int)m.shape[3]))];
         var places = levels.Select((l, i) => l + MaskedAttention.Positions(grids[i], c.HiddenDim, l)).ToArray();
         var embedder = QueriesEmbedder.Weight.Value;
@@ -319,7 +316,7 @@ public sealed class OneFormerForUniversalSegmentation(OneFormerConfig config) : 
 {
     public OneFormerConfig Config => config;
 
-    public OneFormerModel Model { get; } = new(config);
+    public OneFormerModel Model { get; } = new(Check(config));
 
     /// <summary>What each class weighs in the loss, as the peer's files keep it: [classes + 1].</summary>
     [Key("criterion.empty_weight")]
@@ -330,6 +327,13 @@ public sealed class OneFormerForUniversalSegmentation(OneFormerConfig config) : 
     public Parameter? LogitScale { get; } = config.ContrastiveTemperature is { } t ? new([], Init.Constant(Math.Log(1 / t))) { Trainable = config.IsTraining } : null;
 
     IReadOnlyList<string> IMaskSegmenter.Labels => config.Labels();
+
+    static OneFormerConfig Check(OneFormerConfig c)
+    {
+        if (c.ConvDim != c.HiddenDim || c.MaskDim != c.HiddenDim) throw new PanoptesException($"conv_dim is {c.ConvDim}, mask_dim {c.MaskDim} and hidden_dim {c.HiddenDim}; expected the same.");
+        if (c.EnforceInputProj) throw new PanoptesException("enforce_input_proj is true; expected false.");
+        return c;
+    }
 
     /// <param name="pixels">[b, channels, height, width], both sides at least 32</param>
     /// <param name="task">[b, task_seq_len]: the token ids of "the task is panoptic", padded with zeros</param>

@@ -92,6 +92,16 @@ public static class Overlay
         })], options);
     }
 
+    /// <summary>Draws segments by their ids, with their classes' names and scores.</summary>
+    /// <inheritdoc cref="Draw(Image, LabelMap, IReadOnlyDictionary{int, string}, OverlayOptions)" path="/exception"/>
+    public static Image Draw(Image image, PanopticSegmentation found, OverlayOptions? options = null) => Draw(image, found.Ids, found.Segments.GroupBy(static s => s.Id)
+        .ToDictionary(static g => g.Key, g => Text(found.Names.ElementAtOrDefault(g.First().Class) ?? $"{g.First().Class}", g.Max(static s => s.Score))), options);
+
+    /// <summary>Draws the class of every pixel.</summary>
+    /// <inheritdoc cref="Draw(Image, LabelMap, IReadOnlyDictionary{int, string}, OverlayOptions)" path="/exception"/>
+    public static Image Draw(Image image, SemanticSegmentation found, OverlayOptions? options = null) =>
+        Draw(image, found.Classes, found.Names.Select(static (n, i) => (n, i)).ToDictionary(static p => p.i, static p => p.n), options);
+
     /// <summary>Draws boxes with their names; those of one name have one color.</summary>
     public static Image Draw(Image image, IReadOnlyList<Detection> detections, OverlayOptions? options = null)
     {

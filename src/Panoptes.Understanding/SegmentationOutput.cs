@@ -29,15 +29,26 @@ public sealed record SegmentationOptions
 /// <param name="Fused">Whether all segments of its class are one.</param>
 public sealed record MapSegment(int Id, int Class, float Score, bool Fused = false);
 
+/// <summary>The class of every pixel of an image.</summary>
+/// <param name="Classes">Their numbers.</param>
+/// <param name="Names">The classes' names by number.</param>
+public sealed record SemanticSegmentation(LabelMap Classes, IReadOnlyList<string> Names)
+{
+    /// <summary>One segment a class that is there, the largest first; nothing is said of how sure the model is.</summary>
+    public IReadOnlyList<Segment> ToSegments() => [.. Classes.Areas().OrderByDescending(static a => a.Value).Select(a => new Segment(Classes.Mask(a.Key), 1, Names[a.Key]))];
+}
+
 /// <summary>Every pixel of an image in one segment or none.</summary>
 /// <param name="Ids">The segments' ids; 0 where none is.</param>
 /// <param name="Segments">In the queries' order. Several that were fused have one id.</param>
 public sealed record PanopticSegmentation(LabelMap Ids, IReadOnlyList<MapSegment> Segments)
 {
+    /// <summary>The classes' names by number; empty where nobody knows them.</summary>
+    public IReadOnlyList<string> Names { get; init; } = [];
+
     /// <summary>One segment an id, with its mask and the best score; the largest first.</summary>
-    /// <param name="names">The classes' names by index.</param>
-    public IReadOnlyList<Segment> ToSegments(IReadOnlyList<string> names) =>
-        [.. Segments.GroupBy(static s => s.Id).Select(g => new Segment(Ids.Mask(g.Key), g.Max(static s => s.Score), names[g.First().Class])).OrderByDescending(static s => s.Mask.Area)];
+    public IReadOnlyList<Segment> ToSegments() =>
+        [.. Segments.GroupBy(static s => s.Id).Select(g => new Segment(Ids.Mask(g.Key), g.Max(static s => s.Score), Names.ElementAtOrDefault(g.First().Class))).OrderByDescending(static s => s.Mask.Area)];
 }
 
 /// <summary>Things one by one; they may overlap.</summary>
@@ -46,10 +57,11 @@ public sealed record PanopticSegmentation(LabelMap Ids, IReadOnlyList<MapSegment
 /// <param name="Masks">Whole, one a segment.</param>
 public sealed record InstanceSegmentation(LabelMap Ids, IReadOnlyList<MapSegment> Segments, IReadOnlyList<RunLengthMask> Masks)
 {
+    /// <inheritdoc cref="PanopticSegmentation.Names"/>
+    public IReadOnlyList<string> Names { get; init; } = [];
+
     /// <summary>The segments with their masks, the best first.</summary>
-    /// <param name="names">The classes' names by index.</param>
-    public IReadOnlyList<Segment> ToSegments(IReadOnlyList<string> names) =>
-        [.. Segments.Zip(Masks, (s, m) => new Segment(m, s.Score, names[s.Class])).OrderByDescending(static s => s.Score)];
+    public IReadOnlyList<Segment> ToSegments() => [.. Segments.Zip(Masks, (s, m) => new Segment(m, s.Score, Names.ElementAtOrDefault(s.Class))).OrderByDescending(static s => s.Score)];
 }
 
 /// <summary>
@@ -62,7 +74,7 @@ public static class SegmentationOutput
     public const int CommonSide = 384;
 
     /// <summary>How many numbers are in work at once.</summary>
-    const long Portion = 1 << 24;
+    internal static long Portion { get; set; } = 1 << 24;
 
     /// <summary>Mask logits [queries, rows, columns] in Mask2Former's common size.</summary>
     public static Tensor ToCommonSize(Tensor masks)

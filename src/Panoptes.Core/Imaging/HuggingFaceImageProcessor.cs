@@ -13,14 +13,14 @@ public readonly record struct ProcessorSize(int? ShortestEdge, int Height, int W
 }
 
 /// <summary>
-/// Hugging Face's processors of one resized picture: CLIP, SigLIP, ViT, BiT (as DINOv2 names it), ConvNeXt and OWL-ViT
+/// Hugging Face's processors of one resized picture: CLIP, SigLIP, ViT, BiT (as DINOv2 names it), BEiT, ConvNeXt and OWL-ViT
 /// (transformers/models/*/image_processing_*.py), from preprocessor_config.json in its old and new spellings. RGB comes first
 /// (alpha over white), then resize, center crop (padded with zeros), rescale, normalize.
 /// </summary>
 /// <remarks>transformers 5 resizes with torchvision; so does this, unless the type's name ends in Pil or <see cref="PictureProcessor.Rounding"/> is set.</remarks>
 public sealed record HuggingFaceImageProcessor : PictureProcessor
 {
-    /// <summary>CLIP, Siglip, ViT, Bit, ConvNext or OwlViT.</summary>
+    /// <summary>CLIP, Siglip, ViT, Bit, Beit, ConvNext or OwlViT.</summary>
     public required string Family { get; init; }
 
     /// <summary>The class as the file names it, such as CLIPImageProcessor.</summary>
@@ -58,6 +58,7 @@ public sealed record HuggingFaceImageProcessor : PictureProcessor
         new("Siglip", ResizeFilter.Bicubic, ProcessorSize.Exactly(224, 224), SquareSize: false, Crop: false, ClipStatistics: false, ["siglip", "siglip_vision_model"]),
         new("ViT", ResizeFilter.Bilinear, ProcessorSize.Exactly(224, 224), SquareSize: true, Crop: false, ClipStatistics: false, ["vit"]),
         new("Bit", ResizeFilter.Bicubic, ProcessorSize.Shortest(224), SquareSize: true, Crop: true, ClipStatistics: true, ["bit", "dinov2", "dinov2_with_registers"]),
+        new("Beit", ResizeFilter.Bicubic, ProcessorSize.Exactly(224, 224), SquareSize: true, Crop: false, ClipStatistics: false, ["beit"]),
         new("ConvNext", ResizeFilter.Bicubic, ProcessorSize.Shortest(384), SquareSize: false, Crop: false, ClipStatistics: false, ["convnext", "convnextv2"]),
         new("OwlViT", ResizeFilter.Bicubic, ProcessorSize.Exactly(768, 768), SquareSize: true, Crop: false, ClipStatistics: true, ["owlvit"]),
     ];
@@ -70,9 +71,10 @@ public sealed record HuggingFaceImageProcessor : PictureProcessor
         var (name, pil) = type is null ? (null, false) : Strip(type);
         if (name == "Siglip2" || (type is null && modelType is "siglip2" or "siglip2_vision_model")) return NaFlexImageProcessor.Read(fields, type ?? "Siglip2ImageProcessor");
         if (PaddedImageProcessor.Find(name, type is null ? modelType : null) is { } padded) return PaddedImageProcessor.Read(fields, named ?? $"{padded}ImageProcessor");
+        if (SegmentationImageProcessor.Knows(name, modelType)) return SegmentationImageProcessor.Read(fields, type, pil, modelType);
         var family = Array.Find(Families, f => type is null ? f.ModelTypes.Contains(modelType) : f.Name == name)
             ?? throw fields.Wrong(type is not null && named is null ? "feature_extractor_type" : "image_processor_type",
-                "one of CLIP, Siglip, Siglip2, ViT, Bit, ConvNext, OwlViT, Detr or GroundingDino followed by ImageProcessor");
+                "one of CLIP, Siglip, Siglip2, ViT, Bit, Beit, ConvNext, OwlViT, Detr, GroundingDino, Mask2Former or OneFormer followed by ImageProcessor");
         if (fields.Flag("do_pad", false)) throw fields.Wrong("do_pad", "false: padding is not supported");
         var crop = fields.Flag("do_center_crop", family.Crop);
         var size = ReadSize(fields, "size", family.SquareSize) ?? family.Size;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Understanding;
 
@@ -43,6 +44,49 @@ sealed class OneFormerAdapter : IAdapter
             if (prefix.Length > 0) continue;
             yield return ("transformer_decoder_class_predictions", output.Predictions[^1].Classes);
             yield return ("transformer_decoder_mask_predictions", output.Predictions[^1].Masks);
+        }
+    }
+}
+
+/// <summary>The losses of whole models, from images to gradients; points are drawn as the peer draws them.</summary>
+sealed class UniversalLossAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture is "Mask2FormerForUniversalSegmentation" or "OneFormerForUniversalSegmentation" && c.Call == "loss";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = PromptableModels.Load(c.Folder);
+        model.Train();
+        var targets = Enumerable.Range(0, (int)c.Input("pixel_values").shape[0]).Select(i => new MaskTarget(c.Input($"class_labels.{i}"), c.Input($"mask_labels.{i}"))).ToArray();
+        var generator = new Generator((ulong)c.Arguments.GetProperty("seed").GetInt64());
+        var loss = model is OneFormerForUniversalSegmentation one
+            ? one.Loss(c.Input("pixel_values"), c.Input("task_inputs"), targets, c.Input("text_inputs"), generator)
+            : ((Mask2FormerForUniversalSegmentation)model).Loss(c.Input("pixel_values"), targets, generator);
+        yield return ("loss", loss);
+        loss.backward();
+        foreach (var (key, parameter) in model.NamedParameters())
+            if (c.HasOutput("grad." + key)) yield return ("grad." + key, parameter.Grad!);
+        if (c.HasOutput("text_queries")) yield return ("text_queries", ((OneFormerForUniversalSegmentation)model).Model.TextMapper!.Forward(c.Input("text_inputs")));
+    }
+}
+
+/// <summary>The image processors of both.</summary>
+sealed class UniversalPreprocessingAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "preprocess_mask2former";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        Image[] images = [.. c.InputNames.Where(static n => n.StartsWith("image.", StringComparison.Ordinal)).Order().Select(n => Image.FromTensor(c.Input(n).permute(2, 0, 1)))];
+        foreach (var tag in c.Arguments.EnumerateObject())
+        {
+            var processor = (SegmentationImageProcessor)ImageProcessor.Parse(tag.Value.GetRawText(), tag.Name);
+            var batch = processor.Process(images, out var sizes);
+            yield return ($"{tag.Name}.pixel_values", batch);
+            var mask = zeros([images.Length, batch.shape[2], batch.shape[3]], ScalarType.Byte);
+            for (var i = 0; i < images.Length; i++) mask[i].narrow(0, 0, sizes[i].Height).narrow(1, 0, sizes[i].Width).fill_(1);
+            yield return ($"{tag.Name}.pixel_mask", mask);
+            yield return ($"{tag.Name}.single", processor.Process(images[0])[0]);
         }
     }
 }

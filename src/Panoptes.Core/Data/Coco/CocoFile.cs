@@ -198,17 +198,7 @@ public sealed class CocoFile
     public void Save(string path) => Writing(path, json =>
     {
         json.WriteStartObject();
-        json.WriteStartArray("images");
-        foreach (var i in Images)
-        {
-            json.WriteStartObject();
-            json.WriteNumber("id", i.Id);
-            json.WriteString("file_name", i.FileName);
-            json.WriteNumber("width", i.Width);
-            json.WriteNumber("height", i.Height);
-            json.WriteEndObject();
-        }
-        json.WriteEndArray();
+        Write(json, Images);
         json.WriteStartArray("annotations");
         foreach (var a in Annotations)
         {
@@ -312,7 +302,7 @@ public sealed class CocoFile
         }
     }
 
-    static T Reading<T>(string path, Func<JsonElement, T> read)
+    internal static T Reading<T>(string path, Func<JsonElement, T> read)
     {
         if (!File.Exists(path)) throw new PanoptesException($"{path} does not exist.");
         try
@@ -327,13 +317,28 @@ public sealed class CocoFile
         }
     }
 
-    static void Writing(string path, Action<Utf8JsonWriter> write) => AtomicFile.Write(path, stream =>
+    internal static void Writing(string path, Action<Utf8JsonWriter> write) => AtomicFile.Write(path, stream =>
     {
         using var json = new Utf8JsonWriter(stream, Plain);
         write(json);
     });
 
-    static void Write(Utf8JsonWriter json, string name, IEnumerable<double> numbers)
+    internal static void Write(Utf8JsonWriter json, IEnumerable<CocoImage> images)
+    {
+        json.WriteStartArray("images");
+        foreach (var i in images)
+        {
+            json.WriteStartObject();
+            json.WriteNumber("id", i.Id);
+            json.WriteString("file_name", i.FileName);
+            json.WriteNumber("width", i.Width);
+            json.WriteNumber("height", i.Height);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+    }
+
+    internal static void Write(Utf8JsonWriter json, string name, IEnumerable<double> numbers)
     {
         json.WritePropertyName(name);
         Write(json, numbers);
@@ -361,21 +366,21 @@ public sealed class CocoFile
         json.WriteEndArray();
     }
 
-    static JsonElement.ArrayEnumerator List(JsonElement root, string name, bool optional = false)
+    internal static JsonElement.ArrayEnumerator List(JsonElement root, string name, bool optional = false)
     {
         if (root.ValueKind == JsonValueKind.Object && root.TryGetProperty(name, out var list) && list.ValueKind == JsonValueKind.Array) return list.EnumerateArray();
         return optional ? default : throw new PanoptesException($"it has no list \"{name}\".");
     }
 
-    static long Long(JsonElement of, string name) => of.TryGetProperty(name, out var value) && value.TryGetInt64(out var number) ? number : throw new PanoptesException($"\"{name}\" is missing or no whole number.");
+    internal static long Long(JsonElement of, string name) => of.TryGetProperty(name, out var value) && value.TryGetInt64(out var number) ? number : throw new PanoptesException($"\"{name}\" is missing or no whole number.");
 
-    static int Int(JsonElement of, string name) => Long(of, name) is >= int.MinValue and <= int.MaxValue and var number ? (int)number : throw new PanoptesException($"\"{name}\" is {Long(of, name)}, which is too large.");
+    internal static int Int(JsonElement of, string name) => Long(of, name) is >= int.MinValue and <= int.MaxValue and var number ? (int)number : throw new PanoptesException($"\"{name}\" is {Long(of, name)}, which is too large.");
 
-    static int Side(JsonElement of, string name) => Int(of, name) is > 0 and var side ? side : throw new PanoptesException($"an image has a {name} of {Int(of, name)}; expected 1 or more.");
+    internal static int Side(JsonElement of, string name) => Int(of, name) is > 0 and var side ? side : throw new PanoptesException($"an image has a {name} of {Int(of, name)}; expected 1 or more.");
 
-    static string Text(JsonElement of, string name) => of.TryGetProperty(name, out var value) && value.GetString() is { } text ? text : throw new PanoptesException($"\"{name}\" is missing.");
+    internal static string Text(JsonElement of, string name) => of.TryGetProperty(name, out var value) && value.GetString() is { } text ? text : throw new PanoptesException($"\"{name}\" is missing.");
 
-    static double[] Numbers(JsonElement list) => [.. list.EnumerateArray().Select(static n => n.GetDouble())];
+    internal static double[] Numbers(JsonElement list) => [.. list.EnumerateArray().Select(static n => n.GetDouble())];
 
     static DetectedRegion? Box(JsonElement of)
     {

@@ -1,0 +1,152 @@
+using Panoptes.Checkpoints;
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Nn;
+using Panoptes.Parity;
+using Panoptes.Representation;
+using Panoptes.Text;
+using Panoptes.Understanding.Tests.Tiny;
+
+namespace Panoptes.Understanding.Tests;
+
+public sealed class SegmenterTests : IDisposable
+{
+    const string Beit = """
+        {"architectures": ["BeitForSemanticSegmentation"], "hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32, "patch_size": 8, "drop_path_rate": 0.0,
+        "use_mean_pooling": false, "use_relative_position_bias": true, "out_indices": [1, 2, 3, 4], "pool_scales": [1, 2], "auxiliary_channels": 8, "id2label": {"0": "cat", "1": "sky"}}
+        """;
+
+    static readonly SegmentationImageProcessor Small = SegmentationImageProcessor.Mask2Former with { Size = ProcessorSize.Shortest(40), LongestEdge = 100 };
+
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-segmenter-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    static Image Photo(int width, int height)
+    {
+        var image = new Image(width, height, 3);
+        new Random(1).NextBytes(image.Pixels);
+        return image;
+    }
+
+    /// <summary>Threshold 0: untrained queries are sure of nothing.</summary>
+    Segmenter Load(string architecture)
+    {
+        Module model;
+        if (architecture == "BeitForSemanticSegmentation")
+        {
+            model = Models.All.Single(static e => e.Architecture == "BeitForSemanticSegmentation").Build(new(Beit, "beit", static _ => null));
+            model.Initialize(new Generator(7));
+            Models.Save(folder, model);
+            File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), """{"image_processor_type": "BeitImageProcessor", "size": {"height": 32, "width": 32}}""");
+        }
+        else
+        {
+            var config = UniversalSegmentationTiny.Tiny[architecture].Config.Replace("\"is_training\": true", "\"is_training\": false", StringComparison.Ordinal).Replace("\"task_seq_len\": 6", "\"task_seq_len\": 77", StringComparison.Ordinal);
+            model = PromptableModels.All.Single(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null));
+            model.Initialize(new Generator(7));
+            PromptableModels.Save(folder, model);
+            var one = architecture.StartsWith("One", StringComparison.Ordinal);
+            (one ? Small with { ProcessorType = "OneFormerImageProcessor", SizeDivisor = 1 } : Small).Save(folder);
+            if (one)
+                foreach (var file in Directory.GetFiles(Path.Combine(Goldens.Root, "representation", "clip_tokenizer"), "*.*").Where(static f => Path.GetFileName(f) is "vocab.json" or "merges.txt")) File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+        }
+        model.Dispose();
+        var segmenter = Segmenter.Load(folder);
+        segmenter.Options = segmenter.Options with { Threshold = 0, OverlapThreshold = 0, MaskThreshold = 0 };
+        return segmenter;
+    }
+
+    [Theory]
+    [InlineData("Mask2FormerForUniversalSegmentation")]
+    [InlineData("OneFormerForUniversalSegmentation")]
+    [InlineData("BeitForSemanticSegmentation")]
+    public void Every_pixel_of_any_image_gets_a_class_and_nothing_is_kept(string architecture)
+    {
+        using var segmenter = Load(architecture);
+        segmenter.Semantic(Photo(9, 5));
+        var before = Tensor.TotalCount;
+        foreach (var (width, height) in ((int, int)[])[(1, 1), (50, 20), (3, 130), (64, 64)])
+        {
+            var found = segmenter.Semantic(Photo(width, height));
+            Assert.Equal((width, height), (found.Classes.Width, found.Classes.Height));
+            Assert.All(found.Classes.Labels, l => Assert.InRange(l, 0, segmenter.Labels.Count - 1));
+            Assert.Equal(width * height, found.ToSegments().Sum(static s => s.Mask.Area));
+        }
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Theory]
+    [InlineData("Mask2FormerForUniversalSegmentation")]
+    [InlineData("OneFormerForUniversalSegmentation")]
+    public void Panoptic_segments_share_the_pixels_and_instances_have_masks_and_scores(string architecture)
+    {
+        using var segmenter = Load(architecture);
+        Assert.True(segmenter.FindsThings);
+        Once();
+        var before = Tensor.TotalCount;
+        Once();
+        Assert.Equal(before, Tensor.TotalCount);
+
+        void Once()
+        {
+            var photo = Photo(50, 34);
+            var panoptic = segmenter.Panoptic(photo);
+            var segments = panoptic.ToSegments();
+            Assert.NotEmpty(segments);
+            Assert.Equal(panoptic.Ids.Labels.Count(static i => i != 0), segments.Sum(static s => s.Mask.Area));
+            Assert.Equal(panoptic.Segments.Select(static s => s.Id).Distinct().Order(), panoptic.Ids.Areas().Keys.Where(static k => k != 0));
+            var things = segmenter.Instances(photo);
+            Assert.NotEmpty(things);
+            Assert.All(things, t => Assert.True(t.Mask.Area > 0 && t.Score is >= 0 and <= 1 && segmenter.Labels.Contains(t.Label!)));
+            Assert.Equal(things.OrderByDescending(static t => t.Score), things);
+            // Prompts: names, or none for everything.
+            Assert.Equal(segments.Select(static s => (s.Label, s.Score)), segmenter.Segment(photo, []).Select(static s => (s.Label, s.Score)));
+            Assert.All(segmenter.Segment(photo, [Prompt.Text("Sky")]), static s => Assert.Equal("sky", s.Label));
+            Assert.True(Overlay.Draw(photo, panoptic).Height > 34);
+        }
+    }
+
+    [Fact]
+    public void OneFormer_is_told_its_task_in_words()
+    {
+        using var segmenter = Load("OneFormerForUniversalSegmentation");
+        var tokenizer = Tokenizer.Load(folder);
+        Assert.Equal("<|startoftext|>the task is panoptic<|endoftext|>", tokenizer.Decode(tokenizer.Encode("the task is panoptic"), skipSpecialTokens: false).Replace("<|startoftext|> ", "<|startoftext|>", StringComparison.Ordinal).Replace(" <|endoftext|>", "<|endoftext|>", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void What_a_model_cannot_do_is_one_sentence()
+    {
+        using var segmenter = Load("BeitForSemanticSegmentation");
+        Assert.False(segmenter.FindsThings);
+        Assert.Contains("classes of pixels alone", Assert.Throws<PanoptesException>(() => segmenter.Panoptic(Photo(9, 9))).Message, StringComparison.Ordinal);
+        Assert.Equal("The model does not know \"dog\"; it knows cat, sky.", Assert.Throws<PanoptesException>(() => segmenter.Segment(Photo(9, 9), [Prompt.Text("dog")])).Message);
+        Assert.Contains("names of classes alone", Assert.Throws<PanoptesException>(() => segmenter.Segment(Photo(9, 9), [Prompt.Point(1, 1)])).Message, StringComparison.Ordinal);
+        File.WriteAllText(Path.Combine(folder, "config.json"), """{"architectures": ["ViTModel"]}""");
+        Assert.Contains("is not one of Mask2FormerForUniversalSegmentation, OneFormerForUniversalSegmentation, BeitForSemanticSegmentation", Assert.Throws<PanoptesException>(() => Segmenter.Load(folder)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_was_found_goes_into_the_files_of_COCO()
+    {
+        var ids = new LabelMap(4, 2, [0, 1, 1, 2, 0, 1, 2, 2]);
+        var panoptic = new PanopticSegmentation(ids, [new(1, 0, 0.9f), new(2, 1, 0.8f, true), new(2, 1, 0.7f, true)]) { Names = ["cat", "sky"] };
+        var image = new CocoImage(3, "a.jpg", 4, 2);
+        var path = Path.Combine(folder, "found.json");
+        SegmentationFiles.SavePanoptic(path, [(image, panoptic)], panoptic.Names, static c => c == 0);
+        var read = PanopticFile.Load(path);
+        Assert.Equal(ids.Labels, read.ReadIds(read.Annotations[0], PanopticFile.FolderOf(path)));
+        Assert.Equal([new(1, 0, 3, new(1, 0, 2, 2)), new PanopticRegion(2, 1, 3, new(2, 0, 2, 2))], read.Annotations[0].Segments);
+        Assert.Equal([true, false], read.Categories.Select(static c => c.Thing));
+
+        var coco = SegmentationFiles.ToCoco([(image, panoptic.ToSegments())], panoptic.Names);
+        coco.Save(path);
+        var things = CocoFile.Load(path).Things(masks: true);
+        Assert.Equal([1, 2], things.Select(static t => t.Category).Order());
+        Assert.Equal(3, things[0].Area);
+        Assert.Equal([0.8f, 0.9f], SegmentationFiles.ToDetections([(image, panoptic.ToSegments())]).Select(static d => (float)d.Score).Order());
+        Assert.Equal("object", Assert.Single(SegmentationFiles.ToCoco([(image, [new Segment(ids.Mask(1), 1)])]).Categories).Name);
+    }
+}
