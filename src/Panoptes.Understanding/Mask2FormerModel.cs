@@ -62,8 +62,13 @@ public abstract record MaskModelConfig : ModelConfig
 
     internal MaskLossOptions Loss => new()
     {
-        ClassWeight = ClassWeight, MaskWeight = MaskWeight, DiceWeight = DiceWeight, NoObjectWeight = NoObjectWeight, Points = TrainNumPoints,
-        OversampleRatio = OversampleRatio, ImportanceSampleRatio = ImportanceSampleRatio,
+        ClassWeight = ClassWeight,
+        MaskWeight = MaskWeight,
+        DiceWeight = DiceWeight,
+        NoObjectWeight = NoObjectWeight,
+        Points = TrainNumPoints,
+        OversampleRatio = OversampleRatio,
+        ImportanceSampleRatio = ImportanceSampleRatio,
     };
 }
 

@@ -220,5 +220,6 @@ public static class MaskLoss
     {
         t.fill_(1);
         t[-1] = (float)noObject;
-    }) { Trainable = false };
+    })
+    { Trainable = false };
 }

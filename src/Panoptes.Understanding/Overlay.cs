@@ -26,6 +26,9 @@ public static class Overlay
 {
     const int MostLegendEntries = 120, LongestEnlarged = 1024, Grid = 192;
 
+    /// <summary>How many lines further down a name may stand, the best first.</summary>
+    static readonly int[] Shifts = [0, 1, -1, 2, -2, 3, -3];
+
     static readonly SKColor Paper = new(0xF6, 0xF7, 0xF9), Ink = new(0x17, 0x1A, 0x21);
 
     /// <summary>A name that is written at a place.</summary>
@@ -198,16 +201,20 @@ public static class Overlay
             picture = picture.Draw(canvas =>
             {
                 using var paint = new SKPaint { IsAntialias = true };
+                var taken = new List<SKRect>();
                 foreach (var tag in tags)
                 {
                     var text = Fit(tag.Text, font, picture.Width);
                     var (width, height) = (Typography.Width(text, font) + (font.Size * 0.6f), font.Size * 1.3f);
                     var x = Math.Clamp((float)(tag.X * scale) - (width / 2), 0, Math.Max(picture.Width - width, 0));
-                    var y = Math.Clamp((float)(tag.Y * scale) - (height / 2), 0, Math.Max(picture.Height - height, 0));
+                    // Where another name stands already, a little above or below.
+                    var box = Shifts.Select(s => SKRect.Create(x, Math.Clamp((float)(tag.Y * scale) - (height / 2) + (s * height * 1.05f), 0, Math.Max(picture.Height - height, 0)), width, height))
+                        .OrderBy(b => taken.Any(t => t.IntersectsWith(b))).First();
+                    taken.Add(box);
                     paint.Color = Skia(tag.Color);
-                    canvas.DrawRoundRect(SKRect.Create(x, y, width, height), font.Size * 0.2f, font.Size * 0.2f, paint);
+                    canvas.DrawRoundRect(box, font.Size * 0.2f, font.Size * 0.2f, paint);
                     paint.Color = OnTop(tag.Color);
-                    Typography.Draw(canvas, text, x + (font.Size * 0.3f), y + (font.Size * 0.98f), font, paint);
+                    Typography.Draw(canvas, text, box.Left + (font.Size * 0.3f), box.Top + (font.Size * 0.98f), font, paint);
                 }
             });
         return options.Legend && tags.Count > 0 ? WithLegend(picture, tags, font) : picture;
