@@ -5,7 +5,19 @@ namespace Panoptes.Understanding;
 /// <summary>What is to be found in one image.</summary>
 /// <param name="Classes">[n] int64</param>
 /// <param name="Masks">[n, height, width], 0 or 1; where images of a batch were filled up, it is as large as the filled-up image or lies in its upper left corner.</param>
-public sealed record MaskTarget(Tensor Classes, Tensor Masks);
+public sealed record MaskTarget(Tensor Classes, Tensor Masks)
+{
+    /// <summary>The segments of a label map, as the peer's processors cut it up; those without a pixel are left out.</summary>
+    /// <param name="ids">Whose pixels are what.</param>
+    /// <param name="classes">The class of each id that is to be found; other ids are nothing.</param>
+    public static MaskTarget Of(LabelMap ids, IReadOnlyDictionary<int, int> classes)
+    {
+        using var scope = NewDisposeScope();
+        var there = ids.Areas().Keys.Where(classes.ContainsKey).ToArray();
+        var (map, wanted) = (tensor(ids.Labels, [1, ids.Height, ids.Width]), tensor(there, [there.Length, 1, 1]));
+        return new(tensor(there.Select(i => (long)classes[i]).ToArray()).MoveToOuterDisposeScope(), map.eq(wanted).to(ScalarType.Float32).MoveToOuterDisposeScope());
+    }
+}
 
 /// <summary>What the parts of matching and loss weigh, and how masks are compared, by the names of Mask2Former's config.json.</summary>
 public sealed record MaskLossOptions

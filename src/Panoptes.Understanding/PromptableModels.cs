@@ -26,7 +26,11 @@ public static class PromptableModels
     ];
 
     /// <summary>What loads and saves them.</summary>
-    public static ModelRegistry Registry { get; } = new(All);
+    public static ModelRegistry Registry { get; } = new(All) { Adjust = Options };
+
+    /// <summary>A OneFormer whose config says nothing of training does without the text encoder that its file may have.</summary>
+    internal static LoadOptions Options(Module module, Weights weights, LoadOptions options) => module is not OneFormerForUniversalSegmentation { Config.IsTraining: false } ? options
+        : options with { Ignored = key => key.StartsWith("model.text_mapper.", StringComparison.Ordinal) || options.Ignored?.Invoke(key) == true };
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
     /// <param name="model">A folder, a file or a hub id.</param>

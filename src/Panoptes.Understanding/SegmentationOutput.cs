@@ -18,6 +18,9 @@ public sealed record SegmentationOptions
     /// <summary>Classes all whose segments of an image are one, such as sky.</summary>
     public IReadOnlySet<int> Fused { get; init; } = new HashSet<int>();
 
+    /// <summary>Whether a filter widens where the image is smaller than the masks, as in OneFormer's processor and not in Mask2Former's.</summary>
+    public bool Antialiased { get; init; }
+
     /// <summary>Whether ids are counted as the peer does: after a segment that was added to an earlier one, on from that one's id, so that two segments can get the same.</summary>
     public bool RepeatedIds { get; init; }
 }
@@ -77,11 +80,7 @@ public static class SegmentationOutput
     internal static long Portion { get; set; } = 1 << 24;
 
     /// <summary>Mask logits [queries, rows, columns] in Mask2Former's common size.</summary>
-    public static Tensor ToCommonSize(Tensor masks)
-    {
-        using var scope = NewDisposeScope();
-        return Resize(masks, CommonSide, CommonSide).MoveToOuterDisposeScope();
-    }
+    public static Tensor ToCommonSize(Tensor masks) => Resize(masks, CommonSide, CommonSide);
 
     /// <summary>What speaks for each class at each place: the classes' probabilities of the queries, weighted by their masks'.</summary>
     /// <param name="classes">[queries, classes + 1] logits</param>
@@ -103,8 +102,7 @@ public static class SegmentationOutput
     {
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var (_, labels) = Best(scores, width, height, antialiased, null);
-        return new(width, height, labels);
+        return new(width, height, Best(scores, width, height, antialiased, null));
     }
 
     /// <summary>Segments that share the pixels: things one by one, and (where <see cref="SegmentationOptions.Fused"/>) stuff as a whole.</summary>
@@ -133,7 +131,7 @@ public static class SegmentationOutput
         var (scores, labels, queries) = Likeliest(classes);
         var kept = scores.gt(options.Threshold).nonzero().squeeze(-1);
         // The peer compares logits here, not probabilities.
-        return Share(masks.to(ScalarType.Float32).index_select(0, queries[kept]), scores[kept], labels[kept], width, height, options with { Fused = new HashSet<int>() });
+        return Share(masks.to(ScalarType.Float32).index_select(0, queries[kept]), scores[kept], labels[kept], width, height, options with { Fused = new HashSet<int>(), Antialiased = true });
     }
 
     /// <summary>Mask2Former's way to instances: the likeliest pairs of query and class, each with its whole mask; the score is the class's times the mask's mean probability inside.</summary>
@@ -179,7 +177,7 @@ public static class SegmentationOutput
     {
         if (scores.shape[0] == 0) return new(new(width, height, new int[checked(width * height)]), []);
         var wide = new long[scores.shape[0]];
-        var (_, owner) = Best(masks, width, height, antialiased: false, (resized, first) =>
+        var owner = Best(masks, width, height, options.Antialiased, (resized, first) =>
         {
             var weighted = resized.mul_(scores.narrow(0, first, resized.shape[0]).view(-1, 1, 1));
             weighted.ge(options.MaskThreshold).flatten(1).sum(1).data<long>().CopyTo(wide, first);
@@ -209,29 +207,45 @@ public static class SegmentationOutput
 
     /// <summary>Which map has the largest value at each pixel after resizing; as many maps at a time as fit.</summary>
     /// <param name="change">What is done to some resized maps, the first of which has this number; or null.</param>
-    static (float[] Values, int[] Maps) Best(Tensor maps, int width, int height, bool antialiased, Func<Tensor, int, Tensor>? change)
+    static int[] Best(Tensor maps, int width, int height, bool antialiased, Func<Tensor, int, Tensor>? change)
     {
+        using var outer = NewDisposeScope();
         var (count, pixels) = ((int)maps.shape[0], checked(width * height));
         var step = (int)Math.Clamp(Portion / pixels, 1, count);
-        var (best, at) = (new float[pixels], new int[pixels]);
+        Tensor? best = null, at = null;
         for (var first = 0; first < count; first += step)
         {
             using var scope = NewDisposeScope();
             var some = Resize(maps.narrow(0, first, Math.Min(step, count - first)).to(ScalarType.Float32), width, height, antialiased);
             if (change is not null) some = change(some, first);
-            var (values, owners) = some.flatten(1).max(0);
-            var (these, numbers) = (values.data<float>().ToArray(), owners.data<long>().ToArray());
-            for (var i = 0; i < pixels; i++)
-                if (first == 0 || these[i] > best[i]) (best[i], at[i]) = (these[i], first + (int)numbers[i]);
+            // Of equal values the first counts, as in the peer.
+            var (values, owners) = some.shape[0] == 1 ? (some.flatten(), null) : Largest(some.flatten(1));
+            if (best is null) (best, at) = (values.clone().MoveToOuterDisposeScope(), (owners?.to(ScalarType.Int32) ?? zeros(pixels, ScalarType.Int32)).MoveToOuterDisposeScope());
+            else
+            {
+                var better = values.gt(best);
+                if (owners is null) at!.masked_fill_(better, first);
+                else at!.copy_(owners.to(ScalarType.Int32).add_(first).where(better, at));
+                best.copy_(values.maximum(best));
+            }
         }
-        return (best, at);
+        return at!.data<int>().ToArray();
+
+        static (Tensor Values, Tensor? Owners) Largest(Tensor x) => x.max(0) is var (values, owners) ? (values, owners) : default;
     }
 
-    /// <summary>[n, rows, columns] to [n, height, width], bilinearly.</summary>
-    static Tensor Resize(Tensor maps, int width, int height, bool antialiased = false)
+    /// <summary>Maps in the size of an image, bilinearly.</summary>
+    /// <param name="maps">[n, rows, columns]</param>
+    /// <param name="width">Of the image.</param>
+    /// <param name="height">Of the image.</param>
+    /// <param name="antialiased">Whether the filter widens where the image is smaller.</param>
+    /// <returns>[n, height, width]</returns>
+    public static Tensor Resize(Tensor maps, int width, int height, bool antialiased = false)
     {
-        if (antialiased && (height < maps.shape[1] || width < maps.shape[2]))
-            return Positions.ResizeBilinearAntialiased(maps.permute(1, 2, 0), height, width).t().unflatten(1, [height, width]);
-        return nn.functional.interpolate(maps.unsqueeze(0), [height, width], mode: InterpolationMode.Bilinear, align_corners: false).squeeze(0);
+        using var scope = NewDisposeScope();
+        var resized = antialiased && (height < maps.shape[1] || width < maps.shape[2])
+            ? Positions.ResizeBilinearAntialiased(maps.permute(1, 2, 0), height, width).t().unflatten(1, [height, width])
+            : nn.functional.interpolate(maps.unsqueeze(0), [height, width], mode: InterpolationMode.Bilinear, align_corners: false).squeeze(0);
+        return resized.MoveToOuterDisposeScope();
     }
 }

@@ -17,7 +17,7 @@ namespace Panoptes.Understanding;
 /// </code></example>
 public sealed class Segmenter : IPromptable, IDisposable
 {
-    static readonly ModelRegistry Known = new([.. PromptableModels.All.Where(static e => e.Type.IsAssignableTo(typeof(IMaskSegmenter))), .. Models.All.Where(static e => e.Type == typeof(BeitForSemanticSegmentation))]);
+    static readonly ModelRegistry Known = new([.. PromptableModels.All.Where(static e => e.Type.IsAssignableTo(typeof(IMaskSegmenter))), .. Models.All.Where(static e => e.Type == typeof(BeitForSemanticSegmentation))]) { Adjust = PromptableModels.Options };
 
     /// <summary>What datasets put behind the names of classes of stuff.</summary>
     static readonly string[] Suffixes = ["-other-merged", "-merged", "-other", "-stuff"];
@@ -89,7 +89,7 @@ public sealed class Segmenter : IPromptable, IDisposable
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         var (classes, masks) = Predict(image, "panoptic");
-        return SegmentationOutput.Panoptic(classes, masks, image.Width, image.Height, Options) with { Names = Labels };
+        return SegmentationOutput.Panoptic(classes, masks, image.Width, image.Height, Options with { Antialiased = tokenizer is not null }) with { Names = Labels };
     }
 
     /// <summary>The class of every pixel.</summary>

@@ -58,6 +58,16 @@ public sealed class MaskTests
     }
 
     [Fact]
+    public void A_label_map_becomes_the_masks_and_classes_of_its_segments()
+    {
+        using var scope = NewDisposeScope();
+        var target = MaskTarget.Of(new(3, 2, [7, 7, 0, 2, 7, 9]), new Dictionary<int, int> { [7] = 1, [2] = 4, [5] = 3 });
+        Assert.Equal([4, 1], target.Classes.data<long>().ToArray());
+        Assert.Equal([2, 2, 3], target.Masks.shape);
+        Assert.Equal([0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0], target.Masks.flatten().data<float>().ToArray());
+    }
+
+    [Fact]
     public void Targets_that_do_not_fit_are_refused_with_one_sentence()
     {
         using var scope = NewDisposeScope();

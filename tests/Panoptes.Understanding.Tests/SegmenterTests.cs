@@ -108,6 +108,31 @@ public sealed class SegmenterTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("Mask2FormerForUniversalSegmentation")]
+    [InlineData("OneFormerForUniversalSegmentation")]
+    public void Half_precision_gives_almost_the_same(string architecture)
+    {
+        using var full = Load(architecture);
+        using var half = Segmenter.Load(folder, new() { Dtype = ScalarType.BFloat16 });
+        var (a, b) = (full.Semantic(Photo(40, 30)).Classes.Labels, half.Semantic(Photo(40, 30)).Classes.Labels);
+        Assert.True(a.Zip(b).Count(static p => p.First == p.Second) > 0.8 * a.Length);
+    }
+
+    [Fact]
+    public void A_OneFormer_that_was_trained_loads_without_its_text_encoder()
+    {
+        using (var trained = PromptableModels.All.Single(static e => e.Architecture == "OneFormerForUniversalSegmentation").Build(new(UniversalSegmentationTiny.Tiny["OneFormerForUniversalSegmentation"].Config, "tiny", static _ => null)))
+        {
+            trained.Initialize(new Generator(1));
+            PromptableModels.Save(folder, trained);
+        }
+        var config = Path.Combine(folder, "config.json");
+        File.WriteAllText(config, File.ReadAllText(config).Replace("\"is_training\": true", "\"is_training\": false", StringComparison.Ordinal));
+        using var model = PromptableModels.Load<OneFormerForUniversalSegmentation>(folder);
+        Assert.Null(model.Model.TextMapper);
+    }
+
     [Fact]
     public void OneFormer_is_told_its_task_in_words()
     {

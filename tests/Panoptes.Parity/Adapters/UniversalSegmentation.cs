@@ -130,22 +130,55 @@ sealed class MaskLossAdapter : IAdapter
     }
 }
 
+/// <summary>OneFormer's.</summary>
+sealed class OneFormerPostprocessingAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Name == "postprocess-oneformer";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var expected = JsonDocument.Parse(File.ReadAllText(c.File("expected.json")));
+        foreach (var (i, height, width) in MaskPostprocessingAdapter.Sizes(c))
+        {
+            var (classes, masks) = (c.Input("class_queries_logits")[i], c.Input("masks_queries_logits")[i]);
+            var scores = SegmentationOutput.ClassScores(classes, masks);
+            yield return ($"semantic.{i}", MaskPostprocessingAdapter.Map(SegmentationOutput.Semantic(scores, width, height, antialiased: true), ScalarType.Int64));
+            yield return ($"semantic_scores.{i}", SegmentationOutput.Resize(scores, width, height, antialiased: true));
+            var things = SegmentationOutput.SharedInstances(classes, masks, width, height, MaskPostprocessingAdapter.Options(c.Arguments.GetProperty("instance")));
+            yield return ($"instance.{i}", MaskPostprocessingAdapter.Map(things.Ids, ScalarType.Int32));
+            MaskPostprocessingAdapter.Same(things.Segments, expected.RootElement.GetProperty("instance")[i]);
+            var panoptic = SegmentationOutput.Panoptic(classes, masks, width, height, MaskPostprocessingAdapter.Options(c.Arguments.GetProperty("panoptic")) with { Antialiased = true });
+            yield return ($"panoptic.{i}", MaskPostprocessingAdapter.Map(panoptic.Ids, ScalarType.Int32));
+            MaskPostprocessingAdapter.Same(panoptic.Segments, expected.RootElement.GetProperty("panoptic")[i]);
+        }
+    }
+}
+
 /// <summary>Mask2Former's segmentations of what its queries say.</summary>
 sealed class MaskPostprocessingAdapter : IAdapter
 {
     public bool Matches(ParityCase c) => c.Name == "postprocess-mask2former";
 
+    internal static IEnumerable<(int Index, int Height, int Width)> Sizes(ParityCase c) => c.Arguments.GetProperty("target_sizes").EnumerateArray().Select(static (s, i) => (i, s[0].GetInt32(), s[1].GetInt32()));
+
+    internal static SegmentationOptions Options(JsonElement a) => new()
+    {
+        Threshold = a.GetProperty("threshold").GetDouble(),
+        MaskThreshold = a.GetProperty("mask_threshold").GetDouble(),
+        OverlapThreshold = a.GetProperty("overlap_mask_area_threshold").GetDouble(),
+        Fused = a.GetProperty("label_ids_to_fuse").EnumerateArray().Select(static l => l.GetInt32()).ToHashSet(),
+        RepeatedIds = true,
+    };
+
     public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
     {
         using var expected = JsonDocument.Parse(File.ReadAllText(c.File("expected.json")));
-        var sizes = c.Arguments.GetProperty("target_sizes").EnumerateArray().Select(static s => (Height: s[0].GetInt32(), Width: s[1].GetInt32())).ToArray();
-        for (var i = 0; i < sizes.Length; i++)
+        foreach (var (i, height, width) in Sizes(c))
         {
-            var (height, width) = sizes[i];
             var (classes, masks) = (c.Input("class_queries_logits")[i], SegmentationOutput.ToCommonSize(c.Input("masks_queries_logits")[i]));
             var scores = SegmentationOutput.ClassScores(classes, masks);
             yield return ($"semantic.{i}", Map(SegmentationOutput.Semantic(scores, width, height), ScalarType.Int64));
-            yield return ($"semantic_scores.{i}", nn.functional.interpolate(scores.unsqueeze(0), [height, width], mode: InterpolationMode.Bilinear, align_corners: false)[0]);
+            yield return ($"semantic_scores.{i}", SegmentationOutput.Resize(scores, width, height));
 
             var instances = SegmentationOutput.Instances(classes, masks, width, height, new() { Threshold = c.Arguments.GetProperty("instance").GetProperty("threshold").GetDouble() });
             yield return ($"instance.{i}", Map(instances.Ids, ScalarType.Float32));
@@ -157,24 +190,16 @@ sealed class MaskPostprocessingAdapter : IAdapter
 
             foreach (var name in (string[])["panoptic", "panoptic_no_fuse"])
             {
-                var a = c.Arguments.GetProperty(name);
-                var panoptic = SegmentationOutput.Panoptic(classes, masks, width, height, new()
-                {
-                    Threshold = a.GetProperty("threshold").GetDouble(),
-                    MaskThreshold = a.GetProperty("mask_threshold").GetDouble(),
-                    OverlapThreshold = a.GetProperty("overlap_mask_area_threshold").GetDouble(),
-                    Fused = a.GetProperty("label_ids_to_fuse").EnumerateArray().Select(static l => l.GetInt32()).ToHashSet(),
-                    RepeatedIds = true,
-                });
+                var panoptic = SegmentationOutput.Panoptic(classes, masks, width, height, Options(c.Arguments.GetProperty(name)));
                 yield return ($"{name}.{i}", Map(panoptic.Ids, ScalarType.Int32));
                 Same(panoptic.Segments, expected.RootElement.GetProperty(name)[i]);
             }
         }
     }
 
-    static Tensor Map(LabelMap map, ScalarType type) => tensor(map.Labels, [map.Height, map.Width]).to(type);
+    internal static Tensor Map(LabelMap map, ScalarType type) => tensor(map.Labels, [map.Height, map.Width]).to(type);
 
-    static void Same(IReadOnlyList<MapSegment> ours, JsonElement theirs)
+    internal static void Same(IReadOnlyList<MapSegment> ours, JsonElement theirs)
     {
         var wanted = theirs.EnumerateArray().Select(static s => (s.GetProperty("id").GetInt32(), s.GetProperty("label_id").GetInt32(), s.GetProperty("was_fused").GetBoolean())).ToArray();
         if (!ours.Select(static s => (s.Id, s.Class, s.Fused)).SequenceEqual(wanted)
