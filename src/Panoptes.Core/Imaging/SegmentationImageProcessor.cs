@@ -36,6 +36,9 @@ public sealed record SegmentationImageProcessor : PictureProcessor
     /// <summary>Which classes are things, where OneFormer's file says so ("metadata"); null elsewhere. The others are stuff.</summary>
     public IReadOnlyList<int>? ThingIds { get; init; }
 
+    /// <summary>What no model looks at: the shorter side of a thread can be made long.</summary>
+    const long MostPixels = 1 << 27;
+
     IReadOnlyDictionary<string, JsonNode?> Rest { get; init; } = new Dictionary<string, JsonNode?>();
 
     static readonly float[] ImageNetMean = [0.485f, 0.456f, 0.406f], ImageNetStd = [0.229f, 0.224f, 0.225f];
@@ -60,7 +63,7 @@ public sealed record SegmentationImageProcessor : PictureProcessor
             DoResize = fields.Flag("do_resize", true),
             Size = size,
             LongestEdge = longest,
-            SizeDivisor = own.SizeDivisor == 1 ? 1 : fields.Count("size_divisor") ?? own.SizeDivisor,
+            SizeDivisor = own.SizeDivisor == 1 || fields.Number("size_divisor", own.SizeDivisor) == 0 ? 1 : fields.Count("size_divisor") ?? own.SizeDivisor,
             Filter = HuggingFaceImageProcessor.ReadFilter(fields, own.Filter),
             ResizeRounding = pil ? ResizeRounding.Pillow : ResizeRounding.Torchvision,
             DoRescale = fields.Flag("do_rescale", true),
@@ -76,7 +79,7 @@ public sealed record SegmentationImageProcessor : PictureProcessor
     /// <summary>{shortest_edge, longest_edge}, {height, width}, or a number for the shorter side with max_size beside it.</summary>
     static (ProcessorSize Size, int? Longest)? ReadSize(JsonFields fields)
     {
-        var most = fields.Count("max_size");
+        var most = fields.Count("max_size") ?? fields.Count("_max_size");
         switch (fields.Node("size"))
         {
             case null:
@@ -138,7 +141,7 @@ public sealed record SegmentationImageProcessor : PictureProcessor
         if (!DoResize) return new(width, height, 0, 0, width, height);
         var (w, h) = Size.ShortestEdge is { } edge ? Within(width, height, edge) : (Size.Width, Size.Height);
         (w, h) = (Up(w), Up(h));
-        return new(w, h, 0, 0, w, h);
+        return (long)w * h <= MostPixels ? new(w, h, 0, 0, w, h) : throw new PanoptesException($"An image of {width}x{height} would become {w}x{h} before the model sees it; expected no more than {MostPixels:N0} pixels.");
 
         int Up(int side) => (side + SizeDivisor - 1) / SizeDivisor * SizeDivisor;
     }
@@ -175,7 +178,7 @@ public sealed record SegmentationImageProcessor : PictureProcessor
             ["image_mean"] = Numbers(Mean),
             ["image_std"] = Numbers(Std),
         };
-        if (SizeDivisor != 1) json["size_divisor"] = SizeDivisor;
+        if (!ProcessorType.StartsWith("OneFormer", StringComparison.Ordinal)) json["size_divisor"] = SizeDivisor;
         foreach (var (name, value) in Rest) json[name] = value?.DeepClone();
         Write(Path.Combine(folder, "preprocessor_config.json"), json);
     }

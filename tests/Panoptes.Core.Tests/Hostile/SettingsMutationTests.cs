@@ -57,6 +57,8 @@ public sealed class SettingsMutationTests : IDisposable
                 """{"image_processor_type":"Siglip2ImageProcessor","patch_size":8,"max_num_patches":9,"resample":2}""",
                 """{"image_processor_type":"ConvNextImageProcessor","size":{"shortest_edge":24},"crop_pct":0.9}""",
                 """{"image_processor":{"image_processor_type":"ViTImageProcessor","size":16}}""",
+                """{"image_processor_type":"Mask2FormerImageProcessor","size":{"shortest_edge":16,"longest_edge":30},"size_divisor":8,"resample":2,"num_labels":4,"ignore_index":255}""",
+                """{"image_processor_type":"OneFormerImageProcessor","size":12,"max_size":30,"metadata":{"0":"cat","thing_ids":[0],"class_names":["cat"]},"num_text":null}""",
             }.Select(Encoding.UTF8.GetBytes)];
         var picture = new Image(30, 20, 3);
         Mutation.OfJson(seeds).Sample(bytes =>
