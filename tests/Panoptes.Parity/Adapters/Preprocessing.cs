@@ -10,7 +10,7 @@ namespace Panoptes.Parity.Adapters;
 /// </summary>
 public sealed class Preprocessing : IAdapter
 {
-    public bool Matches(ParityCase c) => c.Name.StartsWith("preprocess_", StringComparison.Ordinal) && !DetectorPreprocessing.Types.Contains(c.Architecture);
+    public bool Matches(ParityCase c) => c.Area == "representation" && c.Name.StartsWith("preprocess_", StringComparison.Ordinal);
 
     public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
     {
