@@ -48,7 +48,7 @@ public sealed class Segmenter : IPromptable, IDisposable
         model.Train(false);
         model.RequiresGrad(false);
         model.Pack();
-        if (processor is SegmentationImageProcessor { ThingIds: { } things }) Options = new() { Fused = Enumerable.Range(0, Labels.Count).Except(things).ToHashSet() };
+        if (processor is PaddedImageProcessor { ThingIds: { } things }) Options = new() { Fused = Enumerable.Range(0, Labels.Count).Except(things).ToHashSet() };
     }
 
     /// <summary>Loads a model with what stands beside its weights.</summary>

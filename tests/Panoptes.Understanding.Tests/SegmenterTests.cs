@@ -17,7 +17,7 @@ public sealed class SegmenterTests : IDisposable
         "use_mean_pooling": false, "use_relative_position_bias": true, "out_indices": [1, 2, 3, 4], "pool_scales": [1, 2], "auxiliary_channels": 8, "id2label": {"0": "cat", "1": "sky"}}
         """;
 
-    static readonly SegmentationImageProcessor Small = SegmentationImageProcessor.Mask2Former with { Size = ProcessorSize.Shortest(40), LongestEdge = 100 };
+    static readonly PaddedImageProcessor Small = new() { ProcessorType = "Mask2FormerImageProcessor", Size = PaddedSize.Edges(40, 100), SizeDivisor = 32 };
 
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-segmenter-").FullName;
 

@@ -71,7 +71,6 @@ public sealed record HuggingFaceImageProcessor : PictureProcessor
         var (name, pil) = type is null ? (null, false) : Strip(type);
         if (name == "Siglip2" || (type is null && modelType is "siglip2" or "siglip2_vision_model")) return NaFlexImageProcessor.Read(fields, type ?? "Siglip2ImageProcessor");
         if (PaddedImageProcessor.Find(name, type is null ? modelType : null) is { } padded) return PaddedImageProcessor.Read(fields, named ?? $"{padded}ImageProcessor");
-        if (SegmentationImageProcessor.Knows(name, modelType)) return SegmentationImageProcessor.Read(fields, type, pil, modelType);
         var family = Array.Find(Families, f => type is null ? f.ModelTypes.Contains(modelType) : f.Name == name)
             ?? throw fields.Wrong(type is not null && named is null ? "feature_extractor_type" : "image_processor_type",
                 "one of CLIP, Siglip, Siglip2, ViT, Bit, Beit, ConvNext, OwlViT, Detr, GroundingDino, Mask2Former or OneFormer followed by ImageProcessor");

@@ -17,14 +17,20 @@ public sealed record PaddedBatch(Tensor PixelValues, Tensor PixelMask, IReadOnly
 }
 
 /// <summary>
-/// The processors of detectors (transformers' DetrImageProcessor and GroundingDinoImageProcessor): images keep their proportions and are filled up to one size. RGB comes first (alpha over white), then
-/// resize, rescale, normalize, pad.
+/// The processors of detectors and segmenters (transformers' DetrImageProcessor, GroundingDinoImageProcessor, Mask2FormerImageProcessor and OneFormerImageProcessor): images keep their proportions and are
+/// filled up to one size. RGB comes first (alpha over white), then resize, rescale, normalize, pad.
 /// </summary>
 /// <remarks>transformers 5 resizes with torchvision; so does this, unless the type's name ends in Pil or <see cref="ResizeRounding"/> is set.</remarks>
 public sealed record PaddedImageProcessor : ImageProcessor
 {
     /// <summary>The classes, without "ImageProcessor", and the model types that old files are recognized by.</summary>
-    static readonly (string Name, string ModelType)[] Families = [("Detr", "detr"), ("GroundingDino", "grounding-dino")];
+    static readonly (string Name, string ModelType)[] Families = [("Detr", "detr"), ("GroundingDino", "grounding-dino"), (Divided, "mask2former"), ("OneFormer", "oneformer")];
+
+    /// <summary>The one whose sides are multiples of a number, unless its file says otherwise.</summary>
+    const string Divided = "Mask2Former";
+
+    /// <summary>What no model looks at: the shorter side of a thread can be made long.</summary>
+    const long MostPixels = 1 << 27;
 
     static readonly float[] ImageNetMean = [0.485f, 0.456f, 0.406f], ImageNetStd = [0.229f, 0.224f, 0.225f];
 
@@ -35,6 +41,9 @@ public sealed record PaddedImageProcessor : ImageProcessor
 
     /// <summary>The size that an image is brought to.</summary>
     public PaddedSize Size { get; init; } = PaddedSize.Edges(800, 1333);
+
+    /// <summary>Both sides are rounded up to multiples of it.</summary>
+    public int SizeDivisor { get; init; } = 1;
 
     public ResizeFilter Filter { get; init; } = ResizeFilter.Bilinear;
 
@@ -53,6 +62,9 @@ public sealed record PaddedImageProcessor : ImageProcessor
     /// <summary>(height, width) that images are filled up to; null: the largest of the batch.</summary>
     public (int Height, int Width)? PadSize { get; init; }
 
+    /// <summary>Which classes are things, where OneFormer's file says so ("metadata"); null elsewhere. The others are stuff.</summary>
+    public IReadOnlyList<int>? ThingIds { get; init; }
+
     IReadOnlyDictionary<string, JsonNode?> Rest { get; init; } = new Dictionary<string, JsonNode?>();
 
     /// <summary>The class's name without "ImageProcessor", where it is one of these; otherwise null.</summary>
@@ -61,11 +73,13 @@ public sealed record PaddedImageProcessor : ImageProcessor
     internal static PaddedImageProcessor Read(JsonFields fields, string type)
     {
         var pad = fields.Object("pad_size");
+        var divided = type.StartsWith(Divided, StringComparison.Ordinal);
         return new()
         {
             ProcessorType = type,
             DoResize = fields.Flag("do_resize", true),
             Size = PaddedSize.Read(fields),
+            SizeDivisor = !divided || fields.Number("size_divisor", 32) == 0 ? 1 : fields.Count("size_divisor") ?? 32,
             Filter = HuggingFaceImageProcessor.ReadFilter(fields, ResizeFilter.Bilinear),
             ResizeRounding = type.EndsWith("Pil", StringComparison.Ordinal) ? ResizeRounding.Pillow : ResizeRounding.Torchvision,
             DoRescale = fields.Flag("do_rescale", true),
@@ -76,11 +90,33 @@ public sealed record PaddedImageProcessor : ImageProcessor
             DoPad = fields.Flag("do_pad", fields.Flag("pad_and_return_pixel_mask", true)),
             PadSize = pad is null ? null : (pad.Count("height") ?? throw fields.Wrong("pad_size", "height and width"), pad.Count("width") ?? throw fields.Wrong("pad_size", "height and width")),
             Rest = fields.Rest(),
+            ThingIds = fields.Rest().GetValueOrDefault("metadata") is JsonObject metadata ? ReadThings(fields, metadata) : null,
         };
     }
 
+    static int[]? ReadThings(JsonFields fields, JsonObject metadata)
+    {
+        try
+        {
+            return metadata["thing_ids"] is { } ids ? [.. ids.AsArray().Select(static i => i!.GetValue<int>())] : null;
+        }
+        catch (Exception e) when (e is InvalidOperationException or FormatException or NullReferenceException)
+        {
+            throw fields.Wrong("metadata", "thing_ids as a list of whole numbers");
+        }
+    }
+
     /// <summary>(height, width) that an image becomes before it is filled up.</summary>
-    public (int Height, int Width) TargetSize(int height, int width) => DoResize ? Size.Of(height, width) : (height, width);
+    /// <exception cref="PanoptesException">More than any model looks at.</exception>
+    public (int Height, int Width) TargetSize(int height, int width)
+    {
+        if (!DoResize) return (height, width);
+        var (h, w) = Size.Of(height, width);
+        (h, w) = (Up(h), Up(w));
+        return (long)h * w <= MostPixels ? (h, w) : throw new PanoptesException($"An image of {width}x{height} would become {w}x{h} before the model sees it; expected no more than {MostPixels:N0} pixels.");
+
+        int Up(int side) => (side + SizeDivisor - 1) / SizeDivisor * SizeDivisor;
+    }
 
     /// <summary>The pixels of <see cref="ProcessPadded"/> alone.</summary>
     public override Tensor Process(IReadOnlyList<Image> images)
@@ -156,6 +192,7 @@ public sealed record PaddedImageProcessor : ImageProcessor
             ["image_std"] = Numbers(Std),
             ["do_pad"] = DoPad,
         };
+        if (ProcessorType.StartsWith(Divided, StringComparison.Ordinal)) json["size_divisor"] = SizeDivisor;
         if (PadSize is var (height, width)) json["pad_size"] = new JsonObject { ["height"] = height, ["width"] = width };
         foreach (var (name, value) in Rest) json[name] = value?.DeepClone();
         Write(Path.Combine(folder, "preprocessor_config.json"), json);
@@ -189,10 +226,11 @@ public readonly record struct PaddedSize
     internal static PaddedSize Read(JsonFields fields)
     {
         const string expected = "shortest_edge and longest_edge, max_height and max_width, or height and width";
-        if (fields.Node("size") is null) return Edges(800, fields.Count("max_size") ?? 1333);
-        if (fields.Object("size") is not { } size) return Edges(fields.Count("size")!.Value, fields.Count("max_size") ?? 1333);      // old files: the shorter side alone
-        if (size.Count("shortest_edge") is { } shortest) return Edges(shortest, size.Count("longest_edge") ?? fields.Count("max_size") ?? throw fields.Wrong("size", expected));
-        if (size.Count("max_height") is { } most && size.Count("max_width") is { } widest) return Within(most, widest);
+        var most = fields.Count("max_size") ?? fields.Count("_max_size");
+        if (fields.Node("size") is null) return Edges(800, most ?? 1333);
+        if (fields.Object("size") is not { } size) return Edges(fields.Count("size")!.Value, most ?? 1333);      // old files: the shorter side alone
+        if (size.Count("shortest_edge") is { } shortest) return Edges(shortest, size.Count("longest_edge") ?? most ?? throw fields.Wrong("size", expected));
+        if (size.Count("max_height") is { } tallest && size.Count("max_width") is { } widest) return Within(tallest, widest);
         return Exactly(size.Count("height") ?? throw fields.Wrong("size", expected), size.Count("width") ?? throw fields.Wrong("size", expected));
     }
 

@@ -128,27 +128,27 @@ public sealed class ImageProcessorTests
     [Fact]
     public void Segmenters_settings_are_read_in_every_spelling_and_written_back()
     {
-        var old = (SegmentationImageProcessor)ImageProcessor.Parse("""{"image_processor_type": "Mask2FormerImageProcessor", "size": {"shortest_edge": 60}, "_max_size": 100, "size_divisor": 0, "reduce_labels": false, "num_labels": 7}""", "old");
-        Assert.Equal((60, 80), old.OutputSize(new Image(40, 30, 3)));
-        Assert.Equal((20, 100), old.OutputSize(new Image(500, 100, 3)));
-        var one = (SegmentationImageProcessor)ImageProcessor.Parse("""{"image_processor_type": "OneFormerImageProcessor", "metadata": {"0": "cat", "1": "sky", "thing_ids": [0]}, "size": {"height": 20, "width": 30}}""", "one");
+        var old = (PaddedImageProcessor)ImageProcessor.Parse("""{"image_processor_type": "Mask2FormerImageProcessor", "size": {"shortest_edge": 60}, "_max_size": 100, "size_divisor": 0, "reduce_labels": false, "num_labels": 7}""", "old");
+        Assert.Equal((60, 80), old.TargetSize(30, 40));
+        Assert.Equal((20, 100), old.TargetSize(100, 500));
+        var one = (PaddedImageProcessor)ImageProcessor.Parse("""{"image_processor_type": "OneFormerImageProcessor", "metadata": {"0": "cat", "1": "sky", "thing_ids": [0]}, "size": {"height": 20, "width": 30}}""", "one");
         Assert.Equal([0], one.ThingIds!);
-        Assert.Equal((64, 96), (SegmentationImageProcessor.Mask2Former with { Size = ProcessorSize.Shortest(40), LongestEdge = 72 }).OutputSize(new Image(61, 37, 3)));
+        Assert.Equal((64, 96), new PaddedImageProcessor { Size = PaddedSize.Edges(40, 72), SizeDivisor = 32 }.TargetSize(37, 61));
         var folder = Directory.CreateTempSubdirectory("panoptes-processor-").FullName;
         try
         {
             one.Save(folder);
-            var again = (SegmentationImageProcessor)ImageProcessor.Load(folder);
+            var again = (PaddedImageProcessor)ImageProcessor.Load(folder);
             Assert.Equal(one.ThingIds, again.ThingIds!);
-            Assert.Equal((one.Size, one.LongestEdge, one.SizeDivisor, one.ProcessorType), (again.Size, again.LongestEdge, again.SizeDivisor, again.ProcessorType));
+            Assert.Equal((one.Size, one.SizeDivisor, one.ProcessorType), (again.Size, again.SizeDivisor, again.ProcessorType));
             old.Save(folder);
-            Assert.Equal((60, 80), ((SegmentationImageProcessor)ImageProcessor.Load(folder)).OutputSize(new Image(40, 30, 3)));
+            Assert.Equal((60, 80), ((PaddedImageProcessor)ImageProcessor.Load(folder)).TargetSize(30, 40));
         }
         finally
         {
             Directory.Delete(folder, recursive: true);
         }
-        Assert.Contains("expected no more than", Assert.Throws<PanoptesException>(() => (one with { Size = ProcessorSize.Shortest(800) }).OutputSize(new Image(60000, 1, 3))).Message, StringComparison.Ordinal);
+        Assert.Contains("expected no more than", Assert.Throws<PanoptesException>(() => (one with { Size = PaddedSize.Edges(800, 60_000_000) }).TargetSize(1, 60000)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

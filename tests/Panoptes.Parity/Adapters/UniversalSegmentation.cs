@@ -80,12 +80,10 @@ sealed class UniversalPreprocessingAdapter : IAdapter
         Image[] images = [.. c.InputNames.Where(static n => n.StartsWith("image.", StringComparison.Ordinal)).Order().Select(n => Image.FromTensor(c.Input(n).permute(2, 0, 1)))];
         foreach (var tag in c.Arguments.EnumerateObject())
         {
-            var processor = (SegmentationImageProcessor)ImageProcessor.Parse(tag.Value.GetRawText(), tag.Name);
-            var batch = processor.Process(images, out var sizes);
-            yield return ($"{tag.Name}.pixel_values", batch);
-            var mask = zeros([images.Length, batch.shape[2], batch.shape[3]], ScalarType.Byte);
-            for (var i = 0; i < images.Length; i++) mask[i].narrow(0, 0, sizes[i].Height).narrow(1, 0, sizes[i].Width).fill_(1);
-            yield return ($"{tag.Name}.pixel_mask", mask);
+            var processor = (PaddedImageProcessor)ImageProcessor.Parse(tag.Value.GetRawText(), tag.Name);
+            var batch = processor.ProcessPadded(images);
+            yield return ($"{tag.Name}.pixel_values", batch.PixelValues);
+            yield return ($"{tag.Name}.pixel_mask", batch.PixelMask.to(ScalarType.Byte));
             yield return ($"{tag.Name}.single", processor.Process(images[0])[0]);
         }
     }
