@@ -76,7 +76,7 @@ sealed class ShowScenesCommand : ExampleCommand
     readonly Option<int> first = new("--first") { Description = "The number of the first scene.", HelpName = "N", DefaultValueFactory = static _ => 0 };
     readonly Option<int> cell = new("--cell") { Description = "The side of a picture on the sheet in pixels, 32 to 1024.", HelpName = "PIXELS", DefaultValueFactory = static _ => 200 };
 
-    public ShowScenesCommand() : base("scenes", "Draw scenes on one sheet: pictures, boxes, masks, depth, edges, an edit, captions and questions.", """
+    public ShowScenesCommand() : base("scenes", "Draw scenes on one sheet: pictures, boxes, keypoints, masks, an expression, depth, edges, an edit, captions and questions.", """
         panoptes data show scenes --out scenes.png
         panoptes data show scenes --out unseen.png --count 12 --size 64 --split held-out-style
         """)

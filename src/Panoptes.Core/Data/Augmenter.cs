@@ -264,13 +264,16 @@ public sealed class Augmenter
     /// <summary>Scratch memory of one thread.</summary>
     internal sealed class Workspace
     {
-        Vector128<float>[] full = [], half = [], canvas = [];
+        Vector128<float>[] full = [], half = [], canvas = [], spare = [];
         float[] plane = [], kernel = [];
         Vector2[] field = [];
 
         internal Span<Vector2> Field(int length) => Grow(ref field, length);
 
         internal Span<Vector128<float>> Canvas(int length) => Grow(ref canvas, length);
+
+        /// <summary>A second canvas.</summary>
+        internal Span<Vector128<float>> Spare(int length) => Grow(ref spare, length);
 
         internal Span<float> Plane(int length) => Grow(ref plane, length);
 

@@ -19,7 +19,7 @@ public sealed class SceneCommandTests : IDisposable
         Assert.Equal(5, Directory.GetFiles(Path.Combine(folder["s"], "images")).Length);
         Assert.Equal(5, JsonDocument.Parse(File.ReadAllText(Path.Combine(folder["s"], "annotations.json"))).RootElement.GetProperty("images").GetArrayLength());
         await Command.Fails(args, folder["s"], "is there already");
-        Assert.InRange((await Command.Succeeds("data", "build", "scenes", "--out", folder["few"], "--count", "2", "--size", "48", "--concepts", "60", "--json")).Json.GetProperty("concepts").GetInt32(), 10, 60);
+        Assert.InRange((await Command.Succeeds("data", "build", "scenes", "--out", folder["few"], "--count", "2", "--size", "48", "--concepts", "60", "--photographs", "--ground", "0.5", "--json")).Json.GetProperty("concepts").GetInt32(), 10, 60);
     }
 
     [Fact]
@@ -34,6 +34,7 @@ public sealed class SceneCommandTests : IDisposable
     public async Task Impossible_options_are_told_and_nothing_is_written()
     {
         await Command.Fails(["data", "build", "scenes", "--out", folder["s"], "--size", "20"], "Size is 20", "32 to 1024");
+        await Command.Fails(["data", "build", "scenes", "--out", folder["s"], "--ground", "2"], "Ground is 2", "0 to 1");
         await Command.Fails(["data", "build", "scenes", "--out", folder["s"], "--min-objects", "5"], "MinObjects is 5", "1 to 4");
         await Command.Fails(["data", "build", "scenes", "--out", folder["s"], "--concepts", "0"], "0 concepts were asked for");
         await Command.Fails(["data", "show", "scenes", "--out", folder["s.png"], "--count", "500"], "500", "at most 200");

@@ -100,44 +100,51 @@ public sealed class SceneTruthTests
     }
 
     [Fact]
-    public void Keypoints_are_where_the_upright_drawing_has_them_and_turn_with_it() => Scenes.Sample(static scene =>
+    public void Keypoints_are_where_the_upright_drawing_has_them_and_turn_with_it()
     {
+        var (found, lost) = (0, 0);
         var upright = Generator(new() { Size = 96, Background = new() });
-        for (var k = 0; k < scene.Objects.Count; k++)
+        Scenes.Sample(Check, iter: 40, threads: 1);
+        Assert.True(found > 200 && lost * 20 < found, $"{lost} of {found + lost} are lost");
+
+        void Check(Scene scene)
         {
-            var (placement, points) = (scene.Layout.Objects[k], scene.Keypoints(k));
-            Assert.Equal(Enum.GetValues<SceneKeypointKind>(), points.Select(static p => p.Kind));
-            Assert.Equal((placement.X, placement.Y), (points[4].X, points[4].Y));
-
-            // Drawn alone, upright and 72 pixels large, the extremes are the mask's.
-            var alone = upright.Render(new(1, 0, [new(placement.Image, 48, 48, 72, 0, 0.5f)]));
-            var (mask, box, straight) = (alone.Mask(0).Pixels, alone.Objects[0].Box, alone.Keypoints(0));
-            Assert.All(straight.Take(4), static p => Assert.True(p.Visible));
-            Assert.InRange(straight[0].Y, box.Y - 1.5f, box.Y + 2.5f);
-            Assert.InRange(straight[1].X, box.Right - 2.5f, box.Right + 1.5f);
-            Assert.InRange(straight[2].Y, box.Bottom - 2.5f, box.Bottom + 1.5f);
-            Assert.InRange(straight[3].X, box.X - 1.5f, box.X + 2.5f);
-
-            // In the scene they are the same, made larger and turned about the middle.
-            for (var i = 0; i < 4; i++)
+            for (var k = 0; k < scene.Objects.Count; k++)
             {
-                var (u, v) = ((straight[i].X - 48) * placement.Side / 72, (straight[i].Y - 48) * placement.Side / 72);
-                Assert.Equal(placement.X + (u * Math.Cos(placement.Angle)) - (v * Math.Sin(placement.Angle)), points[i].X, 2e-3);
-                Assert.Equal(placement.Y + (u * Math.Sin(placement.Angle)) + (v * Math.Cos(placement.Angle)), points[i].Y, 2e-3);
-            }
-            for (var i = 0; i < 5; i++)
-            {
-                var near = Enumerable.Range(0, scene.Ids.Length).Where(j => Math.Pow((j % scene.Size) + 0.5 - points[i].X, 2) + Math.Pow((j / scene.Size) + 0.5 - points[i].Y, 2) <= 2.25 - 1e-4).Any(j => scene.Ids[j] == k + 1);
-                if (near) Assert.True(points[i].Visible);
+                var (placement, points) = (scene.Layout.Objects[k], scene.Keypoints(k));
+                Assert.Equal(Enum.GetValues<SceneKeypointKind>(), points.Select(static p => p.Kind));
+                Assert.Equal((placement.X, placement.Y), (points[4].X, points[4].Y));
+
+                // Drawn alone, upright and 72 pixels large, the extremes are the mask's.
+                var alone = upright.Render(new(1, 0, [new(placement.Image, 48, 48, 72, 0, 0.5f)]));
+                var (box, straight) = (alone.Objects[0].Box, alone.Keypoints(0));
+                float[] beyond = [straight[0].Y - box.Y, box.Right - straight[1].X, box.Bottom - straight[2].Y, straight[3].X - box.X];
+                for (var i = 0; i < 4; i++)
+                {
+                    // A tip of one pixel may be too thin for the mask of the drawing at another size: then the point is beyond it.
+                    if (straight[i].Visible) Assert.InRange(beyond[i], -1.5f, 2.5f);
+                    else Assert.True(beyond[i] < 0);
+                    (found, lost) = straight[i].Visible ? (found + 1, lost) : (found, lost + 1);
+                }
+
+                // In the scene they are the same, made larger and turned about the middle.
+                for (var i = 0; i < 4; i++)
+                {
+                    var (u, v) = ((straight[i].X - 48) * placement.Side / 72, (straight[i].Y - 48) * placement.Side / 72);
+                    Assert.Equal(placement.X + (u * Math.Cos(placement.Angle)) - (v * Math.Sin(placement.Angle)), points[i].X, 2e-3);
+                    Assert.Equal(placement.Y + (u * Math.Sin(placement.Angle)) + (v * Math.Cos(placement.Angle)), points[i].Y, 2e-3);
+                }
+                foreach (var p in points.Where(static p => !p.Visible))
+                    Assert.DoesNotContain(Enumerable.Range(0, scene.Ids.Length), j => scene.Ids[j] == k + 1 && Math.Pow((j % scene.Size) + 0.5 - p.X, 2) + Math.Pow((j / scene.Size) + 0.5 - p.Y, 2) <= 2.25 - 1e-4);
             }
         }
-    }, iter: 40, threads: 1);
+    }
 
     [Fact]
     public void A_point_that_another_object_covers_is_hidden()
     {
         var (hidden, shown) = (0, 0);
-        for (var s = 0; s < 200; s++)
+        for (var s = 0; s < 100; s++)
         {
             var scene = Generator(new() { MinObjects = 3, MaxObjects = 5, MinVisible = 0.4f, Size = 96 }).Generate(s);
             for (var k = 0; k < scene.Objects.Count; k++)
@@ -151,7 +158,7 @@ public sealed class SceneTruthTests
                 }
             }
         }
-        Assert.True(hidden > 50 && shown > 10 * hidden, $"{hidden} hidden, {shown} to be seen");
+        Assert.True(hidden > 25 && shown > 10 * hidden, $"{hidden} hidden, {shown} to be seen");
     }
 
     [Fact]

@@ -38,7 +38,7 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
         var canvas = work.Canvas(size * size);
         var random = new SampleRandom(layout.Seed, SceneGenerator.BackgroundStream, layout.Index);
         var background = backgrounds.Draw(canvas, ref random);
-        var horizon = options.Ground > 0 ? DrawGround(layout, canvas) : null;
+        var horizon = options.Ground > 0 ? DrawGround(layout, work.Spare(size * size), canvas) : null;
 
         var (coverage, ids) = (new ushort[size * size], new byte[size * size]);
         for (var k = 0; k < count; k++) Draw(layout.Objects[k], k, work, canvas, coverage);
@@ -81,7 +81,7 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
     }
 
     /// <summary>Draws a ground, with its own chance: for each column its first row; null where there is none.</summary>
-    int[]? DrawGround(SceneLayout layout, Span<Vector128<float>> canvas)
+    int[]? DrawGround(SceneLayout layout, Span<Vector128<float>> ground, Span<Vector128<float>> canvas)
     {
         var (size, random) = (options.Size, new SampleRandom(layout.Seed, SceneGenerator.GroundStream, layout.Index));
         if (!random.Chance(options.Ground)) return null;
@@ -92,11 +92,10 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
             var at = ((x + 0.5f) / size) - 0.5f;
             horizon[x] = Math.Clamp((int)MathF.Round(size * (height + (slope * at) + (wave * MathF.Sin((waves * at) + phase)))), 0, size);
         }
-        var above = canvas.ToArray();
-        grounds.Draw(canvas, ref random);
+        grounds.Draw(ground, ref random);
         for (var y = 0; y < size; y++)
             for (var x = 0; x < size; x++)
-                if (y < horizon[x]) canvas[(y * size) + x] = above[(y * size) + x];
+                if (y >= horizon[x]) canvas[(y * size) + x] = ground[(y * size) + x];
         return horizon;
     }
 

@@ -3,7 +3,7 @@ using SkiaSharp;
 
 namespace Panoptes.Data;
 
-/// <summary>Scenes drawn for the eye: each with its boxes, what is seen where, distances, contours, an edit, its caption and its questions.</summary>
+/// <summary>Scenes drawn for the eye: each with its boxes and keypoints, what is seen where, what an expression means, distances, contours, an edit, its caption and its questions.</summary>
 public static class SceneSheet
 {
     static readonly SKColor[] Colors =
@@ -27,7 +27,7 @@ public static class SceneSheet
             var scene = generator.Generate(index);
             var cells = new List<SheetCell>
             {
-                new(scene.Image, "picture"), new(DrawBoxes(scene, cellSize), "boxes"), new(DrawIds(scene), "visible masks"), new(DrawDepth(scene), "depth: farther is lighter"), new(scene.Edges(), "edges"),
+                new(scene.Image, "picture"), new(DrawBoxes(scene, cellSize), "boxes and keypoints"), new(DrawIds(scene), "visible masks"), Expression(generator, scene), new(DrawDepth(scene), "depth: farther is lighter"), new(scene.Edges(), "edges"),
             };
             for (var k = 0; k < 3; k++)
             {
@@ -39,10 +39,29 @@ public static class SceneSheet
             }
             rows.Add(new(scene.Caption, cells) { Note = string.Join("   ", scene.Questions.Select(static q => $"{q.Text} {q.Answer}.")) });
         }
-        return new() { Title = "Scenes", Rows = rows, CellSize = cellSize, Columns = 7 };
+        return new() { Title = "Scenes", Rows = rows, CellSize = cellSize, Columns = 8 };
     }
 
-    /// <summary>The picture, enlarged to about <paramref name="side"/> pixels, with the objects' boxes and names.</summary>
+    /// <summary>An expression that names alone would not do for, if there is one, of another kind from scene to scene.</summary>
+    static SheetCell Expression(SceneGenerator generator, Scene scene)
+    {
+        var kinds = generator.References(scene).GroupBy(static r => (r.IsNeeded, r.Kind)).OrderByDescending(static g => g.Key.IsNeeded).ToArray();
+        if (kinds.Length == 0) return new(scene.Image, "no expression");
+        var needed = kinds.Count(static g => g.Key.IsNeeded);
+        var kind = kinds[(int)(scene.Layout.Index % Math.Max(needed, 1))].ToArray();
+        var reference = kind[(int)(scene.Layout.Index % kind.Length)];
+        return new(DrawMeant(scene, reference), reference.Text);
+    }
+
+    /// <summary>The picture with all but what an expression means darkened.</summary>
+    public static Image DrawMeant(Scene scene, SceneReference reference)
+    {
+        var (image, mask) = (new Image(scene.Size, scene.Size, 3), scene.Mask(reference.Objects).Pixels);
+        for (var i = 0; i < image.Pixels.Length; i++) image.Pixels[i] = mask[i / 3] > 0 ? scene.Image.Pixels[i] : (byte)(scene.Image.Pixels[i] / 4);
+        return image;
+    }
+
+    /// <summary>The picture, enlarged to about <paramref name="side"/> pixels, with the objects' boxes and names, and their keypoints: filled where they are to be seen.</summary>
     public static Image DrawBoxes(Scene scene, int side)
     {
         var scale = Math.Max(1, (int)Math.Round((double)side / scene.Size));
