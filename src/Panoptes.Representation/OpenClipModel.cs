@@ -66,7 +66,8 @@ public sealed class OpenClipBlock(int width, int heads, int hidden, Activation a
         return Rest(Encoder.TokenAt(x, index), Attn.Forward(all, mask, queries: Encoder.TokenAt(all, index))).squeeze(1).MoveToOuterDisposeScope();
     }
 
-    Tensor Rest(Tensor x, Tensor attended)
+    /// <summary>All that follows the attention.</summary>
+    internal Tensor Rest(Tensor x, Tensor attended)
     {
         x = EncoderLayer.Residual(x, Ls1?.Forward(attended) ?? attended);
         var changed = Mlp.Forward(Ln2.Forward(x));

@@ -9,6 +9,8 @@ public static class PromptableModels
     public static IReadOnlyList<ModelEntry> All { get; } =
     [
         new("GroupViTModel", "groupvit", typeof(GroupVitModel), static s => new GroupVitModel(s.Read<GroupVitConfig>()), static m => ((GroupVitModel)m).Config with { Architectures = ["GroupViTModel"] }),
+        new("MaskClipPanopticModel", "maskclip_panoptic", typeof(MaskClipPanopticModel), static s => new MaskClipPanopticModel(s.Read<MaskClipPanopticConfig>()),
+            static m => ((MaskClipPanopticModel)m).Config with { Architectures = ["MaskClipPanopticModel"] }),
         new("CLIPSegForImageSegmentation", "clipseg", typeof(ClipSegModel), static s => new ClipSegModel(s.Read<ClipSegConfig>()),
             static m => ((ClipSegModel)m).Config with { Architectures = ["CLIPSegForImageSegmentation"] }),
         new("OwlViTForObjectDetection", "owlvit", typeof(OwlVitForObjectDetection), static s => new OwlVitForObjectDetection(s.Read<OwlVitConfig>()),

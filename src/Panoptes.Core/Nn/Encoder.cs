@@ -102,6 +102,17 @@ public sealed class FusedAttention(int width, int heads, Initializer? input = nu
         Tensor Part(Tensor x, int part) => Attention.SplitHeads(TorchOps.Linear(x, weight.narrow(0, part * width, width), bias.narrow(0, part * width, width)), heads);
     }
 
+    /// <summary>What attention is computed from, for those that do it in their own way.</summary>
+    /// <param name="queries">[b, queries, width]</param>
+    /// <param name="context">[b, tokens, width]</param>
+    /// <returns>[b, heads, queries, size], and twice [b, heads, tokens, size]</returns>
+    internal (Tensor Query, Tensor Key, Tensor Value) QueriesKeysAndValues(Tensor queries, Tensor context)
+    {
+        using var scope = NewDisposeScope();
+        var (q, k, v) = Project(context, queries);
+        return (q.MoveToOuterDisposeScope(), k.MoveToOuterDisposeScope(), v.MoveToOuterDisposeScope());
+    }
+
     Tensor With(Tensor all, Parameter one) => cat([all, Attention.SplitHeads(one.Value, heads).expand(all.shape[0], -1, -1, -1).to(all.dtype)], 2);
 
     Tensor Finish(Tensor seen) => OutProj.Forward(Attention.MergeHeads(seen));
