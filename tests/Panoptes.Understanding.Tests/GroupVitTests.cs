@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Nn;
 using Panoptes.Representation;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Understanding.Tests;
 
@@ -79,6 +80,31 @@ public sealed class GroupVitTests
         Assert.Equal((fromImages + fromPrompts) / 2, MultiLabelLoss.Of(images, prompts, scale).item<float>(), 4);
 
         double Likeness(int image, int sample, int noun) => Math.Exp(5 * Enumerable.Range(0, 4).Sum(d => z[4 * image + d] * t[8 * sample + 4 * noun + d]));
+    }
+
+    [Fact]
+    public void It_learns_from_pairs_of_images_and_texts_alone()
+    {
+        using var scope = NewDisposeScope();
+        using var model = Model();
+        model.Train();
+        var gradients = new PairGradients { Objectives = [new("multi_label", new MultiLabelLoss(nouns: 1))], MicroBatch = 2 };
+        // The bright half says what it is.
+        var pixels = randn([4, 3, 16, 16], generator: new Generator(3)) * 0.1;
+        for (var i = 0; i < 4; i++) pixels[i, i % 3].narrow(i / 2, 0, 8).add_(2);
+        var ids = tensor((long[])[1, 5, 39, 2, 1, 6, 39, 2, 1, 7, 39, 2, 1, 8, 39, 2], [4, 4]);
+        var trained = model.Parameters().Where(static p => p.Trainable).ToArray();
+        var losses = new List<double>();
+        for (var step = 0; step < 16; step++)
+        {
+            using var inner = NewDisposeScope();
+            foreach (var parameter in trained) parameter.ClearGrad();
+            losses.Add(gradients.Backward(Towers.Of(model), new([pixels], [ids, ids]), seed: (ulong)step)["loss"]);
+            using var noGrad = no_grad();
+            foreach (var parameter in trained) parameter.Value.sub_(parameter.Grad!.sign() * 0.002);
+        }
+        Assert.True(losses.TakeLast(3).Average() < losses.Take(3).Average() - 0.3, string.Join(", ", losses));
+        Assert.Null(model.Vision.Random);
     }
 
     [Fact]
