@@ -47,7 +47,8 @@ public sealed record SegmenterOptions
 }
 
 /// <summary>
-/// Says what is where in an image, in any words: with GroupViT, CLIPSeg, OpenSeg, a segmenter of MaskCLIP+, or with any CLIP by <see cref="MaskClip"/>. Not for several threads at once.
+/// Says what is where in an image, in any words: with GroupViT, CLIPSeg, OpenSeg, a segmenter of MaskCLIP+, relative mask attention, or with any CLIP by <see cref="MaskClip"/>. Not for several
+/// threads at once.
 /// </summary>
 /// <example><code>
 /// using var segmenter = OpenVocabularySegmenter.Load("nvidia/groupvit-gcc-yfcc");
@@ -62,7 +63,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
     /// <summary>The most labels at once.</summary>
     const int MostLabels = 4096;
 
-    const string Expected = "a GroupViT, a CLIPSeg, an OpenSeg, a DenseClip or a CLIP";
+    const string Expected = "a GroupViT, a CLIPSeg, an OpenSeg, a DenseClip, a MaskClipPanoptic or a CLIP";
 
     readonly ImageProcessor processor;
     readonly Tokenizer tokenizer;
@@ -74,7 +75,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
     readonly int side;
 
     /// <summary>A model that is in memory already; it is disposed with this object.</summary>
-    /// <param name="model">A <see cref="GroupVitModel"/>, a <see cref="ClipSegModel"/>, an <see cref="OpenSegModel"/>, a <see cref="DenseClipModel"/>, or a CLIP that <see cref="MaskClip"/> takes.</param>
+    /// <param name="model">A <see cref="GroupVitModel"/>, a <see cref="ClipSegModel"/>, an <see cref="OpenSegModel"/>, a <see cref="DenseClipModel"/>, a <see cref="MaskClipPanopticModel"/>, or a CLIP that <see cref="MaskClip"/> takes.</param>
     /// <param name="processor">Prepares images for it.</param>
     /// <param name="tokenizer">Its text tower's.</param>
     /// <param name="options">How images are looked at.</param>
@@ -88,13 +89,14 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
             ClipSegModel segmenter => segmenter.Clip,
             OpenSegModel segmenter => segmenter.Clip,
             DenseClipModel segmenter => segmenter.Clip,
+            MaskClipPanopticModel segmenter => segmenter.Clip,
             DualEncoder both => both,
             _ => throw new PanoptesException($"A {model.GetType().Name} was given; expected {Expected}."),
         };
         place = model switch { GroupVitModel m => m.Config.Vision.PatchSize, ClipSegModel m => m.Config.Vision.PatchSize, _ => MaskClip.PlaceSize(clip) };
         fixedSize = model is ClipSegModel ? SizeOf(processor) : null;
         // What was trained to segment is given images as in its training.
-        side = options.Side ?? Math.Max((model is OpenSegModel or DenseClipModel ? 1 : 2) * clip.Images.ImageSize, 2 * place);
+        side = options.Side ?? Math.Max((model is OpenSegModel or DenseClipModel or MaskClipPanopticModel ? 1 : 2) * clip.Images.ImageSize, 2 * place);
         shifts = options.Shifts;
         using (NewDisposeScope())
             maskClip = options.MaskClip ?? new()
@@ -113,7 +115,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
 
     public Nn.Module Model { get; }
 
-    /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>) of a GroupViT, a CLIPSeg, an OpenSeg, a DenseClip, or a CLIP of Hugging Face's or open_clip's.</param>
+    /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>) of a GroupViT, a CLIPSeg, an OpenSeg, a DenseClip, a MaskClipPanoptic, or a CLIP of Hugging Face's or open_clip's.</param>
     /// <param name="options">How it is prepared and looks at images.</param>
     /// <exception cref="PanoptesException">Nothing there, another model, or a file of it is missing or broken.</exception>
     public static OpenVocabularySegmenter Load(string model, SegmenterOptions? options = null)
@@ -127,7 +129,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
             var (processor, tokenizer) = loaded switch
             {
                 // Their images may be larger than those that their CLIP was made for.
-                ClipSegModel or OpenSegModel or DenseClipModel => (ImageProcessor.Load(ModelFolder.FolderOf(path)), Tokenizer.Load(ModelFolder.FolderOf(path))),
+                ClipSegModel or OpenSegModel or DenseClipModel or MaskClipPanopticModel => (ImageProcessor.Load(ModelFolder.FolderOf(path)), Tokenizer.Load(ModelFolder.FolderOf(path))),
                 DualEncoder both => ClipParts.Load(path, both),
                 _ => throw new PanoptesException($"{model} holds a {loaded.GetType().Name}; expected {Expected}."),
             };
@@ -152,13 +154,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
     /// <exception cref="PanoptesException">No prompt, one of another kind, or one that does not fit.</exception>
     public SegmentationMap Label(Image image, IReadOnlyList<Prompt> prompts)
     {
-        if (prompts.Count is 0 or > MostLabels) throw new PanoptesException($"{prompts.Count} labels were given; expected 1 to {MostLabels}.");
-        foreach (var prompt in prompts)
-        {
-            if (prompt is not (TextPrompt or ExamplePrompt)) throw new PanoptesException($"A {prompt.GetType().Name} was given; expected texts{(Model is ClipSegModel ? " and examples" : "")}.");
-            if (prompt is ExamplePrompt && Model is not ClipSegModel) throw new PanoptesException($"An example was given to a {Model.GetType().Name}, which reads texts alone; expected a CLIPSeg.");
-            prompt.Check(image.Width, image.Height);
-        }
+        Check(image, prompts);
         string[] names = [.. prompts.Select(static (p, i) => p is TextPrompt text ? text.Words : $"example {i + 1}")];
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -177,6 +173,35 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
     {
         var map = Label(image, Model is ClipSegModel || prompts.Count == 0 ? prompts : [.. prompts, .. options.Others.Select(Prompt.Text)]);
         return [.. map.SegmentsOf(prompts.Count).OrderByDescending(static s => s.Score)];
+    }
+
+    /// <summary>Things one by one and stuff as a whole, with a model of relative mask attention.</summary>
+    /// <param name="image">Of any size.</param>
+    /// <param name="labels">What there may be; the segments' classes count along them.</param>
+    /// <param name="other">What is said for what has none of these names.</param>
+    /// <param name="segmentation">Thresholds, and which labels are stuff.</param>
+    /// <exception cref="PanoptesException">Another model, no label, or one that does not fit.</exception>
+    public PanopticSegmentation Panoptic(Image image, IReadOnlyList<string> labels, string other = "other", SegmentationOptions? segmentation = null)
+    {
+        if (Model is not MaskClipPanopticModel segmenter) throw new PanoptesException($"Things one by one were asked of this {Model.GetType().Name}; expected a MaskClipPanoptic.");
+        Prompt[] prompts = [.. labels.Append(other).Select(Prompt.Text)];
+        Check(image, labels.Count == 0 ? [] : prompts);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var output = segmenter.Forward(OnDevice(Prepared(image, Fit(image))));
+        var predicted = segmenter.Predictions(output, Conditions(prompts))[^1];
+        return SegmentationOutput.Panoptic(predicted.Classes[0].cpu(), predicted.Masks[0].cpu(), image.Width, image.Height, segmentation);
+    }
+
+    void Check(Image image, IReadOnlyList<Prompt> prompts)
+    {
+        if (prompts.Count is 0 or > MostLabels) throw new PanoptesException($"{prompts.Count} labels were given; expected 1 to {MostLabels}.");
+        foreach (var prompt in prompts)
+        {
+            if (prompt is not (TextPrompt or ExamplePrompt)) throw new PanoptesException($"A {prompt.GetType().Name} was given; expected texts{(Model is ClipSegModel ? " and examples" : "")}.");
+            if (prompt is ExamplePrompt && Model is not ClipSegModel) throw new PanoptesException($"An example was given to this {Model.GetType().Name}, which reads texts alone; expected a CLIPSeg.");
+            prompt.Check(image.Width, image.Height);
+        }
     }
 
     /// <summary>What the prompts ask for: [prompts, embedding] as the model wants it.</summary>
@@ -275,6 +300,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
             ClipSegModel segmenter => segmenter.Decode(segmenter.Encode(pixels), conditions).to(ScalarType.Float32).sigmoid(),
             GroupVitModel groups => groups.Segment(pixels, conditions, height / place, width / place)[0],
             OpenSegModel segmenter => segmenter.Segment(pixels, conditions)[0],
+            MaskClipPanopticModel segmenter => segmenter.Segment(pixels, conditions)[0],
             DenseClipModel segmenter => segmenter.Forward(pixels, conditions).to(ScalarType.Float32).softmax(1)[0],
             _ => OfMaskClip(pixels, conditions),
         };

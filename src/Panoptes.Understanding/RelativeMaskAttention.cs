@@ -181,6 +181,20 @@ public sealed class MaskClipPanopticModel : Module
         return [.. output.Masks.Select(m => new MaskPrediction(logits, m))];
     }
 
+    /// <summary>How likely each text is at each pixel: masks choose among the texts, and a pixel has the choice of the masks that cover it.</summary>
+    /// <param name="pixels">[b, 3, height, width], sides multiples of the patch</param>
+    /// <param name="texts">[texts, embedding], normalized</param>
+    /// <returns>[b, texts, height, width] from 0 to 1, whose sum over the texts is 1</returns>
+    public Tensor Segment(Tensor pixels, Tensor texts)
+    {
+        using var scope = NewDisposeScope();
+        var output = Forward(pixels);
+        var masks = output.Masks[^1].to(texts.dtype).sigmoid();
+        var share = masks / masks.sum(1, keepdim: true).clamp(min: 1e-6);
+        var choice = Logits(output.Embeddings, texts).to(texts.dtype).softmax(-1).transpose(1, 2);
+        return choice.matmul(share.flatten(2)).unflatten(2, [share.shape[2], share.shape[3]]).MoveToOuterDisposeScope();
+    }
+
     /// <summary>How well each mask goes with each text: cosine times CLIP's scale, [b, masks, texts].</summary>
     /// <param name="embeddings">[b, masks, embedding], normalized</param>
     /// <param name="texts">[texts, embedding], normalized</param>

@@ -13,7 +13,7 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
 
-    public static TheoryData<string> Kinds => ["GroupViTModel", "CLIPSegForImageSegmentation", "OpenSegModel", "DenseClipModel", "CLIP", "ResNet"];
+    public static TheoryData<string> Kinds => ["GroupViTModel", "CLIPSegForImageSegmentation", "OpenSegModel", "DenseClipModel", "MaskClipPanopticModel", "CLIP", "ResNet"];
 
     /// <summary>A whole folder of a tiny model: weights, processor, tokenizer.</summary>
     void Write(string kind)
@@ -31,7 +31,7 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
             Models.Save(folder, clip);
             return;
         }
-        var config = kind switch { "GroupViTModel" => GroupVitTiny.Config, "OpenSegModel" => OpenSegTiny.OpenSeg, "DenseClipModel" => OpenSegTiny.DenseClip, _ => ClipSegTiny.Config(refined: false) };
+        var config = kind switch { "GroupViTModel" => GroupVitTiny.Config, "OpenSegModel" => OpenSegTiny.OpenSeg, "DenseClipModel" => OpenSegTiny.DenseClip, "MaskClipPanopticModel" => MaskClipPanopticTiny.Config, _ => ClipSegTiny.Config(refined: false) };
         using var model = PromptableModels.All.Single(e => e.Architecture == kind).Build(new(Fitted(config), kind, static _ => null));
         model.Initialize(new Generator(7));
         PromptableModels.Save(folder, model);
@@ -68,6 +68,30 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
             for (var i = 0; i < map.Labels.Length; i++)
                 if (map.Labels[i] >= 0) Assert.True(probabilities[map.Labels[i]][i] >= probabilities.Max(p => p[i]) - 1e-6);
         }
+    }
+
+    [Fact]
+    public void Relative_mask_attention_gives_things_one_by_one()
+    {
+        Write("MaskClipPanopticModel");
+        using var segmenter = OpenVocabularySegmenter.Load(folder);
+        Once();
+        var before = Tensor.TotalCount;
+        var found = Once();
+        Assert.Equal(before, Tensor.TotalCount);
+        Assert.Equal((40, 30), (found.Ids.Width, found.Ids.Height));
+        Assert.All(found.Segments, static s => Assert.InRange(s.Class, 0, 1));
+        Assert.Equal("0 labels were given; expected 1 to 4096.", Assert.Throws<PanoptesException>(() => segmenter.Panoptic(Picture(8, 8), [])).Message);
+
+        PanopticSegmentation Once() => segmenter.Panoptic(Picture(40, 30), ["cat", "dog"], segmentation: new() { Threshold = 0, OverlapThreshold = 0 });
+    }
+
+    [Fact]
+    public void Other_models_say_that_they_know_no_things_one_by_one()
+    {
+        Write("CLIP");
+        using var clip = OpenVocabularySegmenter.Load(folder);
+        Assert.Equal("Things one by one were asked of this OpenClipModel; expected a MaskClipPanoptic.", Assert.Throws<PanoptesException>(() => clip.Panoptic(Picture(8, 8), ["cat"])).Message);
     }
 
     [Fact]
@@ -132,7 +156,7 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
     [InlineData("GroupViTModel", "", "The text prompt is empty; expected a name or an expression.")]
     [InlineData("CLIP", "many", "0 labels were given; expected 1 to 4096.")]
     [InlineData("CLIP", "point", "A PointPrompt was given; expected texts.")]
-    [InlineData("CLIP", "example", "An example was given to a OpenClipModel, which reads texts alone; expected a CLIPSeg.")]
+    [InlineData("CLIP", "example", "An example was given to this OpenClipModel, which reads texts alone; expected a CLIPSeg.")]
     public void A_wrong_prompt_gives_one_sentence(string kind, string what, string sentence)
     {
         Write(kind);
