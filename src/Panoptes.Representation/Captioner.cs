@@ -49,7 +49,8 @@ public sealed record CaptionOptions
 public sealed record GeneratedCaption(int[] Ids, double Score);
 
 /// <summary>Beam search over texts that grow by a token a step; the bookkeeping only, which is a few numbers a beam.</summary>
-sealed class BeamSearch(int images, int beams, int endId, double lengthPenalty)
+/// <param name="stopEarly">Whether an image is done once as many of its texts have ended as are followed, even if what goes on could still become better (transformers' early_stopping).</param>
+sealed class BeamSearch(int images, int beams, int endId, double lengthPenalty, bool stopEarly = false)
 {
     readonly List<int>[] texts = [.. Enumerable.Range(0, images * beams).Select(static _ => new List<int>())];
     readonly List<GeneratedCaption>[] ended = [.. Enumerable.Range(0, images).Select(static _ => new List<GeneratedCaption>())];
@@ -60,6 +61,9 @@ sealed class BeamSearch(int images, int beams, int endId, double lengthPenalty)
 
     /// <summary>The tokens to go on with, one a beam.</summary>
     public long[] NextIds { get; } = new long[images * beams];
+
+    /// <summary>The text of a beam so far.</summary>
+    public IReadOnlyList<int> TextOf(int beam) => texts[beam];
 
     /// <summary>Which beam each went on from.</summary>
     public long[] Origins { get; } = new long[images * beams];
@@ -112,7 +116,7 @@ sealed class BeamSearch(int images, int beams, int endId, double lengthPenalty)
             else scores[first + b] = float.NegativeInfinity;
         }
         // As transformers' beam search stops: as many have ended as are followed, and the best that goes on is no better so far than the worst of them.
-        done[image] = count == 0 || (ended[image].Count >= beams && Normalized(scores[first], texts[first].Count) <= ended[image][beams - 1].Score);
+        done[image] = count == 0 || (ended[image].Count >= beams && (stopEarly || Normalized(scores[first], texts[first].Count) <= ended[image][beams - 1].Score));
     }
 
     void End(int image, List<int> text, float score, int length)

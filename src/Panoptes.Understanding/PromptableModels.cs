@@ -25,6 +25,8 @@ public static class PromptableModels
         new("DenseClipModel", "dense_clip", typeof(DenseClipModel), static s => new DenseClipModel(s.Read<DenseClipConfig>()), static m => ((DenseClipModel)m).Config with { Architectures = ["DenseClipModel"] }),
         new("GroundingDinoForObjectDetection", "grounding-dino", typeof(GroundingDinoForObjectDetection), static s => new GroundingDinoForObjectDetection(s.Read<GroundingDinoConfig>()),
             static m => ((GroundingDinoForObjectDetection)m).Config with { Architectures = ["GroundingDinoForObjectDetection"] }),
+        new("Florence2ForConditionalGeneration", "florence2", typeof(Florence2Model), static s => new Florence2Model(s.Read<Florence2Config>()), static m => ((Florence2Model)m).Config),
+        new("Kosmos2ForConditionalGeneration", "kosmos-2", typeof(Kosmos2Model), static s => new Kosmos2Model(s.Read<Kosmos2Config>()), static m => ((Kosmos2Model)m).Config),
     ];
 
     /// <summary>What loads and saves them.</summary>

@@ -28,6 +28,33 @@ public sealed class SelfAttention(int width, int heads, Initializer? input = nul
         var v = Attention.SplitHeads(VProj.Forward(x), heads);
         return OutProj.Forward(Attention.MergeHeads(Attention.Apply(q, k, v, mask, causal))).MoveToOuterDisposeScope();
     }
+
+    /// <summary>The next token of every row, which sees itself and what <paramref name="cache"/> holds; or, for an empty cache, the first tokens, each of which sees itself and those before it.</summary>
+    /// <param name="x">[b, tokens, width]</param>
+    /// <returns>[b, tokens, width]</returns>
+    public Tensor Next(Tensor x, KeyValueCache cache)
+    {
+        using var scope = NewDisposeScope();
+        if (x.shape[1] > 1 && cache.Count > 0) throw new ArgumentException("Several tokens go into an empty cache only.");
+        var (k, v) = cache.Append(Attention.SplitHeads(KProj.Forward(x), heads), Attention.SplitHeads(VProj.Forward(x), heads));
+        return OutProj.Forward(Attention.MergeHeads(Attention.Apply(Attention.SplitHeads(QProj.Forward(x), heads), k, v, causal: x.shape[1] > 1))).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The keys and values of what is attended to, for many calls of <see cref="Attend"/>.</summary>
+    /// <param name="context">[b, tokens, width]</param>
+    /// <returns>[b, heads, tokens, size] each</returns>
+    public (Tensor Key, Tensor Value) KeysAndValues(Tensor context)
+    {
+        using var scope = NewDisposeScope();
+        return (Attention.SplitHeads(KProj.Forward(context), heads).contiguous().MoveToOuterDisposeScope(), Attention.SplitHeads(VProj.Forward(context), heads).contiguous().MoveToOuterDisposeScope());
+    }
+
+    /// <summary>[b, queries, width] attending to what <see cref="KeysAndValues"/> gave: [b, queries, width].</summary>
+    public Tensor Attend(Tensor queries, Tensor key, Tensor value, Tensor? mask = null)
+    {
+        using var scope = NewDisposeScope();
+        return OutProj.Forward(Attention.MergeHeads(Attention.Apply(Attention.SplitHeads(QProj.Forward(queries), heads), key, value, mask))).MoveToOuterDisposeScope();
+    }
 }
 
 /// <summary>
