@@ -207,14 +207,23 @@ public static class Models
         }
     }
 
+    /// <summary>An image tower by its own part of a larger model's config.</summary>
+    /// <param name="source">The larger model.</param>
+    /// <param name="config">The part, with its model_type.</param>
+    /// <param name="part">What the part is called, before "_config".</param>
+    /// <param name="prefix">What stands before the tower's keys.</param>
+    /// <exception cref="PanoptesException">No part, or of no known kind.</exception>
+    internal static IImageTower ImageTower(ModelSource source, JsonElement config, string part, string prefix) => Tower<IImageTower>(source, config, "vision", part, prefix);
+
     /// <summary>A tower by its own part of a larger model's config.</summary>
-    static T Tower<T>(ModelSource source, JsonElement config, string part) where T : class, ITower
+    static T Tower<T>(ModelSource source, JsonElement config, string side, string? part = null, string? prefix = null) where T : class, ITower
     {
+        part ??= side;
         if (config.ValueKind != JsonValueKind.Object) throw new PanoptesException($"{source.Path}: {part}_config is missing; expected the {part} tower's own config with its model_type.");
-        var own = new ModelSource(config.GetRawText(), $"{source.Path}, {part}_config", key => source.Shape($"{part}_model.{key}"));
+        var own = new ModelSource(config.GetRawText(), $"{source.Path}, {part}_config", key => source.Shape($"{prefix ?? $"{side}_model"}.{key}"));
         // A whole model stands for its tower of this side, as in the peer.
         var type = config.TryGetProperty("model_type", out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
-        var entry = All.FirstOrDefault(e => e.ModelType == type && typeof(T).IsAssignableFrom(e.Type)) ?? All.FirstOrDefault(e => e.ModelType == $"{type}_{part}_model" && typeof(T).IsAssignableFrom(e.Type))
+        var entry = All.FirstOrDefault(e => e.ModelType == type && typeof(T).IsAssignableFrom(e.Type)) ?? All.FirstOrDefault(e => e.ModelType == $"{type}_{side}_model" && typeof(T).IsAssignableFrom(e.Type))
             ?? throw new PanoptesException($"{own.Path}: the model_type \"{type}\" is unknown; expected one of {string.Join(", ", All.Where(static e => e.ModelType is not null && typeof(T).IsAssignableFrom(e.Type)).Select(static e => e.ModelType))}.");
         return (T)(object)entry.Build(own);
     }

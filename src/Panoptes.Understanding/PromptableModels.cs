@@ -27,6 +27,10 @@ public static class PromptableModels
             static m => ((GroundingDinoForObjectDetection)m).Config with { Architectures = ["GroundingDinoForObjectDetection"] }),
         new("Florence2ForConditionalGeneration", "florence2", typeof(Florence2Model), static s => new Florence2Model(s.Read<Florence2Config>()), static m => ((Florence2Model)m).Config),
         new("Kosmos2ForConditionalGeneration", "kosmos-2", typeof(Kosmos2Model), static s => new Kosmos2Model(s.Read<Kosmos2Config>()), static m => ((Kosmos2Model)m).Config),
+        new("Pix2SeqV2", "pix2seq_v2", typeof(Pix2SeqModel), static s => new Pix2SeqModel(s.Read<Pix2SeqConfig>(), s), static m => ((Pix2SeqModel)m).Config),
+        new("UniTAB", "unitab", typeof(UniTabModel), static s => new UniTabModel(s.Read<UniTabConfig>(), s), static m => ((UniTabModel)m).Config),
+        new("UnifiedIO", "unified_io", typeof(UnifiedIoModel), static s => new UnifiedIoModel(s.Read<UnifiedIoConfig>(), s), static m => ((UnifiedIoModel)m).Config),
+        new("VisionLLM", "vision_llm", typeof(VisionLlmModel), static s => new VisionLlmModel(s.Read<VisionLlmConfig>(), s), static m => ((VisionLlmModel)m).Config),
     ];
 
     /// <summary>What loads and saves them.</summary>

@@ -3,6 +3,11 @@ namespace Panoptes.Understanding.Tests;
 /// <summary>Models that answer with sequences.</summary>
 static class SequencesTiny
 {
+    const string Sizes = """
+        "vision_config":{"model_type":"swin","image_size":16,"patch_size":4,"embed_dim":8,"depths":[1,1],"num_heads":[2,2],"window_size":2},
+        "hidden_size":16,"num_attention_heads":2,"intermediate_size":24,"encoder_layers":1,"decoder_layers":1,"max_image_tokens":16,"max_prompt_tokens":8,"max_sequence_tokens":16
+        """;
+
     public static Dictionary<string, TinyModel> Tiny { get; } = new()
     {
         ["Florence2ForConditionalGeneration"] = new("""
@@ -26,5 +31,18 @@ static class SequencesTiny
             var ids = tensor(new long[] { 0, 3, 4, 4, 4, 5, 9, 12, 0, 3, 4, 4, 4, 5, 7, 1 }, [2, 8]);
             return ((Kosmos2Model)m).Forward(pixels, ids, ids.eq(4), ids.ne(1)).Logits.flatten(1);
         }),
+        ["Pix2SeqV2"] = Trained("""{"architectures":["Pix2SeqV2"],"classes":["cat","dog"],"coordinate_bins":8,"text_vocab_size":10,""", static m => ((Pix2SeqModel)m).Core),
+        ["UniTAB"] = Trained("""{"architectures":["UniTAB"],"coordinate_bins":8,"text_vocab_size":10,""", static m => ((UniTabModel)m).Core),
+        ["UnifiedIO"] = Trained("""{"architectures":["UnifiedIO"],"location_bins":8,"text_vocab_size":10,"vq_config":{"block_out_channels":[4],"norm_num_groups":2,"num_vq_embeddings":6,"latent_channels":2,"sample_size":4},""",
+            static m => ((UnifiedIoModel)m).Core) with
+        { Unused = static key => key.StartsWith("vq.", StringComparison.Ordinal) },
+        ["VisionLLM"] = Trained("""{"architectures":["VisionLLM"],"max_classes":3,"max_bins":8,"text_vocab_size":10,""", static m => ((VisionLlmModel)m).Core),
     };
+
+    static TinyModel Trained(string config, Func<Nn.Module, SequenceCore> core) => new(config + Sizes + "}", m =>
+    {
+        var pixels = randn([2, 3, 16, 16], generator: new Generator(3));
+        var (memory, mask) = core(m).Read(pixels, [[3, 4, 5, 6, 3, 4, 5, 6], [7, 8]]);
+        return core(m).Write(arange(32, dtype: ScalarType.Int64).remainder(20).view(2, 16), memory, mask).flatten(1);
+    });
 }

@@ -1,0 +1,253 @@
+using System.Globalization;
+using Panoptes.Checkpoints;
+using Panoptes.Data;
+using Panoptes.Nn;
+using Panoptes.Representation;
+using Panoptes.Text;
+
+namespace Panoptes.Understanding;
+
+/// <summary>A part of what is to be told of an object.</summary>
+public enum VisionLlmField
+{
+    /// <summary>The class, by the mark that the prompt gave it.</summary>
+    Class,
+    Left,
+    Top,
+    Right,
+    Bottom,
+}
+
+/// <summary>A detection as a user describes it: what to look for, under what names, and how the answer is written.</summary>
+/// <param name="Classes">The names, or whole expressions ("the cat left of the apple"); the first is marked &lt;c0&gt; in the prompt, the next &lt;c1&gt;, ….</param>
+/// <param name="Bins">How finely places are told.</param>
+public sealed record VisionLlmQuery(IReadOnlyList<string> Classes, int Bins)
+{
+    /// <summary>The order in which an object's five parts are told.</summary>
+    public IReadOnlyList<VisionLlmField> Format { get; init; } = [VisionLlmField.Class, VisionLlmField.Left, VisionLlmField.Top, VisionLlmField.Right, VisionLlmField.Bottom];
+}
+
+/// <summary>The config of VisionLLM (Wang et al. 2023, arXiv:2305.11175) as it is trained here ("vision_llm"): text, the marks of classes, and the places.</summary>
+public sealed record VisionLlmConfig : SequenceConfig
+{
+    /// <summary>How many ids the text tokenizer has.</summary>
+    public int TextVocabSize { get; init; } = 32000;
+
+    /// <summary>The most classes of a prompt.</summary>
+    public int MaxClasses { get; init; } = 16;
+
+    /// <summary>The most bins of a place.</summary>
+    public int MaxBins { get; init; } = 512;
+
+    /// <summary>The most objects of an answer.</summary>
+    public int MaxObjects { get; init; } = 10;
+
+    /// <summary>The names that training draws classes from that are not there.</summary>
+    public string[] Classes { get; init; } = [];
+    public string ModelType { get; init; } = "vision_llm";
+    public string[] Architectures { get; init; } = ["VisionLLM"];
+}
+
+/// <summary>
+/// VisionLLM: a task is described in words, classes and their marks, the number of bins and the order of the answer included, and a language-model decoder answers so. The words guide what is read of
+/// the image, too, and the decoder goes on from them. In training classes, marks, bins and order change from one example to the next, so that they mean what the prompt says and nothing else. (The paper
+/// feeds the format's fields as queries that are decoded at once; here the decoder writes them one after the other, and only what the format allows.) Keys: those of <see cref="SequenceCore"/>.
+/// </summary>
+public sealed class VisionLlmModel : Module, ISequenceModel
+{
+    /// <summary>The names of the tasks.</summary>
+    public const string Detection = "detection", Grounding = "grounding", Captioning = "captioning", Answering = "answering";
+
+    /// <summary>Padding and the end; texts follow, then the marks of classes, then the places.</summary>
+    public const int Padding = 0, EndId = 1, FirstText = 2;
+
+    const string CaptionPrompt = "describe the image in words.";
+
+    static readonly string[] FieldNames = ["class", "x1", "y1", "x2", "y2"];
+
+    /// <exception cref="PanoptesException">There is no such image tower.</exception>
+    public VisionLlmModel(VisionLlmConfig config, ModelSource source)
+    {
+        Config = config;
+        if (config.MaxBins < 2) throw new PanoptesException($"max_bins is {config.MaxBins}; expected 2 or more.");
+        Core = new(config, source, FirstPlace + config.MaxBins, PromptPlace.Reader | PromptPlace.Writer);
+    }
+
+    public VisionLlmConfig Config { get; }
+
+    [Key("")]
+    public SequenceCore Core { get; }
+
+    public int FirstClass => FirstText + Config.TextVocabSize;
+
+    public int FirstPlace => FirstClass + Config.MaxClasses;
+
+    public IReadOnlyList<string> Tasks { get; } = [Detection, Grounding, Captioning, Answering];
+
+    /// <summary>The words of a query with the marks of its classes and bins: "find objects of &lt;c0&gt; cat, &lt;c1&gt; dog. tell (class, x1, y1, x2, y2) with places &lt;p0&gt; to &lt;p63&gt;."</summary>
+    /// <exception cref="PanoptesException">No class or too many, too few or too many bins, or an order that does not name every part once.</exception>
+    public int[] PromptOf(VisionLlmQuery query, Tokenizer text)
+    {
+        if (query.Classes.Count < 1 || query.Classes.Count > Config.MaxClasses || query.Classes.Any(string.IsNullOrWhiteSpace))
+            throw new PanoptesException($"{query.Classes.Count} classes were given, {query.Classes.Count(string.IsNullOrWhiteSpace)} of them without a name; expected 1 to {Config.MaxClasses} with names.");
+        if (query.Bins < 2 || query.Bins > Config.MaxBins) throw new PanoptesException($"{query.Bins} bins were given; expected 2 to {Config.MaxBins}.");
+        if (!query.Format.Order().SequenceEqual(Enum.GetValues<VisionLlmField>())) throw new PanoptesException($"The answer's order is {string.Join(", ", query.Format)}; expected every one of {string.Join(", ", Enum.GetValues<VisionLlmField>())} once.");
+        var prompt = new List<int>(Words(text, "find objects of"));
+        for (var i = 0; i < query.Classes.Count; i++)
+        {
+            prompt.Add(FirstClass + i);
+            prompt.AddRange(Words(text, query.Classes[i]));
+        }
+        prompt.AddRange(Words(text, string.Create(CultureInfo.InvariantCulture, $". tell ({string.Join(", ", query.Format.Select(static f => FieldNames[(int)f]))}) with places")));
+        prompt.AddRange([FirstPlace, .. Words(text, "to"), FirstPlace + query.Bins - 1]);
+        return [.. prompt];
+    }
+
+    /// <summary>Objects as the query wants them told, with the end after them.</summary>
+    /// <param name="objects">Boxes, in pixels, and positions in the query's classes.</param>
+    public int[] AnswerOf(VisionLlmQuery query, IReadOnlyList<(ImageBox Box, int Label)> objects, int width, int height)
+    {
+        Bins.Check(width, height);
+        var answer = new List<int>();
+        foreach (var (box, label) in objects)
+            foreach (var field in query.Format)
+                answer.Add(field switch
+                {
+                    VisionLlmField.Class => FirstClass + label,
+                    VisionLlmField.Left => Place(box.Left / width),
+                    VisionLlmField.Top => Place(box.Top / height),
+                    VisionLlmField.Right => Place(box.Right / width),
+                    _ => Place(box.Bottom / height),
+                });
+        return [.. answer, EndId];
+
+        int Place(double share) => FirstPlace + (int)Math.Round(Math.Clamp(Bins.Finite(share), 0, 1) * (query.Bins - 1));
+    }
+
+    /// <summary>The objects of an answer: five tokens after five, each where the query wants it; what is none of that ends it.</summary>
+    public IReadOnlyList<(ImageBox Box, int Label)> ObjectsOf(VisionLlmQuery query, IReadOnlyList<int> answer, int width, int height)
+    {
+        Bins.Check(width, height);
+        var objects = new List<(ImageBox, int)>();
+        Span<double> parts = stackalloc double[5];
+        for (var start = 0; start + 5 <= answer.Count; start += 5)
+        {
+            for (var i = 0; i < 5; i++)
+            {
+                var (token, field) = (answer[start + i], query.Format[i]);
+                if (field == VisionLlmField.Class ? token < FirstClass || token >= FirstClass + query.Classes.Count : token < FirstPlace || token >= FirstPlace + query.Bins) return objects;
+                parts[(int)field] = field == VisionLlmField.Class ? token - FirstClass : (double)(token - FirstPlace) / (query.Bins - 1);
+            }
+            objects.Add((new ImageBox(parts[1], parts[2], parts[3], parts[4]).Ordered().Scaled(width, height), (int)parts[0]));
+        }
+        return objects;
+    }
+
+    public SequenceExample? Example(Scene scene, IReadOnlyList<SceneReference> references, string task, Tokenizer text, ref SampleRandom random)
+    {
+        switch (task)
+        {
+            case Detection:
+                var present = scene.Objects.Select(static o => o.Name).Distinct().Take(Config.MaxClasses).ToArray();
+                if (present.Length == 0) return null;
+                // Some of what is there, and something that is not.
+                random.Shuffle(present.AsSpan());
+                var classes = present.Take(1 + random.Next(present.Length)).ToList();
+                for (var i = 0; i < 3 && classes.Count < Config.MaxClasses && Config.Classes.Length > 0; i++)
+                    if (Config.Classes[random.Next(Config.Classes.Length)] is var other && !classes.Contains(other) && !present.Contains(other)) classes.Add(other);
+                var order = classes.ToArray();
+                random.Shuffle(order.AsSpan());
+                return Told(task, Draw(order, ref random), [.. scene.Objects.Where(o => Array.IndexOf(order, o.Name) >= 0).OrderByDescending(static o => o.Box.Area).Take(Config.MaxObjects).Select(o => (SceneWords.BoxOf(o), Array.IndexOf(order, o.Name)))]);
+            case Grounding:
+                if (SceneWords.Pick(references, Config.MaxObjects, ref random) is not { } meant) return null;
+                return Told(task, Draw([meant.Text], ref random), [.. meant.Objects.OrderByDescending(k => scene.Objects[k].Box.Area).Select(k => (SceneWords.BoxOf(scene.Objects[k]), 0))]);
+            case Captioning:
+                return SequenceExample.Of(task, Words(text, CaptionPrompt), [.. Words(text, scene.Caption), EndId]);
+            case Answering:
+                if (scene.Questions.Count == 0) return null;
+                var question = scene.Questions[random.Next(scene.Questions.Count)];
+                return SequenceExample.Of(task, Words(text, question.Text), [.. Words(text, question.Answer), EndId]);
+            default:
+                throw new PanoptesException($"The task {task} is unknown; expected {string.Join(", ", Tasks)}.");
+        }
+
+        SequenceExample Told(string task, VisionLlmQuery query, (ImageBox, int)[] objects) => SequenceExample.Of(task, PromptOf(query, text), AnswerOf(query, objects, scene.Size, scene.Size));
+    }
+
+    /// <summary>Bins and an order, both of which change.</summary>
+    VisionLlmQuery Draw(string[] classes, ref SampleRandom random)
+    {
+        VisionLlmField[] box = random.Chance(0.5f) ? [VisionLlmField.Left, VisionLlmField.Top, VisionLlmField.Right, VisionLlmField.Bottom] : [VisionLlmField.Top, VisionLlmField.Left, VisionLlmField.Bottom, VisionLlmField.Right];
+        var bins = random.Chance(0.5f) ? Config.MaxBins : Math.Max(2, Config.MaxBins / 4 + random.Next(Config.MaxBins - Config.MaxBins / 4 + 1));
+        return new(classes, bins) { Format = random.Chance(0.5f) ? [VisionLlmField.Class, .. box] : [.. box, VisionLlmField.Class] };
+    }
+
+    public Tensor Loss(Tensor pixels, IReadOnlyList<SequenceExample> examples) => Core.Loss(pixels, examples, EndId);
+
+    /// <summary>What a query asks for, in every image, in the order in which it was written; the score is the probability of the class among those of the query.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="query">The names, bins and order.</param>
+    /// <param name="text">The tokenizer of the model's texts.</param>
+    /// <param name="width">Of the images that the boxes are for, in pixels.</param>
+    /// <param name="height">Of these images.</param>
+    /// <exception cref="PanoptesException">A query that cannot be, or that is too long.</exception>
+    public IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, VisionLlmQuery query, Tokenizer text, int width, int height)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var prompt = PromptOf(query, text);
+        var images = (int)pixels.shape[0];
+        var (memory, mask) = Core.Read(pixels, [.. Enumerable.Repeat(prompt, images)]);
+        var steps = Math.Min(5 * Config.MaxObjects + 1, Core.Config.MaxSequenceTokens - prompt.Length + 1);
+        if (steps < 5) throw new PanoptesException($"The prompt has {prompt.Length} tokens, which leaves no room for an answer; the model takes at most {Core.Config.MaxSequenceTokens} together.");
+        using var writer = Core.Writer(memory, mask, prompt.Length + steps - 1);
+        writer.Lead(prompt, images);
+        var (classes, places) = (Only(FirstClass, query.Classes.Count, pixels.device), Only(FirstPlace, query.Bins, pixels.device));
+        var first = (query.Format[0] == VisionLlmField.Class ? classes : places).clone();
+        first[EndId] = 0;                                                                       // an answer may end before an object only
+        var scores = Enumerable.Range(0, images).Select(static _ => new List<float>()).ToArray();
+        var drawn = SequenceSearch.Draw(writer, full(images, 1, (long)prompt[^1], ScalarType.Int64, device: pixels.device), steps, (step, logits) =>
+        {
+            var field = query.Format[step % 5];
+            if (field == VisionLlmField.Class)
+            {
+                var sure = logits.narrow(1, FirstClass, query.Classes.Count).softmax(-1).amax([1]).cpu().data<float>().ToArray();
+                for (var i = 0; i < images; i++) scores[i].Add(sure[i]);
+            }
+            return logits.add(step % 5 == 0 ? first : field == VisionLlmField.Class ? classes : places).argmax(-1);
+        }, EndId);
+        return [.. drawn.Select((answer, i) => (IReadOnlyList<Detection>)[.. ObjectsOf(query, answer, width, height).Select((o, n) => o.Box.Named(query.Classes[o.Label], scores[i][n]))])];
+    }
+
+    /// <summary>A caption of every image.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="text">The tokenizer of the model's texts.</param>
+    /// <param name="options">How it is sought; null: greedily.</param>
+    public IReadOnlyList<ImageCaption> Caption(Tensor pixels, Tokenizer text, SequenceOptions? options = null) => Say(pixels, CaptionPrompt, text, options);
+
+    /// <summary>The answer to a question about every image, or to any task that is answered in words.</summary>
+    /// <exception cref="PanoptesException">The question is empty or too long.</exception>
+    public IReadOnlyList<ImageCaption> Answer(Tensor pixels, string question, Tokenizer text, SequenceOptions? options = null) =>
+        Say(pixels, string.IsNullOrWhiteSpace(question) ? throw new PanoptesException("The question is empty; expected words.") : question, text, options);
+
+    IReadOnlyList<ImageCaption> Say(Tensor pixels, string prompt, Tokenizer text, SequenceOptions? options)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var ids = Words(text, prompt);
+        var (memory, mask) = Core.Read(pixels, [.. Enumerable.Repeat(ids, (int)pixels.shape[0])]);
+        var allowed = Only(FirstText, Config.TextVocabSize, pixels.device);
+        allowed[EndId] = 0;
+        return [.. SequenceWriter.Search(Core, memory, mask, ids, EndId, options ?? new() { MaxTokens = 40 }, allowed).Select(w => new ImageCaption(text.Decode([.. w.Ids.Select(static id => id - FirstText)]).Trim(), w.Score))];
+    }
+
+    static int[] Words(Tokenizer text, string words) => [.. text.Encode(words, addSpecialTokens: false).Select(static id => FirstText + id)];
+
+    /// <summary>0 for some of the tokens, negative infinity for all others: [vocabulary].</summary>
+    Tensor Only(int first, int count, Device device)
+    {
+        var all = full(Core.Vocabulary, double.NegativeInfinity, device: device);
+        all.narrow(0, first, count).zero_();
+        return all;
+    }
+}
