@@ -8,6 +8,9 @@ public static class PromptableModels
 {
     public static IReadOnlyList<ModelEntry> All { get; } =
     [
+        new("XDecoderModel", "xdecoder", typeof(XDecoderModel), XDecoderModel.Build, static m => ((XDecoderModel)m).Config),
+        new("SeemModel", "seem", typeof(SeemModel), SeemModel.Build, static m => ((SeemModel)m).Config),
+        new("UniPerceiverModel", "uni_perceiver_v2", typeof(UniPerceiverModel), UniPerceiverModel.Build, static m => ((UniPerceiverModel)m).Config),
         new("GroupViTModel", "groupvit", typeof(GroupVitModel), static s => new GroupVitModel(s.Read<GroupVitConfig>()), static m => ((GroupVitModel)m).Config with { Architectures = ["GroupViTModel"] }),
         new("MaskClipPanopticModel", "maskclip_panoptic", typeof(MaskClipPanopticModel), static s => new MaskClipPanopticModel(s.Read<MaskClipPanopticConfig>()),
             static m => ((MaskClipPanopticModel)m).Config with { Architectures = ["MaskClipPanopticModel"] }),

@@ -39,6 +39,20 @@ public sealed record DecoderMaps(IReadOnlyList<Tensor> Features, IReadOnlyList<T
 {
     /// <summary>The rows and columns of a scale.</summary>
     public (int Rows, int Columns) Size(int level) => ((int)Features[level].shape[2], (int)Features[level].shape[3]);
+
+    /// <summary>Images by their places in the batch, which may come several times.</summary>
+    /// <param name="images">[n] int64</param>
+    public DecoderMaps Select(Tensor images)
+    {
+        using var scope = NewDisposeScope();
+        return new DecoderMaps([.. Features.Select(f => f.index_select(0, images))], [.. Positions.Select(p => p.shape[0] == 1 ? p.alias() : p.index_select(0, images))], MaskFeatures.index_select(0, images)).MoveToOuter();
+    }
+
+    internal DecoderMaps MoveToOuter()
+    {
+        foreach (var tensor in Features.Concat(Positions).Append(MaskFeatures)) tensor.MoveToOuterDisposeScope();
+        return this;
+    }
 }
 
 /// <summary>Words that a run reads along with the image.</summary>

@@ -20,6 +20,7 @@ public sealed class OptimizerTests
         ["Adafactor"] = static g => new Adafactor(g, factorAbove: 2),
         ["Adafactor with momentum"] = static g => new Adafactor(g, beta1: 0.9, factorAbove: 2),
         ["Muon"] = static g => new Muon(g),
+        ["MtAdamW"] = static g => new MtAdamW(g),
     };
 
     public static TheoryData<string> Optimizers => [.. Makers.Keys];
