@@ -142,7 +142,8 @@ public sealed record Reference
         if (Nickname is not null) return Nickname;
         if (It) return All ? "them" : "it";
         var many = All || Count > 1;
-        var words = new List<string> { Count is { } n and > 1 ? Words.Number(n) : All ? "all" : "the" };
+        // "A larger one" is larger than what is selected, "the larger one" the largest.
+        var words = new List<string> { Count is { } n and > 1 ? Words.Number(n) : All ? "all" : Comparison is { Than: null } ? "a" : "the" };
         if (Rank is { Index: not 0, By: not RankWord.Middle } late) words.Add(Words.Ordinal(late.Index));
         if (Rank is { } rank && (rank.Index == 0 || rank.By is RankWord.Largest or RankWord.Smallest or RankWord.Tallest or RankWord.Widest)) words.Add(Words.Superlative(rank.By));
         if (Other) words.Add("other");
@@ -222,7 +223,7 @@ public sealed record NotUnderstood(string Sentence) : SessionRequest;
 /// where     = "left of" thing | "above" thing | "next to" thing | "between" thing "and" thing | "in" thing | "of" thing
 ///           | "on the left" | "at the top" | "in the middle" | "in the lower right corner" | "from the left" | "than" thing | "that is" adjective
 /// </code>
-/// "One" is one of those that the talk is about. An ordinal without a direction counts from the left. Case, commas at the ends, "please" and the like do not matter.
+/// "One" is one of those that the talk is about; "a bigger one" is bigger than what is selected, "the bigger one" the biggest. An ordinal without a direction counts from the left. Case, commas at the ends, "please" and the like do not matter.
 /// </remarks>
 public static class SessionLanguage
 {
@@ -648,8 +649,27 @@ public static class SessionLanguage
                 else if (!AtEnd && words[at] == "one" && at + 1 < words.Count && !IsStop(at + 1)) at++;
                 else break;
             }
-            return Described(thing);
+            var definite = at > 0 && words[at - 1] == "the";
+            var described = Described(thing);
+            return definite && described is { Comparison: { Than: null } compared, Rank: null } ? Most(described with { Comparison = null }, compared.Word) : described;
         }
+
+        /// <summary>"The larger cat" is the largest, "the larger cats" are the large ones.</summary>
+        static Reference Most(Reference thing, CompareWord word) => (word, thing.All) switch
+        {
+            (CompareWord.Larger, true) => thing with { Large = true },
+            (CompareWord.Smaller, true) => thing with { Large = false },
+            (CompareWord.FurtherLeft, true) => thing with { Place = PlaceWord.Left },
+            (CompareWord.FurtherRight, true) => thing with { Place = PlaceWord.Right },
+            (CompareWord.Higher, true) => thing with { Place = PlaceWord.Top },
+            (CompareWord.Lower, true) => thing with { Place = PlaceWord.Bottom },
+            (CompareWord.Larger, _) => thing with { Rank = new(RankWord.Largest, 0) },
+            (CompareWord.Smaller, _) => thing with { Rank = new(RankWord.Smallest, 0) },
+            (CompareWord.FurtherLeft, _) => thing with { Rank = new(RankWord.FromLeft, 0) },
+            (CompareWord.FurtherRight, _) => thing with { Rank = new(RankWord.FromRight, 0) },
+            (CompareWord.Higher, _) => thing with { Rank = new(RankWord.FromTop, 0) },
+            _ => thing with { Rank = new(RankWord.FromBottom, 0) },
+        };
 
         /// <summary>"it", unless a noun follows: "that cat".</summary>
         Reference? Pronoun()
@@ -823,16 +843,18 @@ static class Words
         ("women", "woman"), ("people", "person"), ("loaves", "loaf"), ("scarves", "scarf"), ("shelves", "shelf"), ("halves", "half"), ("elves", "elf"), ("thieves", "thief"), ("wives", "wife"), ("lives", "life"),
         ("potatoes", "potato"), ("tomatoes", "tomato"), ("mangoes", "mango"), ("volcanoes", "volcano"), ("mosquitoes", "mosquito"), ("tornadoes", "tornado"), ("heroes", "hero"), ("echoes", "echo"), ("shoes", "shoe"),
         ("eyes", "eye"), ("ties", "tie"), ("pies", "pie"), ("cookies", "cookie"), ("movies", "movie"), ("axes", "axe"), ("horses", "horse"), ("houses", "house"), ("roses", "rose"), ("noses", "nose"), ("cases", "case"),
-        ("vases", "vase"), ("purses", "purse"), ("mouses", "mouse"), ("caches", "cache"), ("headaches", "headache"), ("pistes", "piste"),
+        ("vases", "vase"), ("purses", "purse"), ("mouses", "mouse"), ("caches", "cache"), ("headaches", "headache"), ("gases", "gas"), ("canvases", "canvas"), ("lenses", "lens"), ("irises", "iris"), ("rhinoceroses", "rhinoceros"),
     }.ToFrozenDictionary(static p => p.Item1, static p => p.Item2, StringComparer.Ordinal);
 
     static readonly FrozenDictionary<string, string> Plurals = Singulars.GroupBy(static p => p.Value).ToFrozenDictionary(static g => g.Key, static g => g.OrderBy(static p => p.Key.EndsWith("es", StringComparison.Ordinal)).First().Key, StringComparer.Ordinal);
 
-    /// <summary>Words in -s that are no plurals, or have no singular to point at.</summary>
+    /// <summary>What begins a name's second part: the word before it is the noun.</summary>
+    static readonly string[] Tails = [" with ", " without ", " of ", " on ", " in ", " at ", " from ", " behind ", " showing ", " over ", " under ", " facing "];
+
+    /// <summary>Words in -s that have no singular, or are the same.</summary>
     static readonly FrozenSet<string> Same = new[]
     {
-        "grapes", "glasses", "sunglasses", "scissors", "jeans", "shorts", "pants", "trousers", "skis", "binoculars", "gas", "canvas", "christmas", "bus", "cactus", "octopus", "walrus", "tennis", "chess", "fries", "lens", "bus", "citrus",
-        "goggles", "chopsticks", "series", "species", "hibiscus", "lotus", "platypus", "iris", "ibis", "rhinoceros", "hippopotamus", "this", "its",
+        "grapes", "glasses", "sunglasses", "scissors", "jeans", "shorts", "pants", "trousers", "skis", "binoculars", "tennis", "chess", "fries", "goggles", "chopsticks", "series", "species", "this", "its",
     }.ToFrozenSet(StringComparer.Ordinal);
 
     static readonly string[] Small = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
@@ -893,17 +915,19 @@ static class Words
     /// <summary>The last word of a phrase in the singular; a word that is none comes back as it is.</summary>
     internal static string Singular(string word)
     {
-        if (Same.Contains(word) || word.Length < 3) return word;
+        if (Same.Contains(word) || Plurals.ContainsKey(word) || word.Length < 3) return word;
         if (Singulars.TryGetValue(word, out var known)) return known;
         if (word.EndsWith("ies", StringComparison.Ordinal) && word.Length > 4) return word[..^3] + "y";
-        foreach (var end in (ReadOnlySpan<string>)["ches", "shes", "sses", "xes", "zes"])
+        foreach (var end in (ReadOnlySpan<string>)["ches", "shes", "sses", "uses", "xes", "zes"])
             if (word.EndsWith(end, StringComparison.Ordinal)) return word[..^2];
         return word.EndsWith('s') && !word.EndsWith("ss", StringComparison.Ordinal) && !word.EndsWith("us", StringComparison.Ordinal) && !word.EndsWith("is", StringComparison.Ordinal) ? word[..^1] : word;
     }
 
-    /// <summary>A phrase with its last word in the plural.</summary>
+    /// <summary>A phrase with its noun in the plural: "notebooks with decorative cover".</summary>
     internal static string Plural(string phrase)
     {
+        var end = Tails.Select(t => phrase.IndexOf(t, StringComparison.Ordinal)).Where(static at => at > 0).DefaultIfEmpty(phrase.Length).Min();
+        if (end < phrase.Length) return Plural(phrase[..end]) + phrase[end..];
         var start = phrase.LastIndexOf(' ') + 1;
         var (before, word) = (phrase[..start], phrase[start..]);
         return before + (Same.Contains(word) ? word
