@@ -130,7 +130,7 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         using var noGrad = no_grad();
         // The image's own query stands for no thing.
         var found = Model.Segment(image.Maps, Classes(classes));
-        return SegmentationOutput.Panoptic(found.Classes[0].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[0].narrow(0, 0, found.Classes.shape[1] - 1), image.Width, image.Height, options);
+        return SegmentationOutput.Panoptic(found.Classes[0].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[0].narrow(0, 0, found.Classes.shape[1] - 1), image.Width, image.Height, options) with { Names = classes };
     }
 
     /// <summary>Things one by one; they may overlap.</summary>
@@ -139,7 +139,7 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var found = Model.Segment(image.Maps, Classes(classes));
-        return SegmentationOutput.Instances(found.Classes[0].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[0].narrow(0, 0, found.Classes.shape[1] - 1), image.Width, image.Height, options);
+        return SegmentationOutput.Instances(found.Classes[0].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[0].narrow(0, 0, found.Classes.shape[1] - 1), image.Width, image.Height, options) with { Names = classes };
     }
 
     /// <summary>What an expression means: the best first.</summary>
@@ -187,7 +187,7 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
     /// <summary>What prompts mean: everything by the vocabulary's names, all things of a name, or what an expression means.</summary>
     internal IReadOnlyList<Segment> Segment(DecodedImage image, IReadOnlyList<Prompt> prompts)
     {
-        if (prompts.Count == 0) return vocabulary.Count > 0 ? Panoptic(image, vocabulary).ToSegments(vocabulary) : throw new PanoptesException("Nothing was asked for, and no names are known of what could be there; expected a text.");
+        if (prompts.Count == 0) return vocabulary.Count > 0 ? Panoptic(image, vocabulary).ToSegments() : throw new PanoptesException("Nothing was asked for, and no names are known of what could be there; expected a text.");
         if (prompts is not [TextPrompt text]) throw new PanoptesException("This model takes one text at a time, and nothing else.");
         text.Check(image.Width, image.Height);
         return Called(image, text.Words) is { Count: > 0 } called ? called : Refer(image, text.Words);
