@@ -117,22 +117,12 @@ public sealed class Segmenter : IPromptable, IDisposable
     (Tensor Classes, Tensor Masks) Predict(Image image, string task)
     {
         if (model is not IMaskSegmenter masks) throw new PanoptesException($"{model.GetType().Name} gives classes of pixels alone; expected a model that tells things apart.");
-        var prediction = masks.Predict(Pixels(image), masks is OneFormerForUniversalSegmentation one ? Task(one, task) : null);
+        var prediction = masks.Predict(Pixels(image), masks is OneFormerForUniversalSegmentation one ? OneFormerLesson.Encode(tokenizer!, [$"the task is {task}"], one.Config.TaskSeqLen).to(device ?? CPU) : null);
         var (classes, logits) = (prediction.Classes[0].cpu().to(ScalarType.Float32), prediction.Masks[0].cpu().to(ScalarType.Float32));
         return (classes, tokenizer is null ? SegmentationOutput.ToCommonSize(logits) : logits);
     }
 
     Tensor Pixels(Image image) => processor.Process(image).to(dtype).to(device ?? CPU);
-
-    /// <summary>"the task is panoptic" as token ids, filled up with zeros.</summary>
-    Tensor Task(OneFormerForUniversalSegmentation one, string task)
-    {
-        var ids = tokenizer!.Encode($"the task is {task}");
-        if (ids.Length > one.Config.TaskSeqLen) throw new PanoptesException($"The task has {ids.Length} tokens; the model takes {one.Config.TaskSeqLen}.");
-        var padded = new long[one.Config.TaskSeqLen];
-        for (var i = 0; i < ids.Length; i++) padded[i] = ids[i];
-        return tensor(padded, [1, padded.Length], device: device ?? CPU);
-    }
 
     PromptKinds IPromptable.Takes => PromptKinds.Texts | PromptKinds.Everything;
 

@@ -68,6 +68,30 @@ public sealed class MaskTests
     }
 
     [Fact]
+    public void One_labeled_image_teaches_OneFormer_three_tasks()
+    {
+        using var scope = NewDisposeScope();
+        // Two cats (1, 2), a sky in two parts (3, 4), and something without a class.
+        var ids = new LabelMap(3, 2, [1, 2, 3, 4, 4, 9]);
+        var classes = new Dictionary<int, int> { [1] = 1, [2] = 1, [3] = 0, [4] = 0, [5] = 1 };
+        OneFormerLesson Lesson(SegmentationTask task) => OneFormerLesson.Of(task, ids, classes, ["sky", "cat"], new HashSet<int> { 1 }, 4);
+
+        var semantic = Lesson(SegmentationTask.Semantic);
+        Assert.Equal("the task is semantic", semantic.Task);
+        Assert.Equal(["a photo with a sky", "a photo with a cat", "a semantic photo", "a semantic photo"], semantic.Texts);
+        Assert.Equal([0, 1], semantic.Target.Classes.data<long>().ToArray());
+        Assert.Equal([3, 2], semantic.Target.Masks.flatten(1).sum(1).data<float>().ToArray());
+        var instance = Lesson(SegmentationTask.Instance);
+        Assert.Equal(["a photo with a cat", "a photo with a cat", "an instance photo", "an instance photo"], instance.Texts);
+        Assert.Equal([1, 1], instance.Target.Masks.flatten(1).sum(1).data<float>().ToArray());
+        var panoptic = Lesson(SegmentationTask.Panoptic);
+        Assert.Equal(["a photo with a sky", "a photo with a sky", "a photo with a cat", "a photo with a cat"], panoptic.Texts);
+        Assert.Equal([1, 1, 0, 0], panoptic.Target.Classes.data<long>().ToArray());
+        Assert.Equal("A segment is of class 7; expected 0 to 1.", Assert.Throws<PanoptesException>(() =>
+            OneFormerLesson.Of(SegmentationTask.Panoptic, ids, new Dictionary<int, int> { [1] = 7 }, ["sky", "cat"], new HashSet<int>(), 4)).Message);
+    }
+
+    [Fact]
     public void Targets_that_do_not_fit_are_refused_with_one_sentence()
     {
         using var scope = NewDisposeScope();
