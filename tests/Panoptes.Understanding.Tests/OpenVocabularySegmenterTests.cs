@@ -95,6 +95,29 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
     }
 
     [Fact]
+    public void The_zoos_own_model_names_the_pixels_of_a_scene()
+    {
+        var set = EmojiSet.Open();
+        var generator = new SceneGenerator(set, SceneGenerator.Things(set), new() { Size = 128, MinObjects = 3, MaxObjects = 3 }, 5);
+        using var segmenter = OpenVocabularySegmenter.Load(Path.Combine(Parity.Goldens.Repository, "zoo", "clip-emoji"));
+        var (right, all) = (0, 0);
+        for (var i = 0; i < 6; i++)
+        {
+            var scene = generator.Generate(i);
+            string[] names = [.. scene.Objects.Select(static o => o.Name).Distinct()];
+            var labels = segmenter.Label(scene.Image, names).Labels;
+            for (var pixel = 0; pixel < labels.Length; pixel++)
+            {
+                if (scene.Ids[pixel] == 0) continue;
+                all++;
+                if (names[labels[pixel]] == scene.Objects[scene.Ids[pixel] - 1].Name) right++;
+            }
+        }
+        // Measured on 24 scenes: 90 %; chance is a third.
+        Assert.True(right > 0.75 * all, $"{(double)right / all:P1}");
+    }
+
+    [Fact]
     public void As_a_promptable_it_leaves_room_for_what_was_not_asked_for()
     {
         Write("CLIP");
