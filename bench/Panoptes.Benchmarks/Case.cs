@@ -12,6 +12,9 @@ sealed record Case(string Unit, double Per, Func<IRun> Build)
         ["clip_s8_train_bf16"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.BFloat16)),
         ["clip_s8_train_f32_checkpointed"] = new("samples/s", 64, static () => ClipCases.Training(ScalarType.Float32, checkpointed: true)),
         ["mae_base_train_bf16"] = new("samples/s", 16, static () => MaskedCases.Mae(ScalarType.BFloat16)),
+        ["sam_b_encode_bf16"] = new("images/s", 1, static () => SamCases.Encode(ScalarType.BFloat16)),
+        ["sam_b_prompt_f32"] = new("prompts/s", 1, static () => SamCases.Prompt()),
+        ["sam_b_everything"] = new("images/s", 1, static () => SamCases.Everything()),
         ["search_million"] = new("queries/s", 1, static () => SearchCases.Million(open: false)),
         ["search_million_opened"] = new("queries/s", 1, static () => SearchCases.Million(open: true)),
     };

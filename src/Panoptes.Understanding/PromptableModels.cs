@@ -16,6 +16,8 @@ public static class PromptableModels
             static m => ((MaskClipPanopticModel)m).Config with { Architectures = ["MaskClipPanopticModel"] }),
         new("CLIPSegForImageSegmentation", "clipseg", typeof(ClipSegModel), static s => new ClipSegModel(s.Read<ClipSegConfig>()),
             static m => ((ClipSegModel)m).Config with { Architectures = ["CLIPSegForImageSegmentation"] }),
+        new("SamModel", "sam", typeof(SamModel), SamOriginal.Build, static m => ((SamModel)m).Config with { Architectures = ["SamModel"] }),
+        new("Sam2Model", "sam2", typeof(Sam2Model), static s => new Sam2Model(s.Read<Sam2Config>()), static m => ((Sam2Model)m).Config with { ModelType = "sam2", Architectures = ["Sam2Model"] }),
         new("OwlViTForObjectDetection", "owlvit", typeof(OwlVitForObjectDetection), static s => new OwlVitForObjectDetection(s.Read<OwlVitConfig>()),
             static m => ((OwlVitForObjectDetection)m).Config with { Architectures = ["OwlViTForObjectDetection"] }),
         new("DetrForObjectDetection", "detr", typeof(DetrForObjectDetection), static s => new DetrForObjectDetection(s.Read<DetrConfig>()),
@@ -37,11 +39,11 @@ public static class PromptableModels
     ];
 
     /// <summary>What loads and saves them.</summary>
-    public static ModelRegistry Registry { get; } = new(All) { Adjust = Options };
-
-    /// <summary>A OneFormer whose config says nothing of training does without the text encoder that its file may have.</summary>
-    internal static LoadOptions Options(Module module, Weights weights, LoadOptions options) => module is not OneFormerForUniversalSegmentation { Config.IsTraining: false } ? options
-        : options with { Ignored = key => key.StartsWith("model.text_mapper.", StringComparison.Ordinal) || options.Ignored?.Invoke(key) == true };
+    public static ModelRegistry Registry { get; } = new(All)
+    {
+        Recognize = Recognize,
+        Adjust = Options,
+    };
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
     /// <param name="model">A folder, a file or a hub id.</param>
@@ -58,4 +60,27 @@ public static class PromptableModels
     /// <summary>Writes the model into <paramref name="folder"/> as its Python peer reads it.</summary>
     /// <exception cref="PanoptesException">The model is none of <see cref="All"/>, or the files cannot be written.</exception>
     public static void Save(string folder, Module module, SaveOptions? options = null) => ModelFolder.Save(folder, module, Registry.ConfigOf(module), options);
+
+    /// <summary>What goes by the weights' keys, or under a name of its own; null: config.json decides.</summary>
+    static ModelEntry? Recognize(ModelSource source, Weights weights, Type? type)
+    {
+        if (SamOriginal.Is(weights.Contains) && (type is null || type == typeof(SamModel))) return Registry.Of<SamModel>();
+        // A video model's images are segmented by its image part.
+        if (weights.Contains("vision_encoder.backbone.pos_embed_window") && (type is null || type == typeof(Sam2Model))) return Registry.Of<Sam2Model>();
+        return null;
+    }
+
+    /// <summary>How files of other names, or with more than the model, are read.</summary>
+    internal static LoadOptions Options(Module module, Weights weights, LoadOptions options) => module switch
+    {
+        SamModel when SamOriginal.Is(weights.Contains) => options with { Mapping = options.Mapping ?? SamOriginal.Mapping(weights.Contains) },
+        Sam2Model => Without(options, Sam2Model.Memory),
+        // One whose config says nothing of training does without the text encoder that its file may have.
+        OneFormerForUniversalSegmentation { Config.IsTraining: false } => Without(options, "model.text_mapper."),
+        _ => options,
+    };
+
+    /// <summary>Leaves out parts of the file that the model does not have.</summary>
+    static LoadOptions Without(LoadOptions options, params string[] prefixes) =>
+        options with { Ignored = key => Array.Exists(prefixes, p => key.StartsWith(p, StringComparison.Ordinal)) || options.Ignored?.Invoke(key) == true };
 }

@@ -16,6 +16,12 @@ public abstract record ImageProcessor
     /// <summary>CLIP's channel standard deviations on 0..1.</summary>
     public static float[] ClipStd => [0.26862954f, 0.26130258f, 0.27577711f];
 
+    /// <summary>ImageNet's channel means on 0..1.</summary>
+    public static float[] ImageNetMean => [0.485f, 0.456f, 0.406f];
+
+    /// <summary>ImageNet's channel standard deviations on 0..1.</summary>
+    public static float[] ImageNetStd => [0.229f, 0.224f, 0.225f];
+
     /// <summary>Red, green, blue, on the scale that rescaling gives.</summary>
     public float[] Mean { get; init; } = [0.5f, 0.5f, 0.5f];
 
@@ -130,6 +136,17 @@ public abstract record PictureProcessor : ImageProcessor
         int left = Math.Max(plan.Left, 0), top = Math.Max(plan.Top, 0);
         int right = Math.Min(plan.Left + plan.Width, plan.ResizedWidth), bottom = Math.Min(plan.Top + plan.Height, plan.ResizedHeight);
         var part = Resampler.ResizeWindow(image, plan.ResizedWidth, plan.ResizedHeight, left, top, right - left, bottom - top, Resample, Rounding);
+        if (Padding is { } padding && (part.Width, part.Height) != (plan.Width, plan.Height))
+        {
+            // What is filled up is so after normalizing, so it goes through no table.
+            var area = part.Width * part.Height;
+            var planes = new float[3 * area];
+            TensorConversion.MapToRgb(part.Pixels, part.Channels, planes, area, table);
+            target.Fill(padding);
+            for (var row = 0; row < 3 * part.Height; row++)
+                planes.AsSpan(row * part.Width, part.Width).CopyTo(target[((row / part.Height * plan.Height + row % part.Height) * plan.Width)..]);
+            return;
+        }
         if ((part.Width, part.Height) != (plan.Width, plan.Height)) part = part.Crop(plan.Left - left, plan.Top - top, plan.Width, plan.Height, Fill());
         TensorConversion.MapToRgb(part.Pixels, part.Channels, target, plan.Width * plan.Height, table);
     }
@@ -145,6 +162,9 @@ public abstract record PictureProcessor : ImageProcessor
 
     /// <summary>The value of padded pixels, before normalizing.</summary>
     private protected virtual byte Fill() => 0;
+
+    /// <summary>What the output is filled up with after normalizing, to the right and below; null where pixels are, before it.</summary>
+    private protected virtual float? Padding => null;
 
     /// <summary>256 outputs for each of red, green, blue.</summary>
     private protected abstract float[] Table();
@@ -163,6 +183,13 @@ public abstract record PictureProcessor : ImageProcessor
     private protected static int CenterOffset(int size, int crop, bool halfToEven) => crop > size
         ? -((crop - size) / 2)
         : halfToEven ? (int)Math.Round((size - crop) / 2.0) : (size - crop) / 2;
+
+    /// <summary>The longer side becomes <paramref name="longest"/>, the other keeps the proportion, rounded half up as segment-anything's ResizeLongestSide does it; at least one pixel.</summary>
+    public static (int Width, int Height) LongestSide(int width, int height, int longest)
+    {
+        var scale = longest * 1.0 / Math.Max(width, height);
+        return (Math.Max(1, (int)(width * scale + 0.5)), Math.Max(1, (int)(height * scale + 0.5)));
+    }
 
     /// <summary>The shorter side becomes <paramref name="shortest"/>, the longer int(shortest * long / short).</summary>
     private protected static (int Width, int Height) ShortestSide(int width, int height, int shortest) => width <= height

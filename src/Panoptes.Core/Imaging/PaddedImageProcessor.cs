@@ -32,8 +32,6 @@ public sealed record PaddedImageProcessor : ImageProcessor
     /// <summary>What no model looks at: the shorter side of a thread can be made long.</summary>
     const long MostPixels = 1 << 27;
 
-    static readonly float[] ImageNetMean = [0.485f, 0.456f, 0.406f], ImageNetStd = [0.229f, 0.224f, 0.225f];
-
     /// <summary>The class as the file names it.</summary>
     public string ProcessorType { get; init; } = "DetrImageProcessor";
 

@@ -83,7 +83,8 @@ public static class TorchOps
             return Attention(query.to(ScalarType.Float32), key.to(ScalarType.Float32), value.to(ScalarType.Float32),
                 mask?.dtype == ScalarType.BFloat16 ? mask.to(ScalarType.Float32) : mask, causal, scale).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
         }
-        if (!grouped && GainsByProducts(query, key)) return AttentionByProducts(query, key, value, mask, causal, scale);
+        // The fused kernel wants keys and values of one width; libtorch's own fallback would hold all scores at once, twice.
+        if (!grouped && (GainsByProducts(query, key) || value.shape[^1] != query.shape[^1])) return AttentionByProducts(query, key, value, mask, causal, scale);
         if (Dispatcher.IsAvailable)
             return Dispatcher.Call("aten::scaled_dot_product_attention")
                 .Tensor(query).Tensor(key).Tensor(value).OptionalTensor(mask).Double(0).Bool(causal).OptionalDouble(scale).Bool(grouped)
@@ -109,7 +110,10 @@ public static class TorchOps
     static Tensor AttentionByProducts(Tensor query, Tensor key, Tensor value, Tensor? mask, bool causal, double? scale)
     {
         using var scope = NewDisposeScope();
-        var scores = (query * (scale ?? 1 / Math.Sqrt(query.shape[^1]))).matmul(key.transpose(-2, -1));
+        query = scale == 1 ? query : query * (scale ?? 1 / Math.Sqrt(query.shape[^1]));
+        if (mask is null && !causal && !is_grad_enabled() && query.dim() == 4 && query.numel() / query.shape[^1] * key.shape[^2] > MostScores)
+            return AttentionInParts(query, key, value).MoveToOuterDisposeScope();
+        var scores = query.matmul(key.transpose(-2, -1));
         if (causal)
         {
             using var hidden = ones(query.shape[^2], key.shape[^2], dtype: ScalarType.Bool, device: query.device).triu(1);
@@ -118,6 +122,27 @@ public static class TorchOps
         // The lowest finite number, not infinity: a row with nothing to see becomes a mean, not a NaN.
         if (mask is not null) scores = mask.dtype == ScalarType.Bool ? scores.masked_fill_(mask.logical_not(), -3.3e38) : scores.add_(mask);
         return scores.softmax(-1).matmul(value).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>How many scores lie in memory at once where gradients need none: few enough for the processor's caches, many enough for its products.</summary>
+    const long MostScores = 1 << 22;
+
+    /// <summary>Heads, or rows of a head, one after the other.</summary>
+    static Tensor AttentionInParts(Tensor query, Tensor key, Tensor value)
+    {
+        var (rows, keys) = (query.shape[2], key.shape[2]);
+        var result = empty([query.shape[0], query.shape[1], rows, value.shape[3]], query.dtype, device: query.device);
+        var (q, k, v, r) = (query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), value.flatten(0, 1), result.flatten(0, 1));
+        var (heads, some) = (Math.Max(1, MostScores / (rows * keys)), Math.Clamp(MostScores / keys, 1, rows));
+        for (var head = 0L; head < q.shape[0]; head += heads)
+            for (var row = 0L; row < rows; row += some)
+            {
+                using var part = NewDisposeScope();
+                var (h, n) = (Math.Min(heads, q.shape[0] - head), Math.Min(some, rows - row));
+                var shares = q.narrow(0, head, h).narrow(1, row, n).bmm(k.narrow(0, head, h)).softmax(-1);
+                r.narrow(0, head, h).narrow(1, row, n).copy_(shares.bmm(v.narrow(0, head, h)));
+            }
+        return result;
     }
 
     /// <summary>

@@ -6,7 +6,7 @@ namespace Panoptes.Parity.Adapters;
 
 /// <summary>
 /// The preprocess_* cases: decoded pixels, and what each image processor makes of them. Outputs are named IMAGE, TAG.IMAGE or
-/// KIND.IMAGE; the pictures lie in the sibling case preprocess_images, the arguments of a tag are what the peer was built with.
+/// KIND.IMAGE; the pictures lie beside the case or in the sibling case preprocess_images, the arguments of a tag are what the peer was built with.
 /// </summary>
 public sealed class Preprocessing : IAdapter
 {
@@ -18,7 +18,7 @@ public sealed class Preprocessing : IAdapter
         {
             var dot = output.IndexOf('.', StringComparison.Ordinal);
             var (tag, name) = dot < 0 ? ("", output) : (output[..dot], output[(dot + 1)..]);
-            var image = Image.Load(c.File($"../preprocess_images/images/{name}.png"));
+            var image = Image.Load(c.File($"{(Directory.Exists(c.File("images")) ? "" : "../preprocess_images/")}images/{name}.png"));
             yield return (output, c.Architecture switch
             {
                 "none" => Pixels(image),
@@ -53,9 +53,9 @@ public sealed class Preprocessing : IAdapter
 
     static ImageProcessor HuggingFace(ParityCase c, string tag)
     {
-        // Several classes in one case are named "AImageProcessor / BImageProcessor", their tags a, b.
+        // Several classes in one case are named "AImageProcessor / BImageProcessor", their tags a, a_other, b; other tags are of the first.
         var classes = c.Architecture.Split(" / ");
-        var type = classes.Length == 1 ? classes[0] : classes.First(t => t.StartsWith(tag, StringComparison.OrdinalIgnoreCase));
+        var type = Array.Find(classes, t => t.StartsWith($"{tag.Split('_')[0]}Image", StringComparison.OrdinalIgnoreCase)) ?? classes[0];
         return Processor(c, tag == "pil" ? type + "Pil" : type, tag.Length == 0 ? c.Arguments : c.Arguments.GetProperty(tag));
     }
 
