@@ -13,6 +13,8 @@ sealed class Backgrounds(BackgroundMix mix, int size)
 
     [ThreadStatic] static Vector128<float>[]? grid;
 
+    [ThreadStatic] static (int Cell, Vector128<float> At)[]? cells;
+
     /// <summary>Fills [size, size] colors, red, green, blue in [0, 1] and an unused fourth, and tells what it drew.</summary>
     internal SceneStuff Draw(Span<Vector128<float>> canvas, ref SampleRandom random)
     {
@@ -108,6 +110,9 @@ sealed class Backgrounds(BackgroundMix mix, int size)
         foreach (ref var corner in corners[..(stride * (rows + 1))])
             corner = (colored ? Color(ref random) - Vector128.Create(0.5f) : Vector128.Create(random.NextFloat() - 0.5f)) * Vector128.Create(2f) * amplitude;
 
+        if (cells is null || cells.Length < size) cells = new (int, Vector128<float>)[size];
+        var across = cells.AsSpan(0, size);                                            // the same in every row
+        for (var x = 0; x < size; x++) across[x] = Cell(x, columns);
         for (var y = 0; y < size; y++)
         {
             var (row, ty) = Cell(y, rows);
@@ -117,14 +122,14 @@ sealed class Backgrounds(BackgroundMix mix, int size)
             var target = canvas.Slice(y * size, size);
             for (var x = 0; x < target.Length; x++)
             {
-                var (column, tx) = Cell(x, columns);
+                var (column, tx) = across[x];
                 target[x] += line[column] + ((line[column + 1] - line[column]) * tx);
             }
         }
 
-        (int, Vector128<float>) Cell(int pixel, int cells)
+        (int, Vector128<float>) Cell(int pixel, int count)
         {
-            var at = (pixel + 0.5f) * cells / size;
+            var at = (pixel + 0.5f) * count / size;
             var cell = (int)at;
             var t = at - cell;
             return (cell, Vector128.Create(t * t * (3 - (2 * t))));
