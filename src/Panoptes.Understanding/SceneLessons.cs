@@ -40,17 +40,17 @@ public static class SceneLessons
         return names;
     }
 
-    /// <summary>Masks with names, captions, and what expressions mean: all that X-Decoder learns from at once.</summary>
+    /// <summary>Masks with names, captions, and what expressions mean: all that X-Decoder learns from at once. Captions and expressions that are longer than the model takes are cut.</summary>
     /// <param name="batch">The scenes; its expressions are taken where they mean one thing.</param>
     /// <param name="tokenizer">The model's.</param>
     /// <param name="config">The model's.</param>
     /// <param name="names">What things are called; all that is in the batch among them.</param>
-    /// <exception cref="PanoptesException">A thing's name is not among them, or a text is too long.</exception>
+    /// <exception cref="PanoptesException">A thing's name is not among them, or a name is too long.</exception>
     public static XDecoderBatch XDecoder(SceneBatch batch, Tokenizer tokenizer, XDecoderModelConfig config, IReadOnlyList<string> names)
     {
         using var scope = NewDisposeScope();
         var (classIds, classMask) = Tokens(tokenizer, config, [.. names, XDecoderSegmenter.Background]);
-        var (captionIds, captionMask) = Tokens(tokenizer, config, batch.Captions);
+        var (captionIds, captionMask) = Tokens(tokenizer, config, batch.Captions, cut: true);
         var lesson = new XDecoderBatch
         {
             Pixels = Pixels(batch, config.ImageMean, config.ImageStd, config.ImageSize),
@@ -63,7 +63,7 @@ public static class SceneLessons
         (int Image, SceneReference Said)[] expressions = [.. batch.References.SelectMany(static (said, i) => said.Where(static r => r.Objects.Count == 1).Select(r => (i, r)))];
         if (expressions.Length > 0)
         {
-            var (ids, mask) = Tokens(tokenizer, config, [.. expressions.Select(static e => e.Said.Text)]);
+            var (ids, mask) = Tokens(tokenizer, config, [.. expressions.Select(static e => e.Said.Text)], cut: true);
             lesson = lesson with
             {
                 ExpressionIds = ids,
@@ -83,7 +83,7 @@ public static class SceneLessons
     {
         using var scope = NewDisposeScope();
         var (targetIds, targetMask) = Tokens(tokenizer, config.TextConfig.MaxPositionEmbeddings, [.. names, XDecoderSegmenter.Background]);
-        var (captionIds, captionMask) = Tokens(tokenizer, config.TextConfig.MaxPositionEmbeddings, batch.Captions);
+        var (captionIds, captionMask) = Tokens(tokenizer, config.TextConfig.MaxPositionEmbeddings, batch.Captions, cut: true);
         var words = captionIds.masked_select(captionMask.ne(0)).data<long>().ToArray().Distinct().Order().ToArray();
         return new()
         {
@@ -160,14 +160,15 @@ public static class SceneLessons
         return (pixels.shape[2] == side ? pixels : nn.functional.interpolate(pixels, [side, side], mode: InterpolationMode.Bilinear, align_corners: false)).MoveToOuterDisposeScope();
     }
 
-    static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, XDecoderModelConfig config, IReadOnlyList<string> texts) => Tokens(tokenizer, Math.Min(config.TextConfig.MaxPositionEmbeddings, config.DecoderConfig.ContextLength + 1), texts);
+    static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, XDecoderModelConfig config, IReadOnlyList<string> texts, bool cut = false) =>
+        Tokens(tokenizer, Math.Min(config.TextConfig.MaxPositionEmbeddings, config.DecoderConfig.ContextLength + 1), texts, cut);
 
     /// <summary>As long as the longest text is.</summary>
-    static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, int most, IReadOnlyList<string> texts)
+    static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, int most, IReadOnlyList<string> texts, bool cut = false)
     {
         var batch = tokenizer.Encode(texts, most);
-        foreach (var i in batch.Truncated) throw new PanoptesException($"The text \"{texts[i]}\" has {batch.Lengths[i]} tokens; the model takes at most {most}.");
-        var length = batch.Lengths.Max();
+        foreach (var i in cut ? [] : batch.Truncated) throw new PanoptesException($"The text \"{texts[i]}\" has {batch.Lengths[i]} tokens; the model takes at most {most}.");
+        var length = Math.Min(batch.Lengths.Max(), most);
         using var scope = NewDisposeScope();
         return (batch.InputIds().narrow(1, 0, length).contiguous().MoveToOuterDisposeScope(), batch.AttentionMask().narrow(1, 0, length).contiguous().MoveToOuterDisposeScope());
     }
