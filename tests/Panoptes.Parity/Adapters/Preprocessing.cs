@@ -10,7 +10,7 @@ namespace Panoptes.Parity.Adapters;
 /// </summary>
 public sealed class Preprocessing : IAdapter
 {
-    public bool Matches(ParityCase c) => c.Area == "representation" && c.Name.StartsWith("preprocess_", StringComparison.Ordinal);
+    public bool Matches(ParityCase c) => (c.Area == "representation" && c.Name.StartsWith("preprocess_", StringComparison.Ordinal)) || c.Name == "preprocess_sam";
 
     public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
     {
