@@ -1,12 +1,13 @@
-using Panoptes.Data;
-
 namespace Panoptes.Imaging;
 
 /// <summary>Pixels of a mask that hang together.</summary>
 /// <param name="Label">What <see cref="ConnectedComponents.Labels"/> says of its pixels, from 1.</param>
 /// <param name="Area">How many pixels they are.</param>
-/// <param name="Box">The smallest box around them.</param>
-public sealed record ConnectedComponent(int Label, int Area, PixelBox Box);
+/// <param name="X">The left edge of the smallest box around them.</param>
+/// <param name="Y">Its upper edge.</param>
+/// <param name="Width">Its width in pixels.</param>
+/// <param name="Height">Its height.</param>
+public sealed record ConnectedComponent(int Label, int Area, int X, int Y, int Width, int Height);
 
 /// <summary>The parts of a mask, numbered in the order of their first pixels, row by row; in time linear in the pixels, most of it spent at the speed of a search for runs.</summary>
 public sealed class ConnectedComponents
@@ -65,7 +66,7 @@ public sealed class ConnectedComponents
             var p = parts[label - 1];
             parts[label - 1] = (p.Area + end - start, Math.Min(p.Left, start), p.Top, Math.Max(p.Right, end), y + 1);
         }
-        return new(labels, [.. parts.Select(static (p, i) => new ConnectedComponent(i + 1, p.Area, new(p.Left, p.Top, p.Right - p.Left, p.Bottom - p.Top)))]);
+        return new(labels, [.. parts.Select(static (p, i) => new ConnectedComponent(i + 1, p.Area, p.Left, p.Top, p.Right - p.Left, p.Bottom - p.Top))]);
 
         int Root(int i)
         {

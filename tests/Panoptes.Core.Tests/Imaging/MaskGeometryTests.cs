@@ -67,7 +67,7 @@ public sealed class MaskGeometryTests
             {
                 int[] pixels = [.. Enumerable.Range(0, labels.Length).Where(i => labels[i] == part.Label)];
                 Assert.Equal(pixels.Length, part.Area);
-                Assert.Equal((pixels.Min(i => i % m.Width), pixels.Min() / m.Width, pixels.Max(i => i % m.Width) + 1, (pixels.Max() / m.Width) + 1), (part.Box.X, part.Box.Y, part.Box.Right, part.Box.Bottom));
+                Assert.Equal((pixels.Min(i => i % m.Width), pixels.Min() / m.Width, pixels.Max(i => i % m.Width) + 1, (pixels.Max() / m.Width) + 1), (part.X, part.Y, part.X + part.Width, part.Y + part.Height));
             }
             Assert.Equal(found.Components.Count == 0 ? null : found.Components.Max(static c => (int?)c.Area), found.Largest?.Area);
         }
