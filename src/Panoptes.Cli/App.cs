@@ -69,6 +69,8 @@ public static class App
         var root = new RootCommand("Vision foundation models at the command line: search images by text, classify, embed, train and evaluate.");
         root.Add(new DemoCommand());
         root.Add(new SearchCommand());
+        root.Add(new SegmentCommand());
+        root.Add(new SessionCommand());
         root.Add(new CaptionCommand());
         root.Add(new AnswerCommand());
         root.Add(new ClassifyCommand());

@@ -1,7 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
+using Panoptes.Checkpoints;
 using Panoptes.Representation.Training;
 using Panoptes.Training;
+using Panoptes.Understanding.Training;
 using Spectre.Console;
 using static TorchSharp.torch;
 
@@ -39,8 +41,10 @@ sealed class TrainCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         if (parsed.GetValue(SharedOptions.Device) is not (null or "cpu")) throw new UsageException("Training runs on the processor; leave --device out.");
-        var loaded = Recipe.Load(parsed.GetRequiredValue(recipe), parsed.GetValue(set) ?? []);
-        if (parsed.GetResult(SharedOptions.Precision) is { Implicit: false }) loaded = loaded with { Training = loaded.Training with { Precision = parsed.GetValue(SharedOptions.Precision)! } };
+        var (path, changes) = (parsed.GetRequiredValue(recipe), parsed.GetValue(set) ?? []);
+        var text = ModelFolder.ReadText(path);
+        ITrainingRecipe loaded = SceneRecipe.IsOne(text, path) ? SceneRecipe.Parse(text, path, changes) : Recipe.Parse(text, path, changes);
+        if (parsed.GetResult(SharedOptions.Precision) is { Implicit: false }) loaded = loaded.WithPrecision(parsed.GetValue(SharedOptions.Precision)!);
         if (parsed.GetValue(seed) is { } other) loaded = loaded.WithSeed(other);
         var folder = parsed.GetValue(run) ?? Path.Combine("runs", parsed.GetValue(seed) is { } s ? string.Create(CultureInfo.InvariantCulture, $"{loaded.Name}-{s}") : loaded.Name);
         if (parsed.GetValue(restart) && Directory.Exists(folder))
@@ -51,7 +55,7 @@ sealed class TrainCommand : ExampleCommand
         if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
         if (loaded.Training.CheckpointActivations) Native.NativeMemoryPolicy.ReturnFreedMemory();
         else Native.NativeMemoryPolicy.KeepFreedMemory();
-        using var ready = RecipeRun.Create(loaded, folder);
+        using var ready = loaded.Start(folder);
         terminal.Note($"Training {ready.Model.GetType().Name} with {ready.Model.ParameterCount / 1e6:0.0} million parameters in {folder}.");
         var result = Follow(terminal, progress => ready.Trainer.Run(progress, cancel));
         foreach (var line in ready.Problems?.Lines() ?? []) terminal.Note(line);

@@ -1,3 +1,5 @@
+using Panoptes.Imaging;
+
 namespace Panoptes.Data;
 
 /// <summary>

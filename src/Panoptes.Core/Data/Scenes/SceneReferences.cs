@@ -1,3 +1,5 @@
+using Panoptes.Imaging;
+
 namespace Panoptes.Data;
 
 /// <summary>What an expression tells its objects apart by.</summary>

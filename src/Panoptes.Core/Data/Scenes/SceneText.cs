@@ -1,3 +1,5 @@
+using Panoptes.Imaging;
+
 namespace Panoptes.Data;
 
 /// <summary>Captions of scenes, and questions that have one right answer.</summary>

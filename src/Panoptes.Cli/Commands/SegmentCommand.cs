@@ -1,0 +1,119 @@
+using System.CommandLine;
+using System.Globalization;
+using Panoptes.Checkpoints;
+using Panoptes.Data;
+using Panoptes.Imaging;
+using Panoptes.Understanding;
+using Spectre.Console;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>Segments what is pointed at, drawn around, named, or everything.</summary>
+sealed class SegmentCommand : ExampleCommand
+{
+    readonly Argument<string> image = new("IMAGE") { Description = "The image.", HelpName = "IMAGE" };
+    readonly Option<string> model = new("--model", "-m") { Description = "A model that takes these prompts: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string[]> point = new("--point", "-p") { Description = "A click at x,y in pixels; x,y,- for what is not meant. May be repeated: all clicks mean one thing, or, with several boxes, the box they are in.", HelpName = "X,Y[,-]" };
+    readonly Option<string[]> box = new("--box", "-b") { Description = "A box around a thing. May be repeated, each for a thing of its own.", HelpName = "LEFT,TOP,RIGHT,BOTTOM" };
+    readonly Option<string[]> scribble = new("--scribble") { Description = "A stroke over the thing: an image of this size, bright where it was drawn. May be repeated.", HelpName = "PNG" };
+    readonly Option<string?> mask = new("--mask") { Description = "A rough mask to be made better: an image of this size, bright inside.", HelpName = "PNG" };
+    readonly Option<bool> everything = new("--everything") { Description = "Find everything, without any prompt." };
+    readonly Option<bool> all = new("--all-masks") { Description = "Show every mask that the prompts may mean, not only the best." };
+    readonly Option<string?> output = new("--out", "-o") { Description = "Where the picture with the masks drawn over it goes; IMAGE.segments.png by default.", HelpName = "PNG" };
+    readonly Option<string?> labels = new("--labels-png") { Description = "Also write the number of each pixel's segment as an image (0: none).", HelpName = "PNG" };
+    readonly Option<string?> coco = new("--coco") { Description = "Also write the segments as COCO's annotations.", HelpName = "JSON" };
+
+    public SegmentCommand() : base("segment", "Segment what is clicked at, drawn around or scribbled on, or everything (Segment Anything).", """
+        panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375
+        panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375 --point 520,600,- --all-masks
+        panoptes segment photo.jpg --model facebook/sam-vit-base --box 40,60,300,420 --box 350,80,610,430 --coco found.json
+        panoptes segment photo.jpg --model sam_vit_b_01ec64.pth --everything --out everything.png
+        """)
+    {
+        Add(image);
+        foreach (var option in (ReadOnlySpan<Option>)[model, point, box, scribble, mask, everything, all, output, labels, coco]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[output, labels]) SharedOptions.EndsIn(option, ".png", ".jpg", ".jpeg", ".webp");
+        SetAction(RunAsync);
+    }
+
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        var terminal = new Terminal(parsed);
+        var path = parsed.GetRequiredValue(image);
+        var photo = Image.Load(path).ToRgb();
+        var groups = Groups(parsed);
+        if (parsed.GetValue(everything) && groups.Count > 0) throw new UsageException("--everything does not go with prompts.");
+        if (!parsed.GetValue(everything) && groups.Count == 0) throw new UsageException("Nothing was pointed at; expected --point, --box, --scribble, --mask or --everything.");
+        foreach (var prompt in groups.SelectMany(static g => g)) prompt.Check(photo.Width, photo.Height);
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) TorchSharp.torch.set_num_threads(threads);
+        using var sam = Sam.Load(ModelLoader.Resolve(parsed.GetRequiredValue(model)), new() { Dtype = ModelLoader.Precision(parsed) });
+        IReadOnlyList<Segment> found = parsed.GetValue(everything)
+            ? await terminal.WithProgress("Segmenting everything", progress => sam.Everything(photo, progress: new Share(progress), cancel: cancel))
+            : Answer(sam, photo, groups, parsed.GetValue(all));
+
+        var drawn = parsed.GetValue(output) ?? Path.ChangeExtension(path, ".segments.png");
+        Overlay.Draw(photo, found).Save(drawn);
+        if (parsed.GetValue(labels) is { } map) LabelMap.Of(found, photo.Width, photo.Height).ToImage().Save(map);
+        if (parsed.GetValue(coco) is { } file) SaveCoco(file, path, photo, found);
+        if (terminal.IsJson) terminal.WriteJson(new { image = path, picture = drawn, segments = found.Select(static s => new { s.Score, s.Label, box = new[] { s.Box.X, s.Box.Y, s.Box.Width, s.Box.Height }, area = s.Mask.Area, size = new[] { s.Mask.Height, s.Mask.Width }, counts = s.Mask.Counts }) });
+        else
+        {
+            var table = Terminal.Table("Segment", "Score", "Box", "Pixels");
+            foreach (var (s, i) in found.Select(static (s, i) => (s, i)))
+                table.AddRow(Markup.Escape(s.Label ?? $"{i + 1}"), s.Score.ToString("0.00", CultureInfo.InvariantCulture), $"{s.Box.X},{s.Box.Y},{s.Box.Right},{s.Box.Bottom}", s.Mask.Area.ToString(CultureInfo.InvariantCulture));
+            terminal.Write(table);
+            terminal.Note($"The picture is {drawn}.");
+        }
+        return App.Success;
+    }
+
+    static IReadOnlyList<Segment> Answer(Sam sam, Image photo, IReadOnlyList<IReadOnlyList<Prompt>> groups, bool all)
+    {
+        using var encoded = sam.Encode(photo);
+        return [.. sam.Segment(encoded, groups, all ? MaskChoice.All : MaskChoice.Best).SelectMany(static s => s)];
+    }
+
+    /// <summary>The prompts of each thing: one, or one a box.</summary>
+    List<IReadOnlyList<Prompt>> Groups(ParseResult parsed)
+    {
+        PointPrompt[] points = [.. (parsed.GetValue(point) ?? []).Select(PromptParser.Point)];
+        BoxPrompt[] boxes = [.. (parsed.GetValue(box) ?? []).Select(PromptParser.Box)];
+        Prompt[] drawn = [.. (parsed.GetValue(scribble) ?? []).Select(static f => (Prompt)Prompt.Scribble(PromptParser.Pixels(f))), .. parsed.GetValue(mask) is { } rough ? [Prompt.Mask(PromptParser.Pixels(rough))] : (Prompt[])[]];
+        if (boxes.Length < 2)
+        {
+            Prompt[] one = [.. boxes, .. points, .. drawn];
+            return one.Length == 0 ? [] : [one];
+        }
+        if (drawn.Length > 0) throw new UsageException("--scribble and --mask mean one thing and do not go with several boxes.");
+        var groups = boxes.Select(static b => new List<Prompt> { b }).ToArray();
+        foreach (var p in points)
+        {
+            // The smallest box around the click.
+            var at = Enumerable.Range(0, boxes.Length).Where(i => boxes[i].Left <= p.X && p.X <= boxes[i].Right && boxes[i].Top <= p.Y && p.Y <= boxes[i].Bottom)
+                .OrderBy(i => (boxes[i].Right - boxes[i].Left) * (boxes[i].Bottom - boxes[i].Top)).Select(static i => (int?)i).FirstOrDefault()
+                ?? throw new UsageException(FormattableString.Invariant($"The point {p.X},{p.Y} is in none of the boxes; with several boxes a point belongs to the one around it."));
+            groups[at].Add(p);
+        }
+        return [.. groups];
+    }
+
+    static void SaveCoco(string file, string path, Image photo, IReadOnlyList<Segment> found) => new CocoFile
+    {
+        Images = [new(1, Path.GetFileName(path), photo.Width, photo.Height)],
+        Categories = [.. found.Select(static s => s.Label ?? "thing").Distinct().Select(static (name, i) => new CocoCategory(i + 1, name))],
+        Annotations = [.. found.Select((s, i) => new CocoAnnotation
+        {
+            Id = i + 1,
+            Image = 1,
+            Category = 1 + found.Select(static o => o.Label ?? "thing").Distinct().ToList().IndexOf(s.Label ?? "thing"),
+            Box = DetectedRegion.Of(s.Mask),
+            Segmentation = new() { Runs = s.Mask },
+            Area = s.Mask.Area,
+        })],
+    }.Save(file);
+
+    sealed class Share(IProgress<Step> steps) : IProgress<double>
+    {
+        public void Report(double value) => steps.Report(new(value, 1));
+    }
+}
