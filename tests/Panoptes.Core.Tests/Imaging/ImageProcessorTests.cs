@@ -39,7 +39,10 @@ public sealed class ImageProcessorTests
     }
 
     [Theory]
-    [InlineData("""{"image_processor_type": "SamImageProcessor"}""", "image_processor_type")]
+    [InlineData("""{"image_processor_type": "LevitImageProcessor"}""", "image_processor_type")]
+    [InlineData("""{"image_processor_type": "SamImageProcessor", "size": {"height": 64, "width": 64}}""", "size")]
+    [InlineData("""{"image_processor_type": "SamImageProcessor", "pad_size": {"height": 1024, "width": 512}}""", "pad_size")]
+    [InlineData("""{"image_processor_type": "Sam2ImageProcessor", "size": {"longest_edge": 64}}""", "size")]
     [InlineData("""{"size": 224}""", "image_processor_type")]
     [InlineData("""{"feature_extractor_type": "YolosFeatureExtractor"}""", "feature_extractor_type")]
     [InlineData("""{"image_processor_type": "CLIPImageProcessor", "do_pad": true}""", "do_pad")]
@@ -77,6 +80,8 @@ public sealed class ImageProcessorTests
     [InlineData("""{"image_processor_type": "SiglipImageProcessor", "size": {"height": 20, "width": 24}, "resample": 2}""")]
     [InlineData("""{"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 20}, "crop_pct": 0.9, "do_normalize": false}""")]
     [InlineData("""{"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 20}, "do_center_crop": false, "do_rescale": false}""")]
+    [InlineData("""{"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 30}, "pad_size": {"height": 32, "width": 30}, "my_field": [1, {"a": null}]}""")]
+    [InlineData("""{"image_processor_type": "Sam2ImageProcessor", "size": {"height": 24, "width": 24}}""")]
     [InlineData("""{"image_processor_type": "Siglip2ImageProcessorFast", "patch_size": 4, "max_num_patches": 9, "image_std": 0.25}""")]
     [InlineData("""{"preprocess_cfg": {"size": [20, 24], "resize_mode": "longest", "fill_color": 7, "interpolation": "bilinear", "mean": [0, 0, 0]}, "model_cfg": {"embed_dim": 4}}""")]
     public void A_saved_processor_does_the_same_and_keeps_unknown_fields(string json)
