@@ -233,7 +233,13 @@ sealed class SegmentAnything : SceneObjective
         PromptableModels.Save(folder, model);
         new HuggingFaceImageProcessor
         {
-            Family = "Sam", ProcessorType = "SamImageProcessor", Size = ProcessorSize.Longest(model.ImageSize), Pad = (model.ImageSize, model.ImageSize), Filter = ResizeFilter.Bilinear, Mean = Mean, Std = Std,
+            Family = "Sam",
+            ProcessorType = "SamImageProcessor",
+            Size = ProcessorSize.Longest(model.ImageSize),
+            Pad = (model.ImageSize, model.ImageSize),
+            Filter = ResizeFilter.Bilinear,
+            Mean = Mean,
+            Std = Std,
         }.Save(folder);
     }
 }

@@ -32,7 +32,8 @@ public sealed class RecipeTests
     public void The_recipes_of_the_repository_can_be_read()
     {
         var folder = Path.Combine(Parity.Goldens.Repository, "recipes");
-        var files = Directory.GetFiles(folder, "*.yaml");
+        // Those with a task train models of another library.
+        string[] files = [.. Directory.GetFiles(folder, "*.yaml").Where(static f => !File.ReadLines(f).Any(static l => l.StartsWith("task:", StringComparison.Ordinal)))];
         Assert.NotEmpty(files);
         foreach (var file in files) Assert.Equal(Path.GetFileNameWithoutExtension(file), Recipe.Load(file).Name);
     }

@@ -116,6 +116,20 @@ public sealed class SceneRecipeTests : IDisposable
     }
 
     [Fact]
+    public void The_recipes_of_the_repository_can_be_read_and_their_models_built()
+    {
+        string[] files = [.. Directory.GetFiles(Path.Combine(Parity.Goldens.Repository, "recipes"), "*.yaml").Where(static f => SceneRecipe.IsOne(File.ReadAllText(f), f))];
+        Assert.NotEmpty(files);
+        foreach (var file in files)
+        {
+            var recipe = SceneRecipe.Load(file);
+            Assert.Equal(Path.GetFileNameWithoutExtension(file), recipe.Name);
+            using var ready = recipe.Start(Path.Combine(folder, recipe.Name));
+            Assert.True(ready.Model.ParameterCount > 10_000);
+        }
+    }
+
+    [Fact]
     public void A_recipe_of_scenes_is_known_by_its_task_also_where_it_extends_another()
     {
         File.WriteAllText(Path.Combine(folder, "base.yaml"), "name: base\ntask: {name: segment_anything}\nschedule: {learning_rate: 1, steps: 1}\nmodel: {}\n");
