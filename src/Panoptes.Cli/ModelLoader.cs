@@ -3,6 +3,7 @@ using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Search;
+using Panoptes.Understanding;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -37,6 +38,24 @@ static class ModelLoader
     /// <summary>The same of a model that answers questions.</summary>
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or answers no questions.</exception>
     public static QuestionAnswerer LoadAnswerer(ParseResult parsed, string path, int batchSize = 64) => QuestionAnswerer.Load(path, Options(parsed, batchSize));
+
+    /// <summary>The same of a model that segments by prompts.</summary>
+    /// <param name="words">What is asked for, for models that tell things apart by a list of names.</param>
+    /// <exception cref="PanoptesException">There is no such model, or it is damaged or segments nothing.</exception>
+    public static IPromptable LoadPromptable(ParseResult parsed, string path, IReadOnlyList<string> words)
+    {
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        var type = PromptableModels.Registry.TypeOf(path);
+        var load = new LoadOptions { Dtype = Precision(parsed), Device = Device(parsed) };
+        return type switch
+        {
+            _ when typeof(ISegmentAnything).IsAssignableFrom(type) => Sam.Load(path, new() { Dtype = Precision(parsed) }),
+            _ when type == typeof(SeemModel) => SeemSegmenter.Load(path, words, load),
+            _ when type == typeof(XDecoderModel) => XDecoderSegmenter.Load(path, words, load),
+            _ when type == typeof(Mask2FormerForUniversalSegmentation) || type == typeof(OneFormerForUniversalSegmentation) || (type is null && Models.Registry.TypeOf(path) == typeof(BeitForSemanticSegmentation)) => Segmenter.Load(path, Options(parsed, 1)),
+            _ => OpenVocabularySegmenter.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
+        };
+    }
 
     static ClipOptions Options(ParseResult parsed, int batchSize) => new()
     {

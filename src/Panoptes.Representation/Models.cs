@@ -92,7 +92,7 @@ public static class Models
     ];
 
     /// <summary>What loads and saves them.</summary>
-    internal static ModelRegistry Registry { get; } = new(All)
+    public static ModelRegistry Registry { get; } = new(All)
     {
         Configs = static weights => weights.Contains("visual.conv1.weight") || weights.Contains("visual.trunk.pos_embed") ? [OpenClipFile] : ["config.json", OpenClipFile],
         Recognize = Recognize,

@@ -17,21 +17,26 @@ sealed class SegmentCommand : ExampleCommand
     readonly Option<string[]> box = new("--box", "-b") { Description = "A box around a thing. May be repeated, each for a thing of its own.", HelpName = "LEFT,TOP,RIGHT,BOTTOM" };
     readonly Option<string[]> scribble = new("--scribble") { Description = "A stroke over the thing: an image of this size, bright where it was drawn. May be repeated.", HelpName = "PNG" };
     readonly Option<string?> mask = new("--mask") { Description = "A rough mask to be made better: an image of this size, bright inside.", HelpName = "PNG" };
+    readonly Option<string[]> text = new("--text", "-t") { Description = "A name or an expression, for a model that reads words. May be repeated.", HelpName = "WORDS" };
+    readonly Option<string[]> like = new("--like") { Description = "A thing in another image, and the image that is bright where it is. May be repeated.", HelpName = "OTHER.png:MASK.png" };
     readonly Option<bool> everything = new("--everything") { Description = "Find everything, without any prompt." };
     readonly Option<bool> all = new("--all-masks") { Description = "Show every mask that the prompts may mean, not only the best." };
     readonly Option<string?> output = new("--out", "-o") { Description = "Where the picture with the masks drawn over it goes; IMAGE.segments.png by default.", HelpName = "PNG" };
     readonly Option<string?> labels = new("--labels-png") { Description = "Also write the number of each pixel's segment as an image (0: none).", HelpName = "PNG" };
     readonly Option<string?> coco = new("--coco") { Description = "Also write the segments as COCO's annotations.", HelpName = "JSON" };
 
-    public SegmentCommand() : base("segment", "Segment what is clicked at, drawn around or scribbled on, or everything (Segment Anything).", """
+    public SegmentCommand() : base("segment",
+        "Segment what is clicked at, drawn around, scribbled on, named or shown, or everything. What can be asked for depends on the model: a SAM takes places, GroupViT, CLIPSeg or a CLIP words, Mask2Former and OneFormer the names of their classes, SEEM all of it.", """
         panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375
         panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375 --point 520,600,- --all-masks
         panoptes segment photo.jpg --model facebook/sam-vit-base --box 40,60,300,420 --box 350,80,610,430 --coco found.json
         panoptes segment photo.jpg --model sam_vit_b_01ec64.pth --everything --out everything.png
+        panoptes segment photo.jpg --model nvidia/groupvit-gcc-yfcc --text "a cat" --text "a sofa"
+        panoptes segment photo.jpg --model facebook/mask2former-swin-tiny-coco-panoptic --everything --coco panoptic.json
         """)
     {
         Add(image);
-        foreach (var option in (ReadOnlySpan<Option>)[model, point, box, scribble, mask, everything, all, output, labels, coco]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, point, box, scribble, mask, text, like, everything, all, output, labels, coco]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[output, labels]) SharedOptions.EndsIn(option, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
@@ -43,13 +48,15 @@ sealed class SegmentCommand : ExampleCommand
         var photo = Image.Load(path).ToRgb();
         var groups = Groups(parsed);
         if (parsed.GetValue(everything) && groups.Count > 0) throw new UsageException("--everything does not go with prompts.");
-        if (!parsed.GetValue(everything) && groups.Count == 0) throw new UsageException("Nothing was pointed at; expected --point, --box, --scribble, --mask or --everything.");
+        if (!parsed.GetValue(everything) && groups.Count == 0) throw new UsageException("Nothing was pointed at; expected --point, --box, --scribble, --mask, --text, --like or --everything.");
         foreach (var prompt in groups.SelectMany(static g => g)) prompt.Check(photo.Width, photo.Height);
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) TorchSharp.torch.set_num_threads(threads);
-        using var sam = Sam.Load(ModelLoader.Resolve(parsed.GetRequiredValue(model)), new() { Dtype = ModelLoader.Precision(parsed) });
-        IReadOnlyList<Segment> found = parsed.GetValue(everything)
-            ? await terminal.WithProgress("Segmenting everything", progress => sam.Everything(photo, progress: new Share(progress), cancel: cancel))
-            : Answer(sam, photo, groups, parsed.GetValue(all));
+        string[] words = [.. groups.SelectMany(static g => g).OfType<TextPrompt>().Select(static t => t.Words)];
+        var promptable = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), words);
+        using var owned = promptable as IDisposable;
+        Refuse(promptable.Takes, groups);
+        IReadOnlyList<Segment> found = promptable is Sam sam
+            ? groups.Count == 0 ? await terminal.WithProgress("Segmenting everything", progress => sam.Everything(photo, progress: new Share(progress), cancel: cancel)) : Answer(sam, photo, groups, parsed.GetValue(all))
+            : groups.Count == 0 ? promptable.Segment(photo, []) : [.. groups.SelectMany(g => promptable.Segment(photo, g))];
 
         var drawn = parsed.GetValue(output) ?? Path.ChangeExtension(path, ".segments.png");
         Overlay.Draw(photo, found).Save(drawn);
@@ -73,18 +80,38 @@ sealed class SegmentCommand : ExampleCommand
         return [.. sam.Segment(encoded, groups, all ? MaskChoice.All : MaskChoice.Best).SelectMany(static s => s)];
     }
 
+    /// <exception cref="PanoptesException">A prompt is of a kind that the model does not take.</exception>
+    static void Refuse(PromptKinds takes, List<IReadOnlyList<Prompt>> groups)
+    {
+        if (groups.Count == 0 && !takes.HasFlag(PromptKinds.Everything)) throw new PanoptesException($"This model does not find everything by itself; it takes {takes.ToString().ToLowerInvariant()}.");
+        foreach (var prompt in groups.SelectMany(static g => g))
+        {
+            var kind = prompt switch
+            {
+                PointPrompt => PromptKinds.Points,
+                BoxPrompt => PromptKinds.Boxes,
+                ScribblePrompt => PromptKinds.Scribbles,
+                MaskPrompt => PromptKinds.Masks,
+                TextPrompt => PromptKinds.Texts,
+                _ => PromptKinds.Examples,
+            };
+            if (!takes.HasFlag(kind)) throw new PanoptesException($"This model takes no {kind.ToString().ToLowerInvariant()}; it takes {takes.ToString().ToLowerInvariant()}.");
+        }
+    }
+
     /// <summary>The prompts of each thing: one, or one a box.</summary>
     List<IReadOnlyList<Prompt>> Groups(ParseResult parsed)
     {
         PointPrompt[] points = [.. (parsed.GetValue(point) ?? []).Select(PromptParser.Point)];
         BoxPrompt[] boxes = [.. (parsed.GetValue(box) ?? []).Select(PromptParser.Box)];
-        Prompt[] drawn = [.. (parsed.GetValue(scribble) ?? []).Select(static f => (Prompt)Prompt.Scribble(PromptParser.Pixels(f))), .. parsed.GetValue(mask) is { } rough ? [Prompt.Mask(PromptParser.Pixels(rough))] : (Prompt[])[]];
+        Prompt[] drawn = [.. (parsed.GetValue(scribble) ?? []).Select(static f => (Prompt)Prompt.Scribble(PromptParser.Pixels(f))), .. parsed.GetValue(mask) is { } rough ? [Prompt.Mask(PromptParser.Pixels(rough))] : (Prompt[])[],
+            .. (parsed.GetValue(text) ?? []).Select(Prompt.Text), .. (parsed.GetValue(like) ?? []).Select(PromptParser.Like)];
         if (boxes.Length < 2)
         {
             Prompt[] one = [.. boxes, .. points, .. drawn];
             return one.Length == 0 ? [] : [one];
         }
-        if (drawn.Length > 0) throw new UsageException("--scribble and --mask mean one thing and do not go with several boxes.");
+        if (drawn.Length > 0) throw new UsageException("With several boxes only --point goes, for the box that it is in.");
         var groups = boxes.Select(static b => new List<Prompt> { b }).ToArray();
         foreach (var p in points)
         {

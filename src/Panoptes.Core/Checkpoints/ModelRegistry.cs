@@ -96,18 +96,21 @@ public sealed class ModelRegistry(IReadOnlyList<ModelEntry> entries)
         (entries.FirstOrDefault(e => e.Type == module.GetType()) ?? throw new PanoptesException($"{module.GetType().Name} is no model that can be saved.")).Config(module);
 
     /// <summary>Whether config.json at or above <paramref name="model"/> names an architecture of this list; false where there is none.</summary>
-    public bool Knows(string model)
+    public bool Knows(string model) => TypeOf(model) is not null;
+
+    /// <summary>The class of the model at <paramref name="model"/>; null where it is none of this list.</summary>
+    public Type? TypeOf(string model)
     {
         var path = ModelFolder.Resolve(model);
         using var weights = Weights.Open(path);
         var source = Source(path, weights);
         try
         {
-            return Recognize?.Invoke(source, weights, null) is not null || (source.Config.Length > 0 && Match(source) is not null);
+            return (Recognize?.Invoke(source, weights, null) ?? (source.Config.Length > 0 ? Match(source) : null))?.Type;
         }
         catch (PanoptesException)
         {
-            return false;
+            return null;
         }
     }
 

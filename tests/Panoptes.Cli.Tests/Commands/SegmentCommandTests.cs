@@ -51,6 +51,7 @@ public sealed class SegmentCommandTests : IDisposable
     [InlineData("--point 50,10", "outside the image")]
     [InlineData("--box 10,10,10,20", "empty")]
     [InlineData("--mask photo40.png", "40 x 40")]
+    [InlineData("--text cat", "takes no texts; it takes points")]
     public async Task A_prompt_that_does_not_fit_the_image_fails_with_one_sentence_and_writes_nothing(string prompt, string part)
     {
         new Image(40, 40, 1).Save(In("photo40.png"));
@@ -69,6 +70,17 @@ public sealed class SegmentCommandTests : IDisposable
         var result = await Command.Run(["segment", In("photo.png"), "--model", Model, .. prompt.Split(' ')]);
         Assert.Equal(App.WrongUsage, result.Code);
         Assert.Contains(part, result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_model_that_reads_words_segments_what_is_named_and_refuses_places()
+    {
+        var zoo = Path.Combine(Goldens.Repository, "zoo", "clip-emoji");
+        var named = (await Command.Succeeds("segment", In("photo.png"), "--model", zoo, "--text", "a cat", "--text", "an apple", "--out", In("o.png"), "--json")).Json.GetProperty("segments").EnumerateArray();
+        Assert.All(named, static s => Assert.Contains(s.GetProperty("label").GetString(), (string[])["a cat", "an apple"]));
+        Assert.True(File.Exists(In("o.png")));
+        await Command.Fails(["segment", In("photo.png"), "--model", zoo, "--point", "5,5"], "takes no points; it takes texts");
+        await Command.Fails(["segment", In("photo.png"), "--model", zoo, "--everything"], "does not find everything");
     }
 
     [Fact]
