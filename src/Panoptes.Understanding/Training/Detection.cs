@@ -2,6 +2,7 @@ using System.Globalization;
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
+using Panoptes.Native;
 using Panoptes.Nn;
 
 namespace Panoptes.Understanding.Training;
@@ -34,6 +35,7 @@ sealed class Detection(DetrForObjectDetection model, SceneClasses classes, int s
     public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
     {
         var layers = model.Forward(batch.Normalized(Mean, Std), allLayers: true).Layers.Select(static l => new DetectionPrediction(l.Logits.to(ScalarType.Float32), l.Boxes.to(ScalarType.Float32))).ToArray();
+        using var exact = Autocast.To(ScalarType.Float32);
         DetectionTarget[] targets = [.. Enumerable.Range(0, batch.Count).Select(i => new DetectionTarget(batch.Classes(i, classes), Boxes.ToCenters(batch.Boxes(i) / batch.Scenes[i].Size)))];
         var last = DetrLoss.Of(layers[^1], targets, model.Config.Loss);
         var total = last.Total;

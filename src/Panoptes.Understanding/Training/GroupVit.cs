@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
+using Panoptes.Native;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Representation.Objectives;
@@ -52,6 +53,7 @@ sealed class GroupVit(GroupVitModel model, SceneTexts texts, GroupVitOptions opt
         }
         var images = DualEncoder.Normalize(model.Vision.Encode(texts.Pixels(batch)).to(ScalarType.Float32));
         var words = DualEncoder.Normalize(texts.Encode(said).to(ScalarType.Float32));
+        using var exact = Autocast.To(ScalarType.Float32);                            // cosines are compared in float32
         var (scale, count) = (model.LogitScale.Value.exp(), captions.Length);
         var contrastive = ContrastiveLoss.Of(new(images, words.narrow(0, 0, count), scale));
         if (options.Nouns == 0) return new Dictionary<string, Tensor> { ["loss"] = contrastive };

@@ -12,7 +12,7 @@ public abstract class SceneObjective : Module
     /// <summary>What users get.</summary>
     public abstract Module Model { get; }
 
-    /// <summary>The losses of a batch, of which <c>loss</c> is made small and the others are logged. Called under autocast in the recipe's precision.</summary>
+    /// <summary>The losses of a batch, of which <c>loss</c> is made small and the others are logged, scalars in float32. Called under autocast in the recipe's precision.</summary>
     /// <param name="batch">Scenes with everything that is known about them.</param>
     /// <param name="step">From 0.</param>
     /// <param name="random">For whatever is drawn; it follows from the seed and the step alone.</param>

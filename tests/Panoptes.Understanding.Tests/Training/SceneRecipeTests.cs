@@ -115,6 +115,19 @@ public sealed class SceneRecipeTests : IDisposable
         Assert.Contains(named, message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("name: segment_anything, things: 1, corrections: 1, test_clicks: 1", Sam)]
+    [InlineData("name: group_vit, nouns: 1", GroupVit)]
+    public void A_step_in_bfloat16_has_finite_losses(string task, string model)
+    {
+        var recipe = Tiny(task, model);
+        using var ready = (recipe with { Schedule = recipe.Schedule with { Steps = 1 }, Training = recipe.Training with { Precision = "bfloat16" }, Data = recipe.Data with { Tests = 0 } }).Start(Path.Combine(folder, "half"));
+        var losses = new List<double>();
+        ready.Trainer.Run(new Now(p => losses.Add(p.Loss)));
+        Assert.NotEmpty(losses);
+        Assert.All(losses, static l => Assert.True(double.IsFinite(l)));
+    }
+
     [Fact]
     public void The_recipes_of_the_repository_can_be_read_and_their_models_built()
     {
