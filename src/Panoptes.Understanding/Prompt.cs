@@ -8,6 +8,17 @@ public abstract record Prompt
 {
     private protected Prompt() { }
 
+    /// <summary>What kind it is, for models that do not take all.</summary>
+    public PromptKinds Kind => this switch
+    {
+        PointPrompt => PromptKinds.Points,
+        BoxPrompt => PromptKinds.Boxes,
+        ScribblePrompt => PromptKinds.Scribbles,
+        MaskPrompt => PromptKinds.Masks,
+        TextPrompt => PromptKinds.Texts,
+        _ => PromptKinds.Examples,
+    };
+
     /// <summary>A click: on the wanted thing, or (<paramref name="positive"/> false) on what is not meant.</summary>
     public static PointPrompt Point(double x, double y, bool positive = true) => new(x, y, positive);
 

@@ -125,7 +125,7 @@ public sealed class Sam : IPromptable, IDisposable
         if (this.options.BatchSize < 1 || this.options.ScribblePoints < 1) throw new PanoptesException("A SAM was asked to answer no prompt at once, or to make scribbles into no points; expected 1 or more.");
         this.processor = processor switch
         {
-            null => DefaultProcessor(),
+            null => ProcessorOf(segmenter),
             HuggingFaceImageProcessor { Family: "Sam" or "Sam2" } own => own,
             HuggingFaceImageProcessor other => throw new PanoptesException($"The image processor is a {other.ProcessorType}; expected a SamImageProcessor or a Sam2ImageProcessor."),
             _ => throw new PanoptesException("The image processor is not one of a SAM; expected a SamImageProcessor or a Sam2ImageProcessor."),
@@ -420,12 +420,13 @@ public sealed class Sam : IPromptable, IDisposable
         return tensor(logits, [side, side]);
     }
 
-    HuggingFaceImageProcessor DefaultProcessor() => new()
+    /// <summary>What prepares images for a model whose files do not say.</summary>
+    internal static HuggingFaceImageProcessor ProcessorOf(ISegmentAnything model) => new()
     {
-        Family = Model is Sam2Model ? "Sam2" : "Sam",
-        ProcessorType = Model is Sam2Model ? "Sam2ImageProcessor" : "SamImageProcessor",
-        Size = Model is Sam2Model ? ProcessorSize.Exactly(ImageSize, ImageSize) : ProcessorSize.Longest(ImageSize),
-        Pad = Model is Sam2Model ? null : (ImageSize, ImageSize),
+        Family = model is Sam2Model ? "Sam2" : "Sam",
+        ProcessorType = model is Sam2Model ? "Sam2ImageProcessor" : "SamImageProcessor",
+        Size = model is Sam2Model ? ProcessorSize.Exactly(model.ImageSize, model.ImageSize) : ProcessorSize.Longest(model.ImageSize),
+        Pad = model is Sam2Model ? null : (model.ImageSize, model.ImageSize),
         Filter = ResizeFilter.Bilinear,
         Mean = ImageProcessor.ImageNetMean,
         Std = ImageProcessor.ImageNetStd,

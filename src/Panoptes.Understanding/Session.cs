@@ -193,7 +193,7 @@ public sealed class Session(IPromptable model, INamer? namer = null, SessionOpti
         if (prompts.Count > 1000) throw new PanoptesException($"{prompts.Count} prompts were given; expected at most 1,000.");
         foreach (var prompt in prompts)
         {
-            if (!model.Takes.HasFlag(KindOf(prompt))) throw new PanoptesException($"This model takes no {Words.Lower(KindOf(prompt))}; it takes {model.Takes.ToString().ToLowerInvariant()}.");
+            if (!model.Takes.HasFlag(prompt.Kind)) throw new PanoptesException($"This model takes no {Words.Lower(prompt.Kind)}; it takes {model.Takes.ToString().ToLowerInvariant()}.");
             prompt.Check(picture.Image.Width, picture.Image.Height);
         }
         Prompt[] clicks = [.. more ? state.Clicks : [], .. prompts];
@@ -457,16 +457,6 @@ public sealed class Session(IPromptable model, INamer? namer = null, SessionOpti
         state = after;
         return new(true, answer, Selected);
     }
-
-    static PromptKinds KindOf(Prompt prompt) => prompt switch
-    {
-        PointPrompt => PromptKinds.Points,
-        BoxPrompt => PromptKinds.Boxes,
-        ScribblePrompt => PromptKinds.Scribbles,
-        MaskPrompt => PromptKinds.Masks,
-        TextPrompt => PromptKinds.Texts,
-        _ => PromptKinds.Examples,
-    };
 
     static string Describe(Prompt prompt) => prompt switch
     {

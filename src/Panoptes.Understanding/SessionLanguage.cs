@@ -1,5 +1,6 @@
 using System.Collections.Frozen;
 using System.Globalization;
+using Panoptes.Data;
 
 namespace Panoptes.Understanding;
 
@@ -14,22 +15,6 @@ public enum SelectMode
 
     /// <summary>They leave it.</summary>
     Remove,
-}
-
-/// <summary>The colors that can be spoken of.</summary>
-public enum ColorWord
-{
-    Red,
-    Orange,
-    Yellow,
-    Green,
-    Blue,
-    Purple,
-    Pink,
-    Brown,
-    Black,
-    White,
-    Gray,
 }
 
 /// <summary>Parts of a picture; a corner is two of them.</summary>
@@ -115,7 +100,7 @@ public sealed record Reference
     /// <summary>So many of them.</summary>
     public int? Count { get; init; }
 
-    public ColorWord? Color { get; init; }
+    public SceneColor? Color { get; init; }
 
     /// <summary>True: a large one; false: a small one.</summary>
     public bool? Large { get; init; }
@@ -362,9 +347,9 @@ public static class SessionLanguage
 
     static readonly Phrases<bool> Back = new(("go back to|back to|go to|return to|switch to|open|on|look at|look again at", true));
 
-    static readonly Phrases<ColorWord> Colors = new(
-        ("red|crimson|scarlet", ColorWord.Red), ("orange", ColorWord.Orange), ("yellow|golden|gold", ColorWord.Yellow), ("green", ColorWord.Green), ("blue|light blue|dark blue|cyan|turquoise", ColorWord.Blue),
-        ("purple|violet|lilac", ColorWord.Purple), ("pink|magenta|rose", ColorWord.Pink), ("brown|beige", ColorWord.Brown), ("black|dark", ColorWord.Black), ("white", ColorWord.White), ("gray|grey|silver", ColorWord.Gray));
+    static readonly Phrases<SceneColor> Colors = new(
+        ("red|crimson|scarlet", SceneColor.Red), ("orange", SceneColor.Orange), ("yellow|golden|gold", SceneColor.Yellow), ("green", SceneColor.Green), ("blue|light blue|dark blue|cyan|turquoise", SceneColor.Blue),
+        ("purple|violet|lilac", SceneColor.Purple), ("pink|magenta|rose", SceneColor.Pink), ("brown|beige", SceneColor.Brown), ("black|dark", SceneColor.Black), ("white", SceneColor.White), ("gray|grey|silver", SceneColor.Gray));
 
     static readonly Phrases<bool> Sizes = new(("big|large|huge|great|giant", true), ("small|little|tiny", false));
 
@@ -713,7 +698,7 @@ public static class SessionLanguage
             // "the left", "the second from the left", "the others"; a color may be a thing as well.
             if (at == start && !thing.All && thing.Count is null && !thing.Other && !(Froms.Find(words, at, out _, out _) || Places.Find(words, at, out _, out _)))
                 throw AtEnd ? new NotUnderstoodException("A thing is missing at the end.") : Unexpected();
-            if (thing.Color == ColorWord.Orange && words[at - 1] == "orange") thing = thing with { Color = null, Noun = "orange" };
+            if (thing.Color == SceneColor.Orange && words[at - 1] == "orange") thing = thing with { Color = null, Noun = "orange" };
             return Where(thing);
         }
 

@@ -289,7 +289,7 @@ sealed class SessionResolver(Image image, int number, Func<IReadOnlyList<Prompt>
     }
 
     /// <summary>Things that have a color, the most colored first.</summary>
-    IReadOnlyList<SessionThing> Colored(IReadOnlyList<SessionThing> things, ColorWord color)
+    IReadOnlyList<SessionThing> Colored(IReadOnlyList<SessionThing> things, SceneColor color)
     {
         (SessionThing Thing, double Share)[] shares = [.. things.Select(t => (t, Share(t.Segment.Mask, color)))];
         var least = Math.Max(ColorShare, 0.5 * shares.Max(static s => s.Share));
@@ -297,7 +297,7 @@ sealed class SessionResolver(Image image, int number, Func<IReadOnlyList<Prompt>
     }
 
     /// <summary>The share of a part's pixels that have a color.</summary>
-    internal double Share(RunLengthMask mask, ColorWord color)
+    internal double Share(RunLengthMask mask, SceneColor color)
     {
         var (inside, box) = (new byte[mask.Width * mask.Height], mask.Box);
         mask.Decode(inside);
@@ -318,24 +318,24 @@ sealed class SessionResolver(Image image, int number, Func<IReadOnlyList<Prompt>
     }
 
     /// <summary>Whether a pixel would be called so.</summary>
-    internal static bool Is(byte red, byte green, byte blue, ColorWord color)
+    internal static bool Is(byte red, byte green, byte blue, SceneColor color)
     {
         var (r, g, b) = (red / 255.0, green / 255.0, blue / 255.0);
         var (most, least) = (Math.Max(r, Math.Max(g, b)), Math.Min(r, Math.Min(g, b)));
         var (value, chroma) = (most, most - least);
         var saturation = most == 0 ? 0 : chroma / most;
-        if (value < 0.22) return color == ColorWord.Black;
-        if (saturation < 0.14 || chroma < 0.07) return color == (value > 0.85 ? ColorWord.White : value < 0.3 ? ColorWord.Black : ColorWord.Gray);
+        if (value < 0.22) return color == SceneColor.Black;
+        if (saturation < 0.14 || chroma < 0.07) return color == (value > 0.85 ? SceneColor.White : value < 0.3 ? SceneColor.Black : SceneColor.Gray);
         var hue = 60 * (most == r ? ((g - b) / chroma + 6) % 6 : most == g ? ((b - r) / chroma) + 2 : ((r - g) / chroma) + 4);
         return hue switch
         {
-            < 14 or >= 345 => color == (saturation < 0.45 && value > 0.75 ? ColorWord.Pink : value < 0.45 ? ColorWord.Brown : ColorWord.Red),
-            < 42 => color == (value < 0.65 || (saturation < 0.45 && value < 0.85) ? ColorWord.Brown : hue < 20 && saturation > 0.75 ? ColorWord.Red : ColorWord.Orange) || (color == ColorWord.Yellow && hue > 36 && value > 0.75),
-            < 66 => color == (value < 0.5 ? ColorWord.Brown : ColorWord.Yellow),
-            < 165 => color == ColorWord.Green,
-            < 258 => color == ColorWord.Blue,
-            < 292 => color == ColorWord.Purple,
-            _ => color == (value < 0.55 ? ColorWord.Purple : ColorWord.Pink),
+            < 14 or >= 345 => color == (saturation < 0.45 && value > 0.75 ? SceneColor.Pink : value < 0.45 ? SceneColor.Brown : SceneColor.Red),
+            < 42 => color == (value < 0.65 || (saturation < 0.45 && value < 0.85) ? SceneColor.Brown : hue < 20 && saturation > 0.75 ? SceneColor.Red : SceneColor.Orange) || (color == SceneColor.Yellow && hue > 36 && value > 0.75),
+            < 66 => color == (value < 0.5 ? SceneColor.Brown : SceneColor.Yellow),
+            < 165 => color == SceneColor.Green,
+            < 258 => color == SceneColor.Blue,
+            < 292 => color == SceneColor.Purple,
+            _ => color == (value < 0.55 ? SceneColor.Purple : SceneColor.Pink),
         };
     }
 }

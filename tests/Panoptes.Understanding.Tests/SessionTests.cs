@@ -400,20 +400,20 @@ public sealed class SessionTests : IDisposable
     }
 
     [Theory]
-    [InlineData(220, 30, 30, ColorWord.Red)]
-    [InlineData(250, 140, 20, ColorWord.Orange)]
-    [InlineData(250, 220, 40, ColorWord.Yellow)]
-    [InlineData(60, 160, 60, ColorWord.Green)]
-    [InlineData(40, 90, 200, ColorWord.Blue)]
-    [InlineData(130, 60, 180, ColorWord.Purple)]
-    [InlineData(245, 120, 180, ColorWord.Pink)]
-    [InlineData(110, 70, 35, ColorWord.Brown)]
-    [InlineData(15, 15, 18, ColorWord.Black)]
-    [InlineData(250, 250, 248, ColorWord.White)]
-    [InlineData(130, 130, 132, ColorWord.Gray)]
-    public void A_pixel_has_the_color_that_people_call_it(byte red, byte green, byte blue, ColorWord color)
+    [InlineData(220, 30, 30, SceneColor.Red)]
+    [InlineData(250, 140, 20, SceneColor.Orange)]
+    [InlineData(250, 220, 40, SceneColor.Yellow)]
+    [InlineData(60, 160, 60, SceneColor.Green)]
+    [InlineData(40, 90, 200, SceneColor.Blue)]
+    [InlineData(130, 60, 180, SceneColor.Purple)]
+    [InlineData(245, 120, 180, SceneColor.Pink)]
+    [InlineData(110, 70, 35, SceneColor.Brown)]
+    [InlineData(15, 15, 18, SceneColor.Black)]
+    [InlineData(250, 250, 248, SceneColor.White)]
+    [InlineData(130, 130, 132, SceneColor.Gray)]
+    public void A_pixel_has_the_color_that_people_call_it(byte red, byte green, byte blue, SceneColor color)
     {
-        foreach (var word in Enum.GetValues<ColorWord>()) Assert.Equal(word == color, SessionResolver.Is(red, green, blue, word));
+        foreach (var word in Enum.GetValues<SceneColor>()) Assert.Equal(word == color, SessionResolver.Is(red, green, blue, word));
     }
 
     [Fact]

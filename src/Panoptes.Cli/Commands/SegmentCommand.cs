@@ -61,7 +61,8 @@ sealed class SegmentCommand : ExampleCommand
         var drawn = parsed.GetValue(output) ?? Path.ChangeExtension(path, ".segments.png");
         Overlay.Draw(photo, found).Save(drawn);
         if (parsed.GetValue(labels) is { } map) LabelMap.Of(found, photo.Width, photo.Height).ToImage().Save(map);
-        if (parsed.GetValue(coco) is { } file) SaveCoco(file, path, photo, found);
+        if (parsed.GetValue(coco) is { } file)
+            SegmentationFiles.ToCoco([(new(1, Path.GetFileName(path), photo.Width, photo.Height), [.. found.Select(static s => s with { Label = s.Label ?? "thing" })])]).Save(file);
         if (terminal.IsJson) terminal.WriteJson(new { image = path, picture = drawn, segments = found.Select(static s => new { s.Score, s.Label, box = new[] { s.Box.X, s.Box.Y, s.Box.Width, s.Box.Height }, area = s.Mask.Area, size = new[] { s.Mask.Height, s.Mask.Width }, counts = s.Mask.Counts }) });
         else
         {
@@ -84,19 +85,8 @@ sealed class SegmentCommand : ExampleCommand
     static void Refuse(PromptKinds takes, List<IReadOnlyList<Prompt>> groups)
     {
         if (groups.Count == 0 && !takes.HasFlag(PromptKinds.Everything)) throw new PanoptesException($"This model does not find everything by itself; it takes {takes.ToString().ToLowerInvariant()}.");
-        foreach (var prompt in groups.SelectMany(static g => g))
-        {
-            var kind = prompt switch
-            {
-                PointPrompt => PromptKinds.Points,
-                BoxPrompt => PromptKinds.Boxes,
-                ScribblePrompt => PromptKinds.Scribbles,
-                MaskPrompt => PromptKinds.Masks,
-                TextPrompt => PromptKinds.Texts,
-                _ => PromptKinds.Examples,
-            };
+        foreach (var kind in groups.SelectMany(static g => g).Select(static p => p.Kind))
             if (!takes.HasFlag(kind)) throw new PanoptesException($"This model takes no {kind.ToString().ToLowerInvariant()}; it takes {takes.ToString().ToLowerInvariant()}.");
-        }
     }
 
     /// <summary>The prompts of each thing: one, or one a box.</summary>
@@ -123,21 +113,6 @@ sealed class SegmentCommand : ExampleCommand
         }
         return [.. groups];
     }
-
-    static void SaveCoco(string file, string path, Image photo, IReadOnlyList<Segment> found) => new CocoFile
-    {
-        Images = [new(1, Path.GetFileName(path), photo.Width, photo.Height)],
-        Categories = [.. found.Select(static s => s.Label ?? "thing").Distinct().Select(static (name, i) => new CocoCategory(i + 1, name))],
-        Annotations = [.. found.Select((s, i) => new CocoAnnotation
-        {
-            Id = i + 1,
-            Image = 1,
-            Category = 1 + found.Select(static o => o.Label ?? "thing").Distinct().ToList().IndexOf(s.Label ?? "thing"),
-            Box = DetectedRegion.Of(s.Mask),
-            Segmentation = new() { Runs = s.Mask },
-            Area = s.Mask.Area,
-        })],
-    }.Save(file);
 
     sealed class Share(IProgress<Step> steps) : IProgress<double>
     {

@@ -231,15 +231,6 @@ sealed class SegmentAnything : SceneObjective
     {
         using var merged = Changes is { } changes ? LowRank.Merge(changes) : null;
         PromptableModels.Save(folder, model);
-        new HuggingFaceImageProcessor
-        {
-            Family = "Sam",
-            ProcessorType = "SamImageProcessor",
-            Size = ProcessorSize.Longest(model.ImageSize),
-            Pad = (model.ImageSize, model.ImageSize),
-            Filter = ResizeFilter.Bilinear,
-            Mean = Mean,
-            Std = Std,
-        }.Save(folder);
+        Sam.ProcessorOf(model).Save(folder);
     }
 }
