@@ -76,7 +76,7 @@ public sealed class BackboneTests : IDisposable
 
         void Measure(bool count)
         {
-            var before = Tensor.TotalCount;
+            var before = LiveTensors.Settle();
             var output = tower.Forward(pixels, hiddenStates: true);
             using var tokens = tower.EmbedTokens(output.LastHiddenState);
             var held = new HashSet<Tensor>([output.LastHiddenState, output.Pooled, output.Embedding, tokens, .. output.HiddenStates!], ReferenceEqualityComparer.Instance);

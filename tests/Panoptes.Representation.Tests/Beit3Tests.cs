@@ -132,7 +132,7 @@ public sealed class Beit3Tests : IDisposable
                 }
             }
         }
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         model.Generate(images, Start, End, how with { Beams = 2 });
         Assert.Equal(before, Tensor.TotalCount);
     }
@@ -242,7 +242,7 @@ public sealed class Beit3Tests : IDisposable
         static void Leaves(int count, Func<object> call)
         {
             using var inner = NewDisposeScope();
-            var before = Tensor.TotalCount;
+            var before = LiveTensors.Settle();
             call();
             Assert.Equal(before + count, Tensor.TotalCount);
         }

@@ -18,7 +18,7 @@ public sealed class ExplainTests
         using var tiny = new TinyClip();
         using var clip = tiny.Load();
         Explain.Words(clip, Picture(), "a cat");
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         var found = Explain.Words(clip, Picture(), "a  cat, dog");
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal(["a", "cat,", "dog"], found.Words.Select(static w => w.Word));
@@ -33,7 +33,7 @@ public sealed class ExplainTests
         using var tiny = new TinyClip();
         using var clip = tiny.Load();
         Explain.Rollout(clip, Picture());
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         var map = Explain.Rollout(clip, Picture());
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal((2, 2), (map.Rows, map.Columns));
@@ -89,7 +89,7 @@ public sealed class ExplainTests
             mae.Decoder.DecoderPred.Bias!.Value.zero_();
         }
         Explain.Reconstruct(encoder, Picture());
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         var told = Explain.Reconstruct(encoder, Picture(), 4);
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal((isNormalized, 16, 16), (told.IsNormalized, told.Told.Width, told.Told.Height));
@@ -123,7 +123,7 @@ public sealed class ExplainTests
         using var tiny = new TinyClip();
         using var clip = tiny.Load();
         Image[] known = [.. Enumerable.Range(1, 5).Select(static k => new Image(20, 20, 3, [.. Enumerable.Range(0, 1200).Select(i => (byte)(i * k * 13 % 256))]))];
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         var near = Explain.Neighbors(clip, [known[3], known[0]], known.Length, i => known[i], top: 3);
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal([3, 0], near.Select(static n => n[0].Index));

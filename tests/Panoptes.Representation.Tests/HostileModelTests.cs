@@ -107,7 +107,7 @@ public sealed class HostileModelTests : IDisposable
     /// <summary>Loads and uses the folder's model.</summary>
     void Try(string name, byte[] bytes) => Mutation.Check(Path.Combine(folder, name), bytes, () =>
     {
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         using (var clip = Clip.Load(folder))
         {
             // What may be said of an image or text that does not go with the model does not name a file.

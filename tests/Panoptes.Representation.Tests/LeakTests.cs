@@ -19,7 +19,7 @@ public sealed class LeakTests : IDisposable
     public void Loading_and_saving_leave_the_parameters_only(string architecture)
     {
         TinyClip.Write(folder, architecture);
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         using (var model = Models.Load(folder))
         {
             Assert.Equal(before + model.Parameters().Count(), Tensor.TotalCount);
@@ -113,7 +113,7 @@ public sealed class LeakTests : IDisposable
     {
         Dispose(call());                                                             // what is made once, such as packed weights and masks
         // Batches that were read ahead are given back by another thread, a little later: those of the first call, too.
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         for (var i = 0; i < 50 && expected == 0; i++)
         {
             Thread.Sleep(20);

@@ -270,7 +270,7 @@ public sealed class MaskedTests : IDisposable
         static void Leaves(int count, Func<object> call)
         {
             using var inner = NewDisposeScope();
-            var before = Tensor.TotalCount;
+            var before = LiveTensors.Settle();
             call();
             Assert.Equal(before + count, Tensor.TotalCount);
         }

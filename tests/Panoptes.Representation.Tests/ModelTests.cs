@@ -138,7 +138,7 @@ public sealed class ModelTests : IDisposable
     public void A_model_keeps_no_tensor(string architecture)
     {
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
 
@@ -166,7 +166,7 @@ public sealed class ModelTests : IDisposable
         foreach (var encode in Encoders(model, pixels, ids))
         {
             encode().Dispose();                                                      // what is made once a size
-            var before = Tensor.TotalCount;
+            var before = LiveTensors.Settle();
             using var output = encode();
             Assert.Equal(before + 1, Tensor.TotalCount);
         }

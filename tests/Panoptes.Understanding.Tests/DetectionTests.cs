@@ -229,7 +229,7 @@ public sealed class DetrLossTests
     public void Losses_and_outputs_leave_no_tensor_behind()
     {
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
 

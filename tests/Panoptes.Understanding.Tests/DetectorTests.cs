@@ -83,7 +83,7 @@ public sealed class DetectorTests : IDisposable
     {
         var photo = Photo(40, 30, 1);
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
 

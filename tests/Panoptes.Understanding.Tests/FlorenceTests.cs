@@ -28,7 +28,7 @@ public sealed class FlorenceTests : IDisposable
     {
         SaveFlorence();
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
 
@@ -166,7 +166,7 @@ public sealed class FlorenceTests : IDisposable
     {
         SaveKosmos(folder);
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
 

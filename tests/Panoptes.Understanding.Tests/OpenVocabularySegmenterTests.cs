@@ -52,7 +52,7 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
         Write(kind);
         using var segmenter = OpenVocabularySegmenter.Load(folder);
         Once(Picture(40, 30));
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         foreach (var (width, height) in ((int, int)[])[(40, 30), (1, 1), (100, 7), (3, 200)]) Once(Picture(width, height));
         Assert.Equal(before, Tensor.TotalCount);
 
@@ -76,7 +76,7 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
         Write("MaskClipPanopticModel");
         using var segmenter = OpenVocabularySegmenter.Load(folder);
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         var found = Once();
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal((40, 30), (found.Ids.Width, found.Ids.Height));
@@ -133,7 +133,7 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
     {
         Write("GroupViTModel");
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
 
@@ -209,7 +209,7 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
     public void An_option_out_of_range_is_refused_and_nothing_stays(int tiles, int shifts, string sentence)
     {
         Write("CLIP");
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Assert.Equal(sentence, Assert.Throws<PanoptesException>(() => OpenVocabularySegmenter.Load(folder, new() { Tiles = tiles, Shifts = shifts })).Message);
         Assert.Equal(before, Tensor.TotalCount);
     }

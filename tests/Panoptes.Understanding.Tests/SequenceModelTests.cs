@@ -240,7 +240,7 @@ public sealed class SequenceModelTests : IDisposable
     {
         var scene = Scenes.Generate(1);
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
 
@@ -257,7 +257,7 @@ public sealed class SequenceModelTests : IDisposable
                     if (model.Example(scene, Scenes.References(scene), task, text, ref random) is { } example)
                         using (var loss = model.Loss(pixels, [example])) Assert.True(loss.item<float>() > 0);
                 }
-                var live = Tensor.TotalCount;
+                var live = LiveTensors.Settle();
                 switch (model)
                 {
                     case Pix2SeqModel m:

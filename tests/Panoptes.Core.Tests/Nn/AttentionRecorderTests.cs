@@ -16,7 +16,7 @@ public sealed class AttentionRecorderTests
         var (key, value) = (randn([2, keyHeads, 5, 6], generator: generator), randn([2, keyHeads, 5, 6], generator: generator));
         var mask = masked ? ones(2, 1, 1, 5, dtype: ScalarType.Bool).index_fill_(3, tensor(new long[] { 4 }), false) : null;
         var expected = Attention.Apply(query, key, value, mask, causal, scale: 0.3);
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         using (var recorder = new AttentionRecorder())
         {
             using var found = Attention.Apply(query, key, value, mask, causal, scale: 0.3);

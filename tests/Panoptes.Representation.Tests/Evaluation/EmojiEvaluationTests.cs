@@ -123,7 +123,7 @@ public sealed class EmojiEvaluationTests : IDisposable
     {
         using var clip = tiny.Load();
         EmojiEvaluation.Run(clip, Set, Plain);
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         EmojiEvaluation.Run(clip, Set, Plain);
         EmojiEvaluation.ZeroShot(clip.Model, clip.Processor, clip.Tokenizer, Set, Plain);
         Assert.Equal(before, Tensor.TotalCount);

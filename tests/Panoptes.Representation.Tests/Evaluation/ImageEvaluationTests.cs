@@ -125,7 +125,7 @@ public sealed class ImageEvaluationTests : IDisposable
         using var clip = tiny.Load();
         var last = default(Panoptes.Evaluation.EvaluationProgress);
         Once();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Once();
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal(last.Total, last.Done);

@@ -49,7 +49,7 @@ public sealed class BindingTests : IDisposable
     public void Modalities_are_learned_resumed_to_the_same_bytes_and_measured_as_by_hand()
     {
         var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         var validation = Train(unbroken);
         Assert.Equal(before, Tensor.TotalCount);
         using (var cancel = new CancellationTokenSource())
@@ -121,7 +121,7 @@ public sealed class BindingTests : IDisposable
     [InlineData("", "", "objectives: [{name: sigmoid}]", "by contrast alone")]
     public void What_does_not_go_with_modalities_is_told(string bind, string data, string rest, string expected)
     {
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(Tiny(bind, data, rest), Path.Combine(folder, "run"))).Message, StringComparison.Ordinal);
         Assert.Equal(before, Tensor.TotalCount);
     }
@@ -135,7 +135,7 @@ public sealed class BindingTests : IDisposable
     public void A_recipe_that_cannot_be_bound_is_refused(string part, string instead, string expected)
     {
         var recipe = Recipe.Parse(Tiny().Text.Replace(part, instead, StringComparison.Ordinal), "bind.yaml");
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, Path.Combine(folder, "run"))).Message, StringComparison.Ordinal);
         Assert.Equal(before, Tensor.TotalCount);
     }

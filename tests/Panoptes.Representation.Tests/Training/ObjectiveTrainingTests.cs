@@ -105,7 +105,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
             .Replace("BEIT", "hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: 16, patch_size: 8, use_mask_token: true, use_relative_position_bias: true", StringComparison.Ordinal)
             .Replace("TEACHER", Path.Combine(folder, "teacher"), StringComparison.Ordinal).Replace("DVAE", Path.Combine(folder, "dvae"), StringComparison.Ordinal), "tiny.yaml");
         var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Train(recipe, unbroken);
         Assert.Equal(before, Tensor.TotalCount);
         using (var cancel = new CancellationTokenSource())
@@ -157,7 +157,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
 
         void Refused(Recipe recipe, string expected)
         {
-            var before = Tensor.TotalCount;
+            var before = LiveTensors.Settle();
             Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, Path.Combine(folder, "refused", Guid.NewGuid().ToString()))).Message, StringComparison.Ordinal);
             Assert.Equal(before, Tensor.TotalCount);
         }
@@ -183,7 +183,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
     {
         const string Pretraining = "BEiT3ForPretraining";
         var pretrained = Path.Combine(folder, "pretrained");
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Train(Beit(Pretraining, "[{name: masked_data, smallest_block: 1}]"), pretrained);
         Assert.Equal(before, Tensor.TotalCount);
         using (var cancel = new CancellationTokenSource())
@@ -299,7 +299,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
     [InlineData("[{name: captioning}]", "expected a CoCa")]
     public void An_objective_that_cannot_be_is_refused(string objectives, string expected)
     {
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(Tiny(objectives), folder)).Message, StringComparison.Ordinal);
         Assert.Equal(before, Tensor.TotalCount);
     }
@@ -308,7 +308,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
     public void Objectives_are_given_back_where_the_data_do_not_fit()
     {
         var recipe = Recipe.Parse(Tiny("[{name: declip}]").Text.Replace("batch_size: 12", "batch_size: 100000", StringComparison.Ordinal), "tiny.yaml");
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Assert.Contains("100000", Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, folder)).Message, StringComparison.Ordinal);
         Assert.Equal(before, Tensor.TotalCount);
     }
@@ -392,7 +392,7 @@ public sealed class ObjectiveTrainingTests : IDisposable
         var (x, y) = (randn([count, patches, 4], generator: generator), randn([texts, words, 4], generator: generator));
         var valid = PairInput.Valid(arange(0, texts, ScalarType.Int64) % words + 1, words);
         var (a, b) = (randn([count, texts], generator: generator), randn([count, texts], generator: generator));
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         var (ofX, ofY) = Gradients(static (x, y, valid) => FilipLoss.Similarities(x, y, valid));
         var (plainX, plainY) = Gradients(static (x, y, valid) =>
         {

@@ -91,7 +91,7 @@ public sealed class RecipeRunTests : IDisposable
     public void What_does_not_fit_is_told(string part, string instead, string expected)
     {
         var recipe = Recipe.Parse(Tiny().Text.Replace(part, instead, StringComparison.Ordinal), "tiny.yaml");
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Assert.Contains(expected, Assert.Throws<PanoptesException>(() => RecipeRun.Create(recipe, folder)).Message, StringComparison.Ordinal);
         Assert.Equal(before, Tensor.TotalCount);
     }
@@ -146,7 +146,7 @@ public sealed class RecipeRunTests : IDisposable
     public void A_run_keeps_no_tensor()
     {
         Train(Tiny(), Path.Combine(folder, "warm"));
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         Train(Tiny(), Path.Combine(folder, "counted"));
         Assert.Equal(before, Tensor.TotalCount);
     }

@@ -49,7 +49,7 @@ public sealed class SceneRecipeTests : IDisposable
     {
         var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
         Train(Tiny(task, model), unbroken);
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settle();
         using (var cancel = new CancellationTokenSource())
             Assert.Throws<OperationCanceledException>(() => Train(Tiny(task, model), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
         var result = Train(Tiny(task, model), broken);
