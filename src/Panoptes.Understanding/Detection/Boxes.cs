@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Panoptes.Understanding;
 
 /// <summary>
@@ -81,21 +83,8 @@ public static class Boxes
             throw new PanoptesException($"Boxes [{string.Join(", ", corners.shape)}] have scores [{string.Join(", ", scores.shape)}]{(groups is null ? "" : $" and {groups.numel()} groups")}; expected [n, 4] and n of each.");
         if (n == 0) return [];
         using var scope = NewDisposeScope();
-        var box = corners.detach().cpu().to(ScalarType.Float32).contiguous().data<float>().ToArray();
+        var boxes = MemoryMarshal.Cast<float, EdgeBox>(corners.detach().cpu().to(ScalarType.Float32).contiguous().data<float>().ToArray()).ToArray();
         var score = scores.detach().cpu().to(ScalarType.Float32).contiguous().data<float>().ToArray();
-        var group = groups?.cpu().to(ScalarType.Int64).contiguous().data<long>().ToArray();
-        var kept = new List<int>();
-        foreach (var i in Enumerable.Range(0, (int)n).OrderByDescending(i => score[i]))
-            if (!kept.Exists(k => (group is null || group[k] == group[i]) && Iou(box.AsSpan(4 * i, 4), box.AsSpan(4 * k, 4)) > threshold)) kept.Add(i);
-        return [.. kept];
-    }
-
-    /// <summary>Of two boxes by their corners.</summary>
-    static float Iou(ReadOnlySpan<float> a, ReadOnlySpan<float> b)
-    {
-        var (width, height) = (Math.Min(a[2], b[2]) - Math.Max(a[0], b[0]), Math.Min(a[3], b[3]) - Math.Max(a[1], b[1]));
-        if (!(width > 0 && height > 0)) return 0;
-        var shared = width * height;
-        return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared);
+        return [.. BoxNms.Keep(boxes, score, (float)threshold, groups?.cpu().to(ScalarType.Int32).contiguous().data<int>().ToArray())];
     }
 }
