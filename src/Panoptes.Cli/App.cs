@@ -66,10 +66,12 @@ public static class App
 
     internal static RootCommand BuildTree()
     {
-        var root = new RootCommand("Vision foundation models at the command line: search images by text, classify, embed, train and evaluate.");
+        var root = new RootCommand("Vision foundation models at the command line: search images by text, segment, detect, caption, classify, embed, train and evaluate.");
         root.Add(new DemoCommand());
         root.Add(new SearchCommand());
         root.Add(new SegmentCommand());
+        root.Add(new DetectCommand());
+        root.Add(new GroundCommand());
         root.Add(new SessionCommand());
         root.Add(new CaptionCommand());
         root.Add(new AnswerCommand());

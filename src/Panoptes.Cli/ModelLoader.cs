@@ -39,14 +39,47 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or answers no questions.</exception>
     public static QuestionAnswerer LoadAnswerer(ParseResult parsed, string path, int batchSize = 64) => QuestionAnswerer.Load(path, Options(parsed, batchSize));
 
-    /// <summary>The same of a model that segments by prompts.</summary>
-    /// <param name="words">What is asked for, for models that tell things apart by a list of names.</param>
-    /// <exception cref="PanoptesException">There is no such model, or it is damaged or segments nothing.</exception>
-    public static IPromptable LoadPromptable(ParseResult parsed, string path, IReadOnlyList<string> words)
+    /// <summary>The same of a model that draws boxes around what words speak of.</summary>
+    /// <exception cref="PanoptesException">There is no such model, or it is damaged or draws no boxes.</exception>
+    public static IGrounder LoadGrounder(ParseResult parsed, string path)
     {
         if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
         var type = PromptableModels.Registry.TypeOf(path);
-        var load = new LoadOptions { Dtype = Precision(parsed), Device = Device(parsed) };
+        return type switch
+        {
+            _ when type == typeof(Florence2Model) => Florence.Load(path, Load(parsed)),
+            _ when type == typeof(Kosmos2Model) => Kosmos.Load(path, Load(parsed)),
+            _ when type == typeof(DetrForObjectDetection) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection) => Detector.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
+            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that draws boxes" : $"a {type.Name}, which draws no boxes by itself")}; expected a DETR, an OWL-ViT, a Grounding DINO, a Florence-2 or a Kosmos-2."),
+        };
+    }
+
+    static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed) };
+
+    /// <summary>The same of a model that segments by prompts.</summary>
+    /// <param name="words">What is asked for, for models that tell things apart by a list of names.</param>
+    /// <param name="detector">A model that draws boxes around what words speak of, for a SAM; null: none.</param>
+    /// <param name="threshold">The score that its boxes must exceed; null: its own.</param>
+    /// <exception cref="PanoptesException">There is no such model, or it is damaged or segments nothing.</exception>
+    public static IPromptable LoadPromptable(ParseResult parsed, string path, IReadOnlyList<string> words, string? detector = null, double? threshold = null)
+    {
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        var type = PromptableModels.Registry.TypeOf(path);
+        var load = Load(parsed);
+        if (detector is not null)
+        {
+            if (!typeof(ISegmentAnything).IsAssignableFrom(type)) throw new PanoptesException($"{path} holds {(type is null ? "no SAM" : $"a {type.Name}")}; --detector finds the boxes for a SAM or a SAM 2.");
+            var grounder = LoadGrounder(parsed, detector);
+            try
+            {
+                return new GroundedSam(grounder, Sam.Load(path, new() { Dtype = Precision(parsed) })) { Threshold = threshold };
+            }
+            catch
+            {
+                grounder.Dispose();
+                throw;
+            }
+        }
         return type switch
         {
             _ when typeof(ISegmentAnything).IsAssignableFrom(type) => Sam.Load(path, new() { Dtype = Precision(parsed) }),

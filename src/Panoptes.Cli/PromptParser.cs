@@ -49,5 +49,14 @@ static class PromptParser
         return Prompt.Like(Image.Load(text[..colon]), Pixels(text[(colon + 1)..]));
     }
 
+    /// <summary>The same, or an image alone, all of which is the thing.</summary>
+    /// <inheritdoc cref="Like" path="/exception"/>
+    public static ExamplePrompt WholeOrLike(string text)
+    {
+        if (!File.Exists(text)) return Like(text);
+        var image = Image.Load(text);
+        return Prompt.Like(image, RunLengthMask.FromRuns(image.Height, image.Width, [0, checked(image.Width * image.Height)]));
+    }
+
     static double? Number(string text) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var value) && double.IsFinite(value) ? value : null;
 }

@@ -46,6 +46,12 @@ static class SharedOptions
         if (result.Tokens is [var token] && int.TryParse(token.Value, out var number) && number < 1) result.AddError($"{option.Name} is {number}; expected 1 or more.");
     });
 
+    /// <summary>Refuses what is not from 0 to 1.</summary>
+    public static void Share(Option option) => option.Validators.Add(result =>
+    {
+        if (result.Tokens is [var token] && double.TryParse(token.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number is not (>= 0 and <= 1)) result.AddError($"{option.Name} is {token.Value}; expected 0 to 1.");
+    });
+
     /// <summary>The templates that were given, or null; <paramref name="what"/> is what goes into their {}.</summary>
     /// <exception cref="UsageException">One has no place for it.</exception>
     public static string[]? Templates(ParseResult parsed, Option<string[]> option, string what)

@@ -69,10 +69,11 @@ sealed class Terminal
     /// <param name="files">All of them.</param>
     /// <param name="work">Gives one result a file of the chunk, in their order.</param>
     /// <param name="cancel">Stops between chunks.</param>
-    public Task<List<T>> InChunks<T>(string title, string[] files, Func<string[], IReadOnlyList<T>> work, CancellationToken cancel) => WithProgress(title, progress =>
+    /// <param name="size">How many files a chunk has.</param>
+    public Task<List<T>> InChunks<T>(string title, string[] files, Func<string[], IReadOnlyList<T>> work, CancellationToken cancel, int size = 64) => WithProgress(title, progress =>
     {
         var all = new List<T>(files.Length);
-        foreach (var chunk in files.Chunk(64))
+        foreach (var chunk in files.Chunk(size))
         {
             cancel.ThrowIfCancellationRequested();
             all.AddRange(work(chunk));

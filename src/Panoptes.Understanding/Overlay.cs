@@ -145,23 +145,25 @@ public static class Overlay
     {
         var box = mask.Box;
         if (box.Width == 0) return null;
-        // The box alone, column by column as the runs are.
-        var inside = new bool[box.Width * box.Height];
+        // The box alone, row by row as the image is.
+        var inside = new bool[(long)box.Width * box.Height];
         for (var (i, at) = (0, 0); i < mask.Runs.Count; at += mask.Runs[i], i++)
             if (i % 2 == 1)
-                for (var p = at; p < at + mask.Runs[i]; p++) inside[((p / mask.Height - box.X) * box.Height) + (p % mask.Height) - box.Y] = true;
+                for (var p = at; p < at + mask.Runs[i]; p++) inside[((p % mask.Height - box.Y) * box.Width) + (p / mask.Height) - box.X] = true;
         var line = Line(mask.Width, mask.Height);
-        for (var x = 0; x < box.Width; x++)
-            for (var y = 0; y < box.Height; y++)
+        Parallel.For(0, box.Height, y =>
+        {
+            for (var x = 0; x < box.Width; x++)
             {
-                if (!Has(x, y)) continue;
+                if (!inside[(y * box.Width) + x]) continue;
                 var edge = !Has(x - line, y) || !Has(x + line, y) || !Has(x, y - line) || !Has(x, y + line);
                 Blend(pixels.Pixels, 3 * (((y + box.Y) * mask.Width) + x + box.X), color, edge ? 1 : opacity);
             }
+        });
         var (u, v) = Middle(box, (x, y) => Has(x - box.X, y - box.Y));
         return new(text, color, u, v);
 
-        bool Has(int x, int y) => x >= 0 && y >= 0 && x < box.Width && y < box.Height && inside[(x * box.Height) + y];
+        bool Has(int x, int y) => x >= 0 && y >= 0 && x < box.Width && y < box.Height && inside[(y * box.Width) + x];
     }
 
     /// <summary>The place that is farthest from the outline, on a grid that is coarse where the box is large.</summary>

@@ -27,8 +27,25 @@ public static class SegmentationFiles
         return new() { Images = [.. found.Select(static f => f.Image)], Categories = [.. categories.Select(static c => new CocoCategory(c.Value, c.Key))], Annotations = [.. annotations] };
     }
 
-    /// <summary>Segments as detections with scores, of the categories of <see cref="ToCoco"/>.</summary>
-    /// <inheritdoc cref="ToCoco"/>
+    /// <summary>Boxes as annotations: categories are numbered from 1, in the order of <paramref name="names"/> or else of appearance.</summary>
+    /// <param name="found">The images with what was found in them.</param>
+    /// <param name="names">All that could have been found; null: what was.</param>
+    public static CocoFile ToCoco(IReadOnlyList<(CocoImage Image, IReadOnlyList<Detection> Found)> found, IReadOnlyList<string>? names = null)
+    {
+        var categories = Numbered(names, found.SelectMany(static f => f.Found.Select(static d => d.Label)));
+        var annotations = found.SelectMany(f => f.Found.Select(d => (f.Image, Found: d))).Select((p, i) => new CocoAnnotation
+        {
+            Id = i + 1,
+            Image = p.Image.Id,
+            Category = categories[p.Found.Label],
+            Box = new(p.Found.Left, p.Found.Top, p.Found.Right - p.Found.Left, p.Found.Bottom - p.Found.Top),
+            Area = (p.Found.Right - p.Found.Left) * (double)(p.Found.Bottom - p.Found.Top),
+        });
+        return new() { Images = [.. found.Select(static f => f.Image)], Categories = [.. categories.Select(static c => new CocoCategory(c.Value, c.Key))], Annotations = [.. annotations] };
+    }
+
+    /// <summary>Segments as detections with scores, of the categories of <see cref="ToCoco(IReadOnlyList{ValueTuple{CocoImage, IReadOnlyList{Segment}}}, IReadOnlyList{string})"/>.</summary>
+    /// <inheritdoc cref="ToCoco(IReadOnlyList{ValueTuple{CocoImage, IReadOnlyList{Segment}}}, IReadOnlyList{string})"/>
     public static IReadOnlyList<DetectedThing> ToDetections(IReadOnlyList<(CocoImage Image, IReadOnlyList<Segment> Segments)> found, IReadOnlyList<string>? names = null)
     {
         var categories = Categories(found, names);
@@ -49,5 +66,7 @@ public static class SegmentationFiles
     }
 
     static Dictionary<string, int> Categories(IReadOnlyList<(CocoImage Image, IReadOnlyList<Segment> Segments)> found, IReadOnlyList<string>? names) =>
-        (names ?? []).Concat(found.SelectMany(static f => f.Segments.Select(static s => s.Label ?? Unnamed))).Distinct().Select(static (n, i) => (n, i)).ToDictionary(static p => p.n, static p => p.i + 1);
+        Numbered(names, found.SelectMany(static f => f.Segments.Select(static s => s.Label ?? Unnamed)));
+
+    static Dictionary<string, int> Numbered(IReadOnlyList<string>? names, IEnumerable<string> found) => (names ?? []).Concat(found).Distinct().Select(static (n, i) => (n, i)).ToDictionary(static p => p.n, static p => p.i + 1);
 }

@@ -1,5 +1,4 @@
 using Panoptes.Imaging;
-using Panoptes.Text;
 
 namespace Panoptes.Understanding.Tests;
 
@@ -9,32 +8,10 @@ public sealed class DetectorTests : IDisposable
 
     public void Dispose() => Directory.Delete(root, recursive: true);
 
-    /// <summary>A complete folder of a tiny model of random weights.</summary>
     Detector Load(string architecture)
     {
-        var (config, folder) = (DetectorsTiny.Tiny[architecture].Config, Directory.CreateDirectory(Path.Combine(root, architecture)).FullName);
-        switch (architecture)
-        {
-            case "OwlViTForObjectDetection":
-                var merges = Path.Combine(folder, "all-merges.txt");
-                File.WriteAllText(merges, "#version: 0.2\nc a\nca t</w>\nd o\n");
-                config = config.Replace("\"vocab_size\": 50", $"\"vocab_size\": {ClipVocabulary.Truncate(merges, 2, folder, 8)}", StringComparison.Ordinal);
-                File.Delete(merges);
-                break;
-            case "GroundingDinoForObjectDetection":
-                string[] words = [.. Enumerable.Range(0, 1032).Select(static i => $"[unused{i}]")];
-                (words[0], words[100], words[101], words[102], words[1012], words[1029], words[5], words[6], words[7], words[8]) = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "?", "a", "red", "cat", "dog");
-                File.WriteAllLines(Path.Combine(folder, "vocab.txt"), words);
-                break;
-        }
-        File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), architecture == "OwlViTForObjectDetection"
-            ? """{"image_processor_type": "OwlViTImageProcessor", "size": {"height": 32, "width": 32}}"""
-            : $$"""{"image_processor_type": "{{architecture[..^18]}}ImageProcessor", "size": {"shortest_edge": 64, "longest_edge": 96} }""");
-        using (var model = PromptableModels.All.First(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null)))
-        {
-            model.Initialize(new Generator(11));
-            PromptableModels.Save(folder, model);
-        }
+        var folder = Path.Combine(root, architecture);
+        TinyFolders.Detector(folder, architecture);
         return Detector.Load(folder, new() { BatchSize = 2 });
     }
 
@@ -151,5 +128,30 @@ public sealed class DetectorTests : IDisposable
     sealed class Immediate(List<int> told) : IProgress<int>
     {
         public void Report(int value) => told.Add(value);
+    }
+
+    [Fact]
+    public void A_captions_tokens_know_their_words_and_a_box_gets_the_likely_ones_around_its_surest()
+    {
+        using var detector = Load("GroundingDinoForObjectDetection");
+        var caption = CaptionTokens.Of(detector.Tokenizer!, "A Red cat, a dog. ", 16);
+        Assert.Equal([101, 5, 6, 7, 100, 5, 8, 1012, 102], caption.Ids);
+        Assert.Equal([null, (0, 1), (2, 5), (6, 9), null, (11, 12), (13, 16), null, null], caption.Words);
+        using var scope = NewDisposeScope();
+        // Tokens 2 and 3 (red cat) in the first box, 6 (dog) in the second; the third is below.
+        var logits = full(1, 3, 16, -5f);
+        foreach (var (box, token, value) in ((int, int, float)[])[(0, 2, 0f), (0, 3, 1f), (0, 5, -4f), (1, 6, 2f), (1, 3, 0f), (2, 1, -2f)]) logits[0, box, token] = value;
+        var boxes = tensor(new[] { 0.5f, 0.5f, 0.5f, 0.5f, 0.25f, 0.25f, 0.5f, 0.5f, 0.5f, 0.5f, 1, 1 }, [1, 3, 4]);
+        var found = DetectionOutput.FromWords(logits, boxes, [(20, 40)], 0.25, caption)[0];
+        Assert.Equal([("Red cat", 2, 9), ("dog", 13, 16)], found.Select(static b => (b.Found.Label, b.Start, b.End)));
+        Assert.Equal((10f, 5f, 30f, 15f), (found[0].Found.Left, found[0].Found.Top, found[0].Found.Right, found[0].Found.Bottom));
+        Assert.Equal(1 / (1 + Math.Exp(-1)), found[0].Found.Score, 5);
+        // The model's own boxes, with leaks counted.
+        var photo = Photo(50, 40, 1);
+        detector.Ground(photo, "a red cat");
+        var before = LiveTensors.Settle();
+        Assert.All(detector.Ground(photo, "a red cat", 0), static b => Assert.Equal("a red cat"[b.Start..b.End], b.Found.Label));
+        Assert.Equal(before, Tensor.TotalCount);
+        foreach (var text in (string[])["", " ", ". ,"]) Assert.Throws<PanoptesException>(() => detector.Ground(photo, text));
     }
 }

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Nn;
@@ -9,8 +8,6 @@ namespace Panoptes.Understanding.Tests;
 /// <summary>Florence-2 and Kosmos-2 as users hold them: tiny models with random weights, so that what they say is any sequence at all.</summary>
 public sealed class FlorenceTests : IDisposable
 {
-    static readonly string[] Words = ["a", "the", "red", "apple", "cat", "left", "of", "what", "is", "image", "locate", "in", "describe", "does", "mask", "with", "region", "?", ".", "an", "question", "answer", ":", "phrases", "caption"];
-
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-florence-").FullName;
     readonly Image image = Picture();
     readonly int threads = get_num_threads();
@@ -26,7 +23,7 @@ public sealed class FlorenceTests : IDisposable
     [Fact]
     public void Florence_answers_every_task_within_the_image_and_keeps_no_tensor()
     {
-        SaveFlorence();
+        TinyFolders.Florence(folder);
         Once();
         var before = LiveTensors.Settle();
         Once();
@@ -49,7 +46,7 @@ public sealed class FlorenceTests : IDisposable
     [Fact]
     public void Florence_says_what_its_model_generates_for_the_image_tokens_before_the_question()
     {
-        SaveFlorence();
+        TinyFolders.Florence(folder);
         using var florence = Florence.Load(folder);
         florence.Options = new() { MaxTokens = 12 };
         var (text, score) = florence.Answer(image, "what does the image describe ?");
@@ -66,7 +63,7 @@ public sealed class FlorenceTests : IDisposable
     [Fact]
     public void Beams_find_what_is_likelier_than_what_greedy_search_finds_and_tokens_in_a_row_come_once_where_that_is_asked()
     {
-        SaveFlorence();
+        TinyFolders.Florence(folder);
         using var scope = NewDisposeScope();
         using var model = PromptableModels.Load<Florence2Model>(folder);
         var features = model.ImageFeatures(ImageProcessor.Load(folder).Process(image));
@@ -89,14 +86,14 @@ public sealed class FlorenceTests : IDisposable
     [Fact]
     public void Florence_and_Kosmos_compute_in_bfloat16_as_well()
     {
-        SaveFlorence();
+        TinyFolders.Florence(folder);
         using (var florence = Florence.Load(folder, new() { Dtype = ScalarType.BFloat16 }))
         {
             florence.Options = florence.Options with { MaxTokens = 6 };
             Assert.NotNull(florence.Caption(image));
             Assert.All(florence.Model.Parameters(), static p => Assert.Equal(ScalarType.BFloat16, p.Dtype));
         }
-        SaveKosmos(folder);
+        TinyFolders.Kosmos(folder);
         using var kosmos = Kosmos.Load(folder, new() { Dtype = ScalarType.BFloat16 });
         kosmos.Options = new() { MaxTokens = 6 };
         Assert.NotNull(kosmos.Describe(image).Text);
@@ -142,7 +139,7 @@ public sealed class FlorenceTests : IDisposable
     [Fact]
     public void What_Florence_cannot_do_is_said_in_one_sentence()
     {
-        SaveFlorence();
+        TinyFolders.Florence(folder);
         using var florence = Florence.Load(folder);
         Assert.Contains("text prompt is empty", Assert.Throws<PanoptesException>(() => florence.Ground(image, " ")).Message, StringComparison.Ordinal);
         Assert.Contains("outside the image", Assert.Throws<PanoptesException>(() => florence.Name(image, (BoxPrompt)Prompt.Box(0, 0, 1000, 10))).Message, StringComparison.Ordinal);
@@ -151,7 +148,7 @@ public sealed class FlorenceTests : IDisposable
         var other = Directory.CreateTempSubdirectory("panoptes-kosmos-").FullName;
         try
         {
-            SaveKosmos(other);
+            TinyFolders.Kosmos(other);
             Assert.Contains("expected a Florence-2", Assert.Throws<PanoptesException>(() => Florence.Load(other)).Message, StringComparison.Ordinal);
             Assert.Contains("expected a Kosmos-2", Assert.Throws<PanoptesException>(() => Kosmos.Load(folder)).Message, StringComparison.Ordinal);
         }
@@ -164,7 +161,7 @@ public sealed class FlorenceTests : IDisposable
     [Fact]
     public void Kosmos_goes_on_with_a_text_by_its_model_and_keeps_no_tensor()
     {
-        SaveKosmos(folder);
+        TinyFolders.Kosmos(folder);
         Once();
         var before = LiveTensors.Settle();
         Once();
@@ -186,7 +183,7 @@ public sealed class FlorenceTests : IDisposable
     [Fact]
     public void Kosmos_writes_the_same_of_texts_that_are_filled_up_on_the_left()
     {
-        SaveKosmos(folder);
+        TinyFolders.Kosmos(folder);
         using var scope = NewDisposeScope();
         using var model = PromptableModels.Load<Kosmos2Model>(folder);
         var embeds = model.ImageEmbeds(ImageProcessor.Load(folder).Process(image));
@@ -207,69 +204,5 @@ public sealed class FlorenceTests : IDisposable
         var picture = new Image(40, 30, 3);
         for (var i = 0; i < picture.Pixels.Length; i++) picture.Pixels[i] = (byte)(i * 37 % 251);
         return picture;
-    }
-
-    void SaveFlorence()
-    {
-        string[] tokens = ["<s>", "<pad>", "</s>", "<unk>", .. Words, .. Enumerable.Range(0, 1000).Select(static i => $"<loc_{i}>"), "<poly>", "</poly>", "<sep>", "<image>"];
-        SaveTokenizer(folder, tokens, static t => t.StartsWith('<'));
-        var config = $$$"""
-            {"architectures":["Florence2ForConditionalGeneration"],"model_type":"florence2","image_token_id":{{{tokens.Length - 1}}},
-             "vision_config":{"depths":[1,1],"patch_size":[7,3],"patch_stride":[4,2],"patch_padding":[3,1],"patch_prenorm":[false,true],"embed_dim":[8,16],"num_heads":[2,2],"num_groups":[2,4],"window_size":3,
-              "mlp_ratio":2.0,"projection_dim":16,"max_temporal_embeddings":3,"max_position_embeddings":6},
-             "text_config":{"vocab_size":{{{tokens.Length}}},"d_model":16,"encoder_layers":1,"decoder_layers":1,"encoder_attention_heads":2,"decoder_attention_heads":2,"encoder_ffn_dim":24,"decoder_ffn_dim":24,
-              "max_position_embeddings":64,"init_std":0.3}}
-            """;
-        Save(folder, new Florence2Model(ModelConfig.Parse<Florence2Config>(config, "test")), 32);
-    }
-
-    static void SaveKosmos(string folder)
-    {
-        string[] tokens = ["<s>", "<pad>", "</s>", "<unk>", "i0", "i1", "i2", .. Words, "<image>", "</image>", "<phrase>", "</phrase>", "<object>", "</object>", "</delimiter_of_multi_objects/>", "<grounding>",
-            .. Enumerable.Range(0, 1024).Select(static i => $"<patch_index_{i:0000}>")];
-        SaveTokenizer(folder, tokens, static t => t is "<s>" or "<pad>" or "</s>" or "<unk>");
-        var config = $$$"""
-            {"architectures":["Kosmos2ForConditionalGeneration"],"model_type":"kosmos-2","latent_query_num":3,
-             "vision_config":{"hidden_size":12,"intermediate_size":20,"num_hidden_layers":1,"num_attention_heads":2,"image_size":8,"patch_size":4},
-             "text_config":{"vocab_size":{{{tokens.Length}}},"max_position_embeddings":64,"embed_dim":16,"layers":2,"ffn_dim":24,"attention_heads":2,"init_std":0.3}}
-            """;
-        Save(folder, new Kosmos2Model(ModelConfig.Parse<Kosmos2Config>(config, "test")), 8);
-    }
-
-    static void Save(string folder, Module module, int side)
-    {
-        using (module)
-        {
-            module.Initialize(new Generator(11));
-            PromptableModels.Save(folder, module);
-        }
-        File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), $$"""{"image_processor_type":"CLIPImageProcessor","do_center_crop":false,"size":{"height":{{side}},"width":{{side}} } }""");
-    }
-
-    /// <summary>Words by spaces, marks wherever they stand.</summary>
-    static void SaveTokenizer(string folder, string[] tokens, Func<string, bool> special)
-    {
-        var added = tokens.Select(static (t, i) => (t, i)).Where(static p => p.t.StartsWith('<')).Select(p => new Dictionary<string, object>
-        {
-            ["id"] = p.i,
-            ["content"] = p.t,
-            ["single_word"] = false,
-            ["lstrip"] = true,
-            ["rstrip"] = false,
-            ["normalized"] = false,
-            ["special"] = special(p.t),
-        });
-        File.WriteAllText(Path.Combine(folder, "tokenizer.json"), JsonSerializer.Serialize(new Dictionary<string, object?>
-        {
-            ["version"] = "1.0",
-            ["truncation"] = null,
-            ["padding"] = null,
-            ["added_tokens"] = added,
-            ["normalizer"] = new { type = "Lowercase" },
-            ["pre_tokenizer"] = new { type = "WhitespaceSplit" },
-            ["post_processor"] = null,
-            ["decoder"] = null,
-            ["model"] = new Dictionary<string, object> { ["type"] = "WordLevel", ["vocab"] = tokens.Select(static (t, i) => (t, i)).ToDictionary(static p => p.t, static p => p.i), ["unk_token"] = "<unk>" },
-        }));
     }
 }

@@ -252,6 +252,23 @@ public sealed class SamTests : IDisposable
         Assert.Empty(sam.Everything(photo, options with { PredictedIou = 1 }));
     }
 
+    [Fact]
+    public void Everything_comes_without_small_holes_and_islands_and_without_what_becomes_alike_by_that()
+    {
+        using var sam = Tiny();
+        var photo = Picture(48, 36);
+        var options = new SamEverythingOptions { PointsPerSide = 4, PredictedIou = 0, Stability = 0, BoxNms = 0.9 };
+        var plain = sam.Everything(photo, options);
+        var clean = sam.Everything(photo, options with { MinRegionArea = 30 });
+        Assert.Contains(plain, static s => !ReferenceEquals(s.Mask, MaskRegions.RemoveIslands(s.Mask, 30)) || !ReferenceEquals(s.Mask, MaskRegions.FillHoles(s.Mask, 30)));
+        Assert.All(clean, static s => Assert.Same(s.Mask, MaskRegions.FillHoles(s.Mask, 30)));
+        Assert.InRange(clean.Count, 1, plain.Count);
+        for (var i = 0; i < clean.Count; i++)
+            for (var k = 0; k < i; k++) Assert.True(SamAutomaticMasks.BoxOf(clean[i].Mask).Iou(SamAutomaticMasks.BoxOf(clean[k].Mask)) <= 0.9f);
+        Assert.Equal(plain.Select(static s => s.Mask.Counts), sam.Everything(photo, options with { MinRegionArea = 0 }).Select(static s => s.Mask.Counts));
+        Assert.Contains("0 or more pixels", Assert.Throws<PanoptesException>(() => sam.Everything(photo, options with { MinRegionArea = -1 })).Message, StringComparison.Ordinal);
+    }
+
     sealed class Listener(Action<double> told) : IProgress<double>
     {
         public void Report(double value) => told(value);

@@ -15,15 +15,7 @@ public sealed class SeemSegmenterTests : IDisposable
     /// <summary>A tiny model with random weights, which reads what the bundled CLIP's tokenizer writes.</summary>
     SeemSegmenter Random()
     {
-        var tokenizer = Tokenizer.Load(Path.Combine(Panoptes.Parity.Goldens.Repository, "zoo", "clip-emoji"));
-        var config = XDecoderTiny.Tiny[XDecoderTiny.Seem].Config.Replace("\"vocab_size\": 40", $"\"vocab_size\": {tokenizer.VocabularySize}", StringComparison.Ordinal)
-            .Replace("\"max_position_embeddings\": 9", "\"max_position_embeddings\": 12", StringComparison.Ordinal);
-        using (var model = PromptableModels.All.Single(static e => e.Architecture == XDecoderTiny.Seem).Build(new(config, "seem", static _ => null)))
-        {
-            model.Initialize(new Generator(3));
-            PromptableModels.Save(folder, model);
-        }
-        tokenizer.Save(folder);
+        TinyFolders.Decoder(folder, XDecoderTiny.Seem);
         return SeemSegmenter.Load(folder, Vocabulary);
     }
 

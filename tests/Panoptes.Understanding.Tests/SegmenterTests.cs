@@ -12,13 +12,6 @@ namespace Panoptes.Understanding.Tests;
 
 public sealed class SegmenterTests : IDisposable
 {
-    const string Beit = """
-        {"architectures": ["BeitForSemanticSegmentation"], "hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32, "patch_size": 8, "drop_path_rate": 0.0,
-        "use_mean_pooling": false, "use_relative_position_bias": true, "out_indices": [1, 2, 3, 4], "pool_scales": [1, 2], "auxiliary_channels": 8, "id2label": {"0": "cat", "1": "sky"}}
-        """;
-
-    static readonly PaddedImageProcessor Small = new() { ProcessorType = "Mask2FormerImageProcessor", Size = PaddedSize.Edges(40, 100), SizeDivisor = 32 };
-
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-segmenter-").FullName;
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
@@ -33,26 +26,7 @@ public sealed class SegmenterTests : IDisposable
     /// <summary>Threshold 0: untrained queries are sure of nothing.</summary>
     Segmenter Load(string architecture)
     {
-        Module model;
-        if (architecture == "BeitForSemanticSegmentation")
-        {
-            model = Models.All.Single(static e => e.Architecture == "BeitForSemanticSegmentation").Build(new(Beit, "beit", static _ => null));
-            model.Initialize(new Generator(7));
-            Models.Save(folder, model);
-            File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), """{"image_processor_type": "BeitImageProcessor", "size": {"height": 32, "width": 32}}""");
-        }
-        else
-        {
-            var config = UniversalSegmentationTiny.Tiny[architecture].Config.Replace("\"is_training\": true", "\"is_training\": false", StringComparison.Ordinal).Replace("\"task_seq_len\": 6", "\"task_seq_len\": 77", StringComparison.Ordinal);
-            model = PromptableModels.All.Single(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null));
-            model.Initialize(new Generator(7));
-            PromptableModels.Save(folder, model);
-            var one = architecture.StartsWith("One", StringComparison.Ordinal);
-            (one ? Small with { ProcessorType = "OneFormerImageProcessor", SizeDivisor = 1 } : Small).Save(folder);
-            if (one)
-                foreach (var file in Directory.GetFiles(Path.Combine(Goldens.Root, "representation", "clip_tokenizer"), "*.*").Where(static f => Path.GetFileName(f) is "vocab.json" or "merges.txt")) File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
-        }
-        model.Dispose();
+        TinyFolders.Segmenter(folder, architecture);
         var segmenter = Segmenter.Load(folder);
         segmenter.Options = segmenter.Options with { Threshold = 0, OverlapThreshold = 0, MaskThreshold = 0 };
         return segmenter;

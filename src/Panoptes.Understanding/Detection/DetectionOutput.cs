@@ -39,6 +39,27 @@ public static class DetectionOutput
         return Read(chances.amax([-1]), best, boxes, sizes, threshold, i => phrases[i]);
     }
 
+    /// <summary>Grounding DINO's for a caption: a box is as sure as its likeliest token, and goes with the words around the likeliest token of a word whose tokens exceed the threshold.</summary>
+    /// <param name="logits">[b, boxes, tokens]</param>
+    /// <param name="caption">The text that all images were given.</param>
+    /// <inheritdoc cref="FromClasses"/>
+    public static IReadOnlyList<IReadOnlyList<BoundBox>> FromWords(Tensor logits, Tensor boxes, IReadOnlyList<(int Height, int Width)> sizes, double threshold, CaptionTokens caption)
+    {
+        using var scope = NewDisposeScope();
+        var chances = logits.to(ScalarType.Float32).narrow(-1, 0, caption.Ids.Length).sigmoid();
+        var values = chances.cpu().contiguous().data<float>().ToArray();
+        var queries = (int)chances.shape[1];
+        int[] own = [.. Enumerable.Range(0, caption.Ids.Length).Where(i => caption.Words[i] is not null)];
+        // A box's label is its query's number until its words are known.
+        var found = Read(chances.amax([-1]), arange(queries).expand(sizes.Count, -1), boxes, sizes, threshold, static q => q.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        return [.. found.Select((image, b) => (IReadOnlyList<BoundBox>)[.. image.Select(d =>
+        {
+            var row = (b * queries + int.Parse(d.Label, System.Globalization.CultureInfo.InvariantCulture)) * caption.Ids.Length;
+            var (start, end) = caption.Around(own.MaxBy(i => values[row + i]), i => values[row + i] > threshold);
+            return new BoundBox(d with { Label = caption.Text[start..end] }, start, end);
+        })])];
+    }
+
     /// <summary>
     /// OWL-ViT's where an image says what is looked for: boxes that overlap with a better one go, and scores are stretched so that the best of an image has 1 and one of a tenth of it 0
     /// (which is left out with all below).

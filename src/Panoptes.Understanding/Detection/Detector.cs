@@ -26,7 +26,7 @@ public sealed record DetectorOptions
 /// using var detector = Detector.Load("google/owlvit-base-patch32");
 /// foreach (var found in detector.Detect(Image.Load("photo.jpg"), ["a cat", "a remote control"])) Console.WriteLine($"{found.Score:P0} {found.Label} at {found.Left:F0}, {found.Top:F0}");
 /// </code></example>
-public sealed class Detector : IDisposable
+public sealed class Detector : IGrounder
 {
     readonly DetectorOptions options;
 
@@ -149,6 +149,45 @@ public sealed class Detector : IDisposable
         }, null, progress, cancellation);
     }
 
+    /// <summary>Of two boxes of one text that overlap by more than this, the worse goes where one thing is to have one box.</summary>
+    const double Duplicate = 0.5;
+
+    IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold) => Detect(image, texts, threshold, Duplicate);
+
+    bool IGrounder.TakesExamples => Model is OwlVitForObjectDetection;
+
+    IReadOnlyList<Detection> IGrounder.FindLike(Image image, ExamplePrompt example, string label, double? threshold)
+    {
+        example.Check(image.Width, image.Height);
+        var box = example.Pixels.Box;
+        return DetectLike([image], example.Image.Crop(box.X, box.Y, box.Width, box.Height), label, threshold ?? DefaultThreshold)[0];
+    }
+
+    /// <summary>
+    /// What the words of a text speak of, the surest first. Grounding DINO says of every box which tokens it goes with: the words around the surest one that are likely, too, are its own. OWL-ViT takes the
+    /// text as one phrase.
+    /// </summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="text">A phrase or a caption.</param>
+    /// <param name="threshold">The score that a box must exceed, and a token to be among its words, from 0 to 1; null: <see cref="DefaultThreshold"/>.</param>
+    /// <exception cref="PanoptesException">The text is empty, or longer than the model takes.</exception>
+    public IReadOnlyList<BoundBox> Ground(Image image, string text, double? threshold = null)
+    {
+        if (Model is not GroundingDinoForObjectDetection dino) return [.. Detect(image, [text], threshold, Duplicate).Select(d => new BoundBox(d, 0, text.Length))];
+        Check([image], threshold, null);
+        Checked([text]);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var prompt = CaptionTokens.Of(Tokenizer!, text, dino.Config.MaxTextLen);
+        using var padded = Padded([image]);
+        var output = dino.Forward(OnDevice(padded.PixelValues), OnDevice(tensor(prompt.Ids, [1, prompt.Ids.Length])), pixelMask: OnDevice(padded.PixelMask));
+        var found = DetectionOutput.FromWords(output.Logits, output.Boxes, SizesOf([image]), threshold ?? DefaultThreshold, prompt)[0];
+        return [.. found.Select(b => b with { Found = Inside(b.Found, image) }).OrderByDescending(static b => b.Found.Score)];
+    }
+
+    static Detection Inside(Detection d, Image image) =>
+        d with { Left = Math.Clamp(d.Left, 0, image.Width), Top = Math.Clamp(d.Top, 0, image.Height), Right = Math.Clamp(d.Right, 0, image.Width), Bottom = Math.Clamp(d.Bottom, 0, image.Height) };
+
     static void Check(IReadOnlyList<Image> images, double? threshold, double? overlap)
     {
         if (images.Count == 0) throw new PanoptesException("No images: expected at least one.");
@@ -228,8 +267,7 @@ public sealed class Detector : IDisposable
     /// <summary>The surest first, inside the image, without what a better box of the same label covers.</summary>
     static Detection[] Sorted(IReadOnlyList<Detection> found, Image image, double? overlap)
     {
-        Detection[] sorted = [.. found.Select(d => d with { Left = Math.Clamp(d.Left, 0, image.Width), Top = Math.Clamp(d.Top, 0, image.Height), Right = Math.Clamp(d.Right, 0, image.Width), Bottom = Math.Clamp(d.Bottom, 0, image.Height) })
-            .OrderByDescending(static d => d.Score)];
+        Detection[] sorted = [.. found.Select(d => Inside(d, image)).OrderByDescending(static d => d.Score)];
         if (overlap is not { } most || sorted.Length == 0) return sorted;
         using var scope = NewDisposeScope();
         string[] labels = [.. sorted.Select(static d => d.Label).Distinct()];
@@ -294,5 +332,49 @@ public sealed record GroundingPrompt(long[] Ids, IReadOnlyList<(int Start, int E
         if (spans.Count != texts.Length)
             throw new PanoptesException(texts.Length == 1 ? $"The text \"{texts[0]}\" is {spans.Count} phrases to the tokenizer; expected one, without full stops and question marks inside." : $"{texts.Length} texts are {spans.Count} phrases to the tokenizer.");
         return new(ids, spans, texts);
+    }
+}
+
+/// <summary>A caption as Grounding DINO reads it, in lower case with a full stop behind it, and what of it each token stands for.</summary>
+/// <param name="Text">As it was given.</param>
+/// <param name="Ids">Its tokens.</param>
+/// <param name="Words">The part of the text that each token's word is; null for what is none: marks of punctuation, beginning and end.</param>
+public sealed record CaptionTokens(string Text, long[] Ids, IReadOnlyList<(int Start, int End)?> Words)
+{
+    /// <param name="tokenizer">BERT's.</param>
+    /// <param name="text">A phrase or a caption.</param>
+    /// <param name="most">How many tokens the model takes.</param>
+    /// <exception cref="PanoptesException">It has more tokens, or no word.</exception>
+    public static CaptionTokens Of(Tokenizer tokenizer, string text, int most)
+    {
+        var read = $"{text.TrimEnd().TrimEnd('.').ToLowerInvariant()}.";
+        var encoded = tokenizer.EncodeDetailed(read);
+        if (encoded.Length > most) throw new PanoptesException($"The text \"{text}\" has {encoded.Length} tokens; the model takes at most {most}.");
+        // Tokens' places are counted in code points, a text's in chars.
+        var places = new List<int>();
+        for (var i = 0; i < read.Length; i += char.IsSurrogatePair(read, i) ? 2 : 1) places.Add(i);
+        places.Add(read.Length);
+        var words = new (int, int)?[encoded.Length];
+        for (var i = 0; i < words.Length; i++)
+        {
+            var (start, end) = encoded.Offsets[i];
+            (start, end) = (places[start], places[end]);
+            if (read[start..end].All(static c => char.IsPunctuation(c) || char.IsWhiteSpace(c))) continue;
+            while (start > 0 && char.IsLetterOrDigit(read[start - 1])) start--;
+            while (end < read.Length && char.IsLetterOrDigit(read[end])) end++;
+            words[i] = (start, end);
+        }
+        return words.All(static w => w is null) ? throw new PanoptesException($"The text \"{text}\" has no word.") : new(text, [.. encoded.Ids.Select(static i => (long)i)], words);
+    }
+
+    /// <summary>The words around a token that are likely, too.</summary>
+    /// <param name="token">One that is of a word.</param>
+    /// <param name="likely">Which tokens are.</param>
+    internal (int Start, int End) Around(int token, Func<int, bool> likely)
+    {
+        var (start, end) = Words[token]!.Value;
+        for (var i = token - 1; i >= 0 && Words[i] is { } w && (w.Start == start || likely(i)); i--) start = w.Start;
+        for (var i = token + 1; i < Words.Count && Words[i] is { } w && (w.End == end || likely(i)); i++) end = w.End;
+        return (start, end);
     }
 }

@@ -49,6 +49,28 @@ public sealed record PanopticSegmentation(LabelMap Ids, IReadOnlyList<MapSegment
     /// <summary>The classes' names by number; empty where nobody knows them.</summary>
     public IReadOnlyList<string> Names { get; init; } = [];
 
+    /// <summary>
+    /// Segments of any model as one map: where several are, the smallest has the pixel, and one that all of is covered is left out. Classes are the labels in the order of appearance; segments
+    /// without a label are one class, called "object".
+    /// </summary>
+    /// <exception cref="PanoptesException">A mask is of another size.</exception>
+    public static PanopticSegmentation Of(IReadOnlyList<Segment> segments, int width, int height)
+    {
+        Segment[] ordered = [.. segments.OrderByDescending(static s => s.Mask.Area)];
+        var map = LabelMap.Of(ordered, width, height);
+        string[] names = [.. segments.Select(static s => s.Label ?? "object").Distinct()];
+        return new(map, [.. map.Areas().Keys.Where(static id => id > 0).Select(id => new MapSegment(id, Array.IndexOf(names, ordered[id - 1].Label ?? "object"), ordered[id - 1].Score))]) { Names = names };
+    }
+
+    /// <summary>The same with the segments of some classes alone.</summary>
+    /// <param name="classes">Their numbers.</param>
+    public PanopticSegmentation Only(IReadOnlySet<int> classes)
+    {
+        MapSegment[] kept = [.. Segments.Where(s => classes.Contains(s.Class))];
+        var ids = kept.Select(static s => s.Id).ToHashSet();
+        return this with { Segments = kept, Ids = new(Ids.Width, Ids.Height, [.. Ids.Labels.Select(l => ids.Contains(l) ? l : 0)]) };
+    }
+
     /// <summary>One segment an id, with its mask and the best score; the largest first.</summary>
     public IReadOnlyList<Segment> ToSegments() =>
         [.. Segments.GroupBy(static s => s.Id).Select(g => new Segment(Ids.Mask(g.Key), g.Max(static s => s.Score), Names.ElementAtOrDefault(g.First().Class))).OrderByDescending(static s => s.Mask.Area)];

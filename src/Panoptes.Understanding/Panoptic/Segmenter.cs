@@ -92,6 +92,16 @@ public sealed class Segmenter : IPromptable, IDisposable
         return SegmentationOutput.Panoptic(classes, masks, image.Width, image.Height, Options with { Antialiased = tokenizer is not null }) with { Names = Labels };
     }
 
+    /// <summary>The same with the segments of some classes alone.</summary>
+    /// <param name="names">Of classes, as <see cref="Segment"/> takes them; none: all.</param>
+    /// <exception cref="PanoptesException">The model gives classes of pixels alone, or a name is none of <see cref="Labels"/>.</exception>
+    public PanopticSegmentation Panoptic(Image image, IReadOnlyList<string> names)
+    {
+        var wanted = names.SelectMany(Named).ToHashSet();
+        var all = Panoptic(image);
+        return names.Count == 0 ? all : all.Only(Enumerable.Range(0, Labels.Count).Where(c => wanted.Contains(Labels[c])).ToHashSet());
+    }
+
     /// <summary>The class of every pixel.</summary>
     public SemanticSegmentation Semantic(Image image)
     {

@@ -268,6 +268,7 @@ public sealed class Sam : IPromptable, IDisposable
         }
         if (crops.Length > 1)
             found = [.. BoxNms.Keep([.. found.Select(static f => f.Box)], [.. found.Select(static f => 1f / ((float)f.Crop.Width * f.Crop.Height))], (float)o.CropNms).Select(i => found[i])];
+        if (o.MinRegionArea > 0) found = [.. SamAutomaticMasks.WithoutSmallRegions([.. found.Select(static f => f.Mask)], o.MinRegionArea, Math.Max(o.BoxNms, o.CropNms)).Select(k => found[k.Index] with { Mask = k.Mask })];
         return [.. found.OrderByDescending(static f => f.Score).Select(static f => new Segment(f.Mask, Math.Clamp(f.Score, 0, 1)))];
     }
 

@@ -36,6 +36,9 @@ public sealed record SamEverythingOptions
     /// <summary>How many times fewer points in each direction every further layer of crops has.</summary>
     public int CropPointsDownscale { get; init; } = 1;
 
+    /// <summary>Holes of masks, and parts apart from the rest, that have fewer pixels go (segment-anything's min_mask_region_area); 0: all stay.</summary>
+    public int MinRegionArea { get; init; }
+
     /// <exception cref="PanoptesException">A value that cannot be.</exception>
     internal SamEverythingOptions Checked()
     {
@@ -43,6 +46,7 @@ public sealed record SamEverythingOptions
         if (PointsPerBatch is < 1 or > 1024) throw Wrong("points at once", PointsPerBatch, "1 to 1024");
         if (CropLayers is < 0 or > 4) throw Wrong("layers of crops", CropLayers, "0 to 4");
         if (CropPointsDownscale is < 1 or > 1024) throw Wrong("the points' downscaling", CropPointsDownscale, "1 to 1024");
+        if (MinRegionArea < 0) throw Wrong("the smallest region", MinRegionArea, "0 or more pixels");
         foreach (var (name, value) in new[] { ("the predicted IoU", PredictedIou), ("the stability", Stability), ("the boxes' IoU", BoxNms), ("the crops' IoU", CropNms), ("the crops' overlap", CropOverlap) })
             if (!(value is >= 0 and <= 1)) throw Wrong(name, value, "0 to 1");
         if (!(StabilityOffset is >= 0 and <= 1e6)) throw Wrong("the stability's offset", StabilityOffset, "0 or more");
@@ -140,6 +144,21 @@ public static class SamAutomaticMasks
         var chosen = logits.index_select(0, tensor(good)).transpose(1, 2).to(ScalarType.Float32).contiguous();
         var found = Found(chosen, rows, columns, crop, imageWidth, imageHeight, options);
         return [.. found.Select((f, i) => (f, Score: scores[(int)good[i]])).Where(static p => p.f is not null).Select(static p => (p.f!.Value.Mask, p.Score, p.f.Value.Box))];
+    }
+
+    /// <summary>
+    /// Which masks stay without their small holes and islands, and what they are then (postprocess_small_regions of segment-anything's automatic_mask_generator.py): of two whose boxes have a
+    /// greater IoU the one that had none is preferred, and of these the first.
+    /// </summary>
+    /// <param name="masks">The better first.</param>
+    /// <param name="area">Fewer pixels are small.</param>
+    /// <param name="nms">Of two masks whose boxes have a greater IoU, the worse is left out.</param>
+    /// <returns>Indices, those of unchanged masks first, with the masks.</returns>
+    public static IReadOnlyList<(int Index, RunLengthMask Mask)> WithoutSmallRegions(IReadOnlyList<RunLengthMask> masks, int area, double nms)
+    {
+        var clean = new RunLengthMask[masks.Count];
+        Parallel.For(0, clean.Length, i => clean[i] = MaskRegions.RemoveIslands(MaskRegions.FillHoles(masks[i], area), area));
+        return [.. BoxNms.Keep([.. clean.Select(BoxOf)], [.. clean.Select((m, i) => ReferenceEquals(m, masks[i]) ? 1f : 0f)], (float)nms).Select(i => (i, clean[i]))];
     }
 
     /// <param name="byColumn">[n, columns, rows] of which a corner counts, float32</param>

@@ -28,7 +28,7 @@ public enum CaptionDetail
 /// Console.WriteLine(florence.Caption(image));
 /// foreach (var segment in florence.Segment(image, "the red apple left of the cat")) ...
 /// </code></example>
-public sealed class Florence : IDisposable
+public sealed class Florence : IGrounder
 {
     readonly ImageProcessor processor;
     readonly Tokenizer tokenizer;
@@ -105,6 +105,11 @@ public sealed class Florence : IDisposable
         return [.. Florence2Tokens.BoxesOrPolygons(text, image.Width, image.Height).SelectMany(f => f.Boxes.Concat(f.Polygons.Where(static p => p.Count > 0).Select(static p =>
             new ImageBox(p.Min(static q => q.X), p.Min(static q => q.Y), p.Max(static q => q.X), p.Max(static q => q.Y)))).Select(b => b.Ordered().Named(f.Name, score)))];
     }
+
+    IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold) =>
+        [.. texts.SelectMany(t => Find(image, t).Select(d => d with { Label = t.Trim() })).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
+
+    IReadOnlyList<BoundBox> IGrounder.Ground(Image image, string text, double? threshold) => [.. Ground(image, text).Where(d => d.Score > (threshold ?? 0)).Select(d => BoundBox.In(text, d))];
 
     /// <summary>The pixels of what an expression speaks of.</summary>
     /// <exception cref="PanoptesException">The expression is empty.</exception>

@@ -13,7 +13,7 @@ namespace Panoptes.Understanding;
 /// var caption = kosmos.Describe(image);                     // "An image of a snowman warming himself by a fire."
 /// foreach (var phrase in caption.Phrases) ...               // "a snowman", with its boxes in pixels
 /// </code></example>
-public sealed class Kosmos : IDisposable
+public sealed class Kosmos : IGrounder
 {
     const string ImageStart = "<image>", ImageEnd = "</image>", Grounding = "<grounding>";
 
@@ -82,6 +82,8 @@ public sealed class Kosmos : IDisposable
         var found = new Kosmos2Tokens().Parse(text).Phrases;
         return [.. found.Where(p => p.Text == phrase.Trim() || found.Count == 1).SelectMany(static p => p.Boxes).Select(b => b.Scaled(image.Width, image.Height).Named(phrase.Trim(), score))];
     }
+
+    IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold) => [.. texts.SelectMany(t => Ground(image, t)).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
 
     /// <summary>The answer to a question about the image, with boxes for its phrases, in pixels; the question is not part of it.</summary>
     /// <exception cref="PanoptesException">The question is empty.</exception>

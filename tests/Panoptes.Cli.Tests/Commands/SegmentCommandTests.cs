@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Parity;
+using Panoptes.Understanding.Tests;
 
 namespace Panoptes.Cli.Tests.Commands;
 
@@ -65,6 +66,9 @@ public sealed class SegmentCommandTests : IDisposable
     [InlineData("--everything --point 1,1", "--everything does not go with prompts")]
     [InlineData("--json", "Nothing was pointed at")]
     [InlineData("--box 1,1,5,5 --box 6,6,9,9 --point 20,20", "in none of the boxes")]
+    [InlineData("--point 1,1 --threshold 0.5", "--threshold is for the boxes of --detector")]
+    [InlineData("--point 1,1 --min-region 5", "--min-region goes with --everything")]
+    [InlineData("--everything --min-region 0", "--min-region is 0")]
     public async Task Prompts_that_are_none_are_wrong_usage(string prompt, string part)
     {
         var result = await Command.Run(["segment", In("photo.png"), "--model", Model, .. prompt.Split(' ')]);
@@ -81,6 +85,109 @@ public sealed class SegmentCommandTests : IDisposable
         Assert.True(File.Exists(In("o.png")));
         await Command.Fails(["segment", In("photo.png"), "--model", zoo, "--point", "5,5"], "takes no points; it takes texts");
         await Command.Fails(["segment", In("photo.png"), "--model", zoo, "--everything"], "does not find everything");
+    }
+
+    [Theory]
+    [InlineData("OwlViTForObjectDetection")]
+    [InlineData("GroundingDinoForObjectDetection")]
+    public async Task A_SAM_reads_words_where_a_detector_finds_their_boxes_alone_and_with_places(string architecture)
+    {
+        TinyFolders.Detector(In("detector"), architecture);
+        string[] line = ["segment", In("photo.png"), "--model", Model, "--detector", In("detector"), "--threshold", "0", "--out", In("o.png"), "--json"];
+        var named = (await Command.Succeeds([.. line, "--text", "a cat", "--text", "dog"])).Json.GetProperty("segments").EnumerateArray().ToArray();
+        Assert.NotEmpty(named);
+        Assert.All(named, static s => Assert.Contains(s.GetProperty("label").GetString(), (string[])["a cat", "dog"]));
+        Assert.Equal(named.Select(static s => s.GetProperty("score").GetDouble()).OrderDescending(), named.Select(static s => s.GetProperty("score").GetDouble()));
+        // A click names the one box that it is in; what is drawn around stays as drawn.
+        Assert.InRange((await Command.Succeeds([.. line, "--text", "a cat", "--point", "20,15", "--point", "1,1,-"])).Json.GetProperty("segments").GetArrayLength(), 0, 1);
+        Assert.InRange((await Command.Succeeds([.. line, "--text", "a cat", "--box", "2,3,20,25", "--box", "15,5,39,29"])).Json.GetProperty("segments").GetArrayLength(), 0, 2);
+        Assert.Equal(1, (await Command.Succeeds([.. line, "--point", "20,15"])).Json.GetProperty("segments").GetArrayLength());
+        await Command.Fails([.. line, "--text", " "], "The text prompt is empty");
+        if (architecture.StartsWith("Owl", StringComparison.Ordinal)) Assert.NotEqual(0, (await Command.Succeeds([.. line, "--like", $"{In("photo.png")}:{In("stroke.png")}"])).Json.GetProperty("segments").GetArrayLength());
+        else await Command.Fails([.. line, "--like", $"{In("photo.png")}:{In("stroke.png")}"], "takes no examples");
+        await Command.Fails(["segment", In("photo.png"), "--model", Model, "--text", "a cat"], "takes no texts", "A model for --detector");
+        await Command.Fails(["segment", In("photo.png"), "--model", In("detector"), "--detector", In("detector"), "--text", "a cat"], "finds the boxes for a SAM");
+        await Command.Fails(["segment", In("photo.png"), "--model", Model, "--detector", Model, "--text", "a cat"], "draws no boxes");
+    }
+
+    [Theory]
+    [InlineData("Mask2FormerForUniversalSegmentation", "sky")]
+    [InlineData("OneFormerForUniversalSegmentation", "sky")]
+    [InlineData("BeitForSemanticSegmentation", "sky")]
+    [InlineData("XDecoderModel", "a cat", "grass")]
+    [InlineData("SeemModel", "a cat", "grass")]
+    [InlineData("CLIP", "a cat", "grass")]
+    public async Task Every_pixel_is_of_one_segment_in_COCOs_panoptic_format(string architecture, params string[] names)
+    {
+        var model = In("model");
+        var own = architecture.Contains("Former", StringComparison.Ordinal) || architecture.StartsWith("Beit", StringComparison.Ordinal);
+        if (architecture == "CLIP") model = Path.Combine(Goldens.Repository, "zoo", "clip-emoji");
+        else if (own) TinyFolders.Segmenter(model, architecture);
+        else TinyFolders.Decoder(model, architecture);
+        string[] words = [.. names.SelectMany(static n => (string[])["--text", n])];
+        var result = (await Command.Succeeds(["segment", In("photo.png"), "--model", model, "--panoptic", "--json", .. own ? [] : words])).Json;
+        Assert.Equal(In("photo.panoptic.json"), result.GetProperty("panoptic").GetString());
+        Agrees(result, In("photo.panoptic.json"));
+        var named = (await Command.Succeeds(["segment", In("photo.png"), "--model", model, "--panoptic", "--coco", In("named.json"), "--out", In("o.png"), "--json", .. words])).Json;
+        Agrees(named, In("named.json"));
+        Assert.All(named.GetProperty("segments").EnumerateArray(), s => Assert.Contains(s.GetProperty("label").GetString(), names));
+        if (!own) await Command.Fails(["segment", In("photo.png"), "--model", model, "--panoptic"], "does not find everything by itself; it takes");
+    }
+
+    static void Agrees(System.Text.Json.JsonElement result, string path)
+    {
+        var file = PanopticFile.Load(path);
+        var segments = result.GetProperty("segments").EnumerateArray().ToArray();
+        var annotation = Assert.Single(file.Annotations);
+        var ids = file.ReadIds(annotation, PanopticFile.FolderOf(path));
+        Assert.Equal(40 * 30, ids.Length);
+        Assert.Equal(segments.Sum(static s => s.GetProperty("area").GetInt64()), ids.LongCount(static i => i > 0));
+        Assert.Equal(segments.Select(static s => s.GetProperty("area").GetInt64()).Order(), annotation.Segments.Select(static s => s.Area).Order());
+        Assert.Equal(segments.Select(static s => s.GetProperty("label").GetString() ?? "object").Order(), annotation.Segments.Select(s => file.Categories.Single(c => c.Id == s.Category).Name).Order());
+    }
+
+    [Fact]
+    public async Task An_image_of_one_pixel_is_answered_by_places_words_and_as_a_whole()
+    {
+        new Image(1, 1, 3).Save(In("dot.png"));
+        TinyFolders.Detector(In("detector"), "OwlViTForObjectDetection");
+        string[] line = ["segment", In("dot.png"), "--model", Model, "--out", In("o.png"), "--labels-png", In("l.png"), "--json"];
+        foreach (var prompts in (string[][])[["--point", "0,0"], ["--point", "1,1", "--all-masks"], ["--box", "0,0,1,1"], ["--mask", In("dot.png")], ["--everything", "--panoptic", "--min-region", "3"], ["--detector", In("detector"), "--text", "a cat", "--threshold", "0"]])
+        {
+            var result = await Command.Run([.. line, .. prompts]);
+            // A black mask is the one prompt that means nothing.
+            if (prompts[0] == "--mask") Command.OneSentence(result.Error, "expected at least one pixel");
+            else Assert.All(result.Json.GetProperty("segments").EnumerateArray(), static s => Assert.InRange(s.GetProperty("area").GetInt64(), 0, 1));
+        }
+        await Command.Fails([.. line, "--point", "1.5,0"], "outside the image; expected x from 0 to 1");
+        await Command.Fails([.. line, "--mask", In("stroke.png")], "has 40 x 30 pixels; expected the image's 1 x 1");
+    }
+
+    [Fact]
+    public async Task A_hundred_megapixels_are_segmented()
+    {
+        new Image(12_500, 8_000, 1).Save(In("large.png"));
+        var segment = (await Command.Succeeds("segment", In("large.png"), "--model", Model, "--box", "1000,2000,9000,7500", "--out", In("o.jpg"), "--json")).Json.GetProperty("segments")[0];
+        Assert.Equal([8_000, 12_500], segment.GetProperty("size").EnumerateArray().Select(static n => n.GetInt32()));
+        await Command.Fails(["segment", In("large.png"), "--model", Model, "--point", "12501,1"], "outside the image");
+    }
+
+    [Fact]
+    public async Task A_SAMs_answers_become_a_panoptic_map_without_names()
+    {
+        var result = (await Command.Succeeds("segment", In("photo.png"), "--model", Model, "--box", "2,3,20,25", "--box", "15,5,39,29", "--panoptic", "--out", In("o.png"), "--json")).Json;
+        Assert.Equal(2, result.GetProperty("segments").GetArrayLength());
+        var file = PanopticFile.Load(In("photo.panoptic.json"));
+        Assert.Equal("object", Assert.Single(file.Categories).Name);
+        Assert.InRange(file.Annotations[0].Segments.Count, 1, 2);
+    }
+
+    [Fact]
+    public async Task Several_names_are_asked_one_by_one_of_a_model_that_reads_one_at_a_time()
+    {
+        TinyFolders.Decoder(In("model"), "SeemModel");
+        var both = (await Command.Succeeds("segment", In("photo.png"), "--model", In("model"), "--text", "a cat", "--text", "an apple", "--point", "20,15", "--out", In("o.png"), "--json")).Json.GetProperty("segments").EnumerateArray();
+        Assert.All(both, static s => Assert.Contains(s.GetProperty("label").GetString(), (string[])["a cat", "an apple"]));
     }
 
     [Fact]
