@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Text.Json;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
@@ -7,6 +8,8 @@ using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Representation.Evaluation;
+using Panoptes.Understanding;
+using Panoptes.Understanding.Training;
 using Spectre.Console;
 
 namespace Panoptes.Cli.Commands;
@@ -39,6 +42,12 @@ sealed class EvaluateCommand : ExampleCommand
     readonly Option<string?> report = new("--report") { Description = "Write all numbers to a JSON file.", HelpName = "FILE" };
     readonly Option<string?> confusion = new("--confusion") { Description = "Draw which classes are taken for which (.png, .jpg or .webp).", HelpName = "FILE" };
     readonly Option<bool> strict = new("--strict") { Description = "An image that cannot be read is an error; by default it is counted and left out." };
+    readonly Option<string?> scenes = new("--recipe")
+    {
+        Description = "Measure how well a model tells pixels' names, without having to be trained for it, on the held-out scenes of a recipe: GroupViT, CLIPSeg, OpenSeg, a segmenter of MaskCLIP+, relative mask attention, or any CLIP by MaskCLIP.",
+        HelpName = "RECIPE",
+    };
+    readonly Option<int?> side = new("--side") { Description = "With --recipe: the side in pixels that scenes are enlarged to for the model; by default it sees them as they are.", HelpName = "PIXELS" };
     readonly Option<string> model = SharedOptions.Model();
     readonly Option<string[]> all = new("--all") { Description = "Compare these models, of any kind that has an image tower, in one table: emoji names and subgroups, and Fashion-MNIST where it is there (with --data emoji the emoji alone).", HelpName = "MODEL", AllowMultipleArgumentsPerToken = true };
 
@@ -47,15 +56,17 @@ sealed class EvaluateCommand : ExampleCommand
         panoptes evaluate --model zoo/clip-emoji --data emoji --report emoji.json
         panoptes evaluate --model openai/clip-vit-base-patch32 --data fashion-mnist --task zero-shot --task linear-probe --precision auto
         panoptes evaluate --all zoo/clip-emoji runs/mae/last facebook/dinov2-small
+        panoptes evaluate --model runs/groupvit/best --recipe recipes/groupvit.yaml
         panoptes evaluate --data ~/Pictures/by-class --template "a photo of a {}." --confusion confusion.png
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, report, confusion, strict, model, all]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, report, confusion, strict, scenes, side, model, all]) Add(option);
         data.CompletionSources.Add("emoji", "fashion-mnist");
         tasks.AcceptOnlyFromAmong([.. Tasks.Keys]);
         knowledge.AcceptOnlyFromAmong([.. Enum.GetNames<KnowledgeKind>().Select(static k => k.ToLowerInvariant())]);
         SharedOptions.AtLeastOne(neighbors);
         SharedOptions.AtLeastOne(knowledgeWords);
+        SharedOptions.AtLeastOne(side);
         SharedOptions.EndsIn(confusion, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
@@ -64,6 +75,8 @@ sealed class EvaluateCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         if (parsed.GetValue(all) is { Length: > 0 } models) return await Compare(parsed, terminal, models, cancel);
+        if (parsed.GetValue(scenes) is { } recipe) return await RunScenes(parsed, terminal, recipe, cancel);
+        if (parsed.GetValue(side) is not null) throw new UsageException("--side goes with --recipe only.");
         var what = parsed.GetRequiredValue(data);
         var templates = SharedOptions.Templates(parsed, template, "class's name");
         EvaluationTask[] chosen = [.. (parsed.GetValue(tasks) ?? []).Select(static t => Tasks[t]).Distinct()];
@@ -89,9 +102,34 @@ sealed class EvaluateCommand : ExampleCommand
         return App.Success;
     }
 
+    /// <summary>Names of pixels, on the scenes that a recipe holds out.</summary>
+    async Task<int> RunScenes(ParseResult parsed, Terminal terminal, string recipe, CancellationToken cancel)
+    {
+        foreach (var option in (Option[])[data, tasks, knowledge, knowledgeTable, knowledgeWords, neighbors, confusion, strict])
+            if (parsed.GetResult(option) is { Implicit: false }) throw new UsageException($"{option.Name} does not go with --recipe, which says what is measured on.");
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) TorchSharp.torch.set_num_threads(threads);
+        var tests = SceneRecipe.Load(recipe).Tests();
+        var options = new SegmenterOptions { Dtype = ModelLoader.Precision(parsed), Device = ModelLoader.Device(parsed), Side = parsed.GetValue(side), Templates = SharedOptions.Templates(parsed, template, "thing's name") ?? MultiLabelLoss.Templates, TruncateTexts = true };
+        using var segmenter = OpenVocabularySegmenter.Load(ModelLoader.Resolve(parsed.GetRequiredValue(model)), options);
+        var clock = Stopwatch.StartNew();
+        var result = await terminal.WithProgress("Evaluating", progress => OpenVocabularyEvaluation.Run(tests, segmenter, progress: new Steps(progress), cancel: cancel));
+        cancel.ThrowIfCancellationRequested();
+        var named = new { model = parsed.GetRequiredValue(model), recipe, names = tests.Names.Count, scenes = tests.Scenes(EmojiSplit.HeldOutStyle).Count, seconds = clock.Elapsed.TotalSeconds, report = result };
+        if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, named, Terminal.JsonOptions));
+        if (terminal.IsJson) terminal.WriteJson(named);
+        else
+        {
+            terminal.WriteLine($"{named.scenes} scenes of drawings in a style that is never trained on, {named.names} names and the background.");
+            var table = Terminal.Table("Mean IoU", "Chance", "Pixels right", "Names right, where things are");
+            table.AddRow(Bold(result.MeanIou), Percent(result.ChanceIou), Percent(result.PixelAccuracy), Percent(result.NamingAccuracy));
+            terminal.Write(table);
+        }
+        return App.Success;
+    }
+
     async Task<int> Compare(ParseResult parsed, Terminal terminal, string[] models, CancellationToken cancel)
     {
-        foreach (var option in (Option[])[tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, confusion, strict, model])
+        foreach (var option in (Option[])[tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, confusion, strict, scenes, side, model])
             if (parsed.GetResult(option) is { Implicit: false }) throw new UsageException($"{option.Name} does not go with --all, which measures the same of every model.");
         string[] paths = [.. models.Select(ModelLoader.Resolve)];                                           // none is measured before all are found
         // With data that was named, on that alone.

@@ -18,6 +18,17 @@ public static class OpenVocabularyEvaluation
     // As many scenes as decide about a threshold.
     const int Deciding = 50, Steps = 40, BatchSize = 16;
 
+    /// <summary>A model that users load, by its own way from names to pixels.</summary>
+    /// <param name="tests">The scenes.</param>
+    /// <param name="segmenter">The model; its options say how names are put and at which size it looks.</param>
+    /// <param name="split">The held-out scenes.</param>
+    public static OpenVocabularyScores Run(SceneTests tests, OpenVocabularySegmenter segmenter, EmojiSplit split = EmojiSplit.HeldOutStyle, IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
+    {
+        using var pause = Native.FinalizerPause.TryBegin();
+        using var names = segmenter.Names(tests.Names);
+        return Run(tests, batch => segmenter.Dense(batch, names), split, progress, cancel);
+    }
+
     /// <param name="tests">The scenes.</param>
     /// <param name="similarities">What the model says of a batch: [b, names, height, width] in any unit and size, larger being likelier, for the names in the order of <see cref="SceneTests.Names"/>.</param>
     /// <param name="split">The held-out scenes.</param>

@@ -92,8 +92,8 @@ public static class ClipTowers
         if (text.TextProjection is { } projection && projection.Shape.SequenceEqual(model.Texts.LangProj.Shape)) Copy(projection, model.Texts.LangProj);
     }
 
-    /// <summary>The same modules.</summary>
-    static void Copy(Module from, Module to)
+    /// <summary>The weights of one into another of the same config.</summary>
+    internal static void Copy(Module from, Module to)
     {
         foreach (var ((_, source), (_, target)) in from.NamedParameters().Zip(to.NamedParameters())) Copy(source, target);
     }

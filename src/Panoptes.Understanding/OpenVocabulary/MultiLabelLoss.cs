@@ -43,13 +43,33 @@ public sealed class MultiLabelLoss(int nouns = 3) : FeatureObjective
         return ((fromImages + fromPrompts) / 2).MoveToOuterDisposeScope();
     }
 
+    /// <summary>
+    /// The same where texts are told apart: what several images of a batch show is one text, which picks any of them, and no image is told that it does not show what it shows. With few nouns, which come
+    /// again in every batch, nearly all negatives of <see cref="Of(Tensor, Tensor, Tensor)"/> would be false.
+    /// </summary>
+    /// <param name="images">[b, embedding], of length 1</param>
+    /// <param name="texts">[texts, embedding], of length 1, all different</param>
+    /// <param name="shown">[b, texts] bool: which texts are true of which images; every image has one, every text has one</param>
+    /// <param name="scale">What cosines are multiplied by.</param>
+    /// <returns>A scalar with its gradient.</returns>
+    public static Tensor Of(Tensor images, Tensor texts, Tensor shown, Tensor scale)
+    {
+        using var scope = NewDisposeScope();
+        var logits = images.matmul(texts.t()).mul(scale);                                                 // [image, text]
+        var own = logits.masked_fill(shown.logical_not(), double.NegativeInfinity);
+        return (((logits.logsumexp(1) - own.logsumexp(1)).mean() + (logits.logsumexp(0) - own.logsumexp(0)).mean()) / 2).MoveToOuterDisposeScope();
+    }
+
     /// <summary>The texts of one sample's views 1 and on: different nouns drawn of those given, each in a drawn template, filled up with the caption where there are too few.</summary>
     public static string[] Prompts(string caption, IReadOnlyList<string> nouns, int count, ref SampleRandom random)
     {
         string[] drawn = [.. nouns.Distinct(StringComparer.Ordinal)];
         random.Shuffle<string>(drawn);
         var prompts = new string[count];
-        for (var i = 0; i < count; i++) prompts[i] = i < drawn.Length ? Templates[random.Next(Templates.Count)].Replace("{}", drawn[i], StringComparison.Ordinal) : caption;
+        for (var i = 0; i < count; i++) prompts[i] = i < drawn.Length ? Prompt(drawn[i], ref random) : caption;
         return prompts;
     }
+
+    /// <summary>A noun in a drawn template.</summary>
+    public static string Prompt(string noun, ref SampleRandom random) => Templates[random.Next(Templates.Count)].Replace("{}", noun, StringComparison.Ordinal);
 }

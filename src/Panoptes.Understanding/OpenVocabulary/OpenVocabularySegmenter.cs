@@ -1,4 +1,5 @@
 using Panoptes.Checkpoints;
+using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation;
@@ -98,12 +99,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
         // What was trained to segment is given images as in its training.
         side = options.Side ?? Math.Max((model is OpenSegModel or DenseClipModel or MaskClipPanopticModel ? 1 : 2) * clip.Images.ImageSize, 2 * place);
         shifts = options.Shifts;
-        using (NewDisposeScope())
-            maskClip = options.MaskClip ?? new()
-            {
-                SoftmaxScale = Math.Exp(clip.LogitScale.Value.to(ScalarType.Float64).sum().item<double>()),
-                KeySmoothingThreshold = model is OpenClipModel { Visual: OpenClipResNet } ? 0 : 1,
-            };
+        maskClip = options.MaskClip ?? MaskClipOf(clip);
         if (side < place || side > 1 << 14) throw new PanoptesException($"The side is {side} pixels; expected from a patch of this model, {place}, to {1 << 14}.");
         if (options.Tiles is < 1 or > 32) throw new PanoptesException($"{options.Tiles} tiles were asked for; expected 1 to 32.");
         if (shifts < 1 || place % shifts != 0) throw new PanoptesException($"{shifts} shifts were asked for; expected a divisor of this model's patches of {place} pixels.");
@@ -293,33 +289,76 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
     Tensor OfWindow(Image image, Tensor conditions)
     {
         using var scope = NewDisposeScope();
-        var (height, width) = fixedSize ?? Fit(image);
-        var pixels = OnDevice(Prepared(image, (height, width)));
-        var dense = Model switch
-        {
-            ClipSegModel segmenter => segmenter.Decode(segmenter.Encode(pixels), conditions).to(ScalarType.Float32).sigmoid(),
-            GroupVitModel groups => groups.Segment(pixels, conditions, height / place, width / place)[0],
-            OpenSegModel segmenter => segmenter.Segment(pixels, conditions)[0],
-            MaskClipPanopticModel segmenter => segmenter.Segment(pixels, conditions)[0],
-            DenseClipModel segmenter => segmenter.Forward(pixels, conditions).to(ScalarType.Float32).softmax(1)[0],
-            _ => OfMaskClip(pixels, conditions),
-        };
-        return dense.cpu().to(ScalarType.Float32).MoveToOuterDisposeScope();
+        var pixels = OnDevice(Prepared(image, fixedSize ?? Fit(image)));
+        return (shifts == 1 ? Dense(Model, pixels, conditions, maskClip) : OfMaskClip(Stitched(pixels), conditions, maskClip))[0].cpu().MoveToOuterDisposeScope();
     }
 
-    Tensor OfMaskClip(Tensor pixels, Tensor texts)
+    /// <summary>How likely each prompt is at each place of prepared pictures, whichever way the model has; sums to 1 over the prompts but with CLIPSeg.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="conditions">[prompts, embedding], of length 1 but for CLIPSeg's</param>
+    /// <returns>[b, prompts, rows, columns] float32, at the model's own resolution</returns>
+    /// <exception cref="PanoptesException">A model that is none of these.</exception>
+    internal static Tensor Dense(Nn.Module model, Tensor pixels, Tensor conditions, MaskClipOptions? maskClip = null)
     {
-        var features = shifts == 1 ? MaskClip.Features(clip, pixels) : Stitched(pixels);
+        using var scope = NewDisposeScope();
+        var dense = model switch
+        {
+            ClipSegModel segmenter => stack([.. Enumerable.Range(0, (int)pixels.shape[0]).Select(i => segmenter.Decode(segmenter.Encode(pixels.narrow(0, i, 1)), conditions).to(ScalarType.Float32).sigmoid())]),
+            GroupVitModel groups => groups.Segment(pixels, conditions, pixels.shape[2] / groups.Config.Vision.PatchSize, pixels.shape[3] / groups.Config.Vision.PatchSize),
+            OpenSegModel segmenter => segmenter.Segment(pixels, conditions),
+            MaskClipPanopticModel segmenter => segmenter.Segment(pixels, conditions),
+            DenseClipModel segmenter => segmenter.Forward(pixels, conditions).to(ScalarType.Float32).softmax(1),
+            DualEncoder clip => OfMaskClip(MaskClip.Features(clip, pixels), conditions, maskClip ?? MaskClipOf(clip)),
+            _ => throw new PanoptesException($"A {model.GetType().Name} was given; expected {Expected}."),
+        };
+        return dense.to(ScalarType.Float32).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The authors' options with a model's own scale; a ResNet's labels are not smoothed.</summary>
+    internal static MaskClipOptions MaskClipOf(DualEncoder clip)
+    {
+        using var scope = NewDisposeScope();
+        return new() { SoftmaxScale = Math.Exp(clip.LogitScale.Value.to(ScalarType.Float64).sum().item<double>()), KeySmoothingThreshold = clip is OpenClipModel { Visual: OpenClipResNet } ? 0 : 1 };
+    }
+
+    static Tensor OfMaskClip(MaskClipFeatures features, Tensor texts, MaskClipOptions options)
+    {
         features = new(features.Dense.to(ScalarType.Float32), features.Keys.to(ScalarType.Float32));
         var logits = MaskClip.Logits(features.Dense, texts);
-        // Where no class is sure enough, all stay: something must be there.
-        if (maskClip.DenoiseThreshold > 0 && MaskClip.Denoise(logits, maskClip) is var denoised && denoised.Kept.any().item<bool>()) logits = denoised.Logits;
-        var probabilities = logits.mul(maskClip.SoftmaxScale).softmax(1);
-        if (maskClip.KeySmoothingThreshold <= 0) return probabilities[0];
-        var smoothed = MaskClip.Smooth(probabilities, MaskClip.KeySimilarity(features.Keys), maskClip.KeySmoothingThreshold).clamp_(min: 0);
+        if (options.DenoiseThreshold > 0)
+        {
+            // Where no class is sure enough, all stay: something must be there.
+            var denoised = MaskClip.Denoise(logits, options);
+            logits = where(denoised.Kept.any(1).view(-1, 1, 1, 1), denoised.Logits, logits);
+        }
+        var probabilities = logits.mul(options.SoftmaxScale).softmax(1);
+        if (options.KeySmoothingThreshold <= 0) return probabilities;
+        var smoothed = MaskClip.Smooth(probabilities, MaskClip.KeySimilarity(features.Keys), options.KeySmoothingThreshold).clamp_(min: 0);
         // Sums of probabilities are made such again.
         var sum = smoothed.sum(1, keepdim: true);
-        return where(sum.gt(1e-6), smoothed / sum.clamp(min: 1e-6), probabilities)[0];
+        return where(sum.gt(1e-6), smoothed / sum.clamp(min: 1e-6), probabilities);
+    }
+
+    /// <summary>The same of a batch of scenes.</summary>
+    /// <param name="scenes">Of one size; pictures are resized to the side of the options, or else looked at as they are.</param>
+    /// <param name="conditions">Of <see cref="Names"/>.</param>
+    internal Tensor Dense(SceneBatch scenes, Tensor conditions)
+    {
+        using var scope = NewDisposeScope();
+        var pixels = scenes.Normalized(processor.Mean, processor.Std);
+        var (height, width) = fixedSize ?? (Fitting(options.Side ?? (int)pixels.shape[2]), Fitting(options.Side ?? (int)pixels.shape[3]));
+        if (height != pixels.shape[2] || width != pixels.shape[3]) pixels = nn.functional.interpolate(pixels, [height, width], mode: InterpolationMode.Bilinear, align_corners: false);
+        return Dense(Model, OnDevice(pixels), conditions, maskClip).cpu().MoveToOuterDisposeScope();
+
+        int Fitting(int size) => Math.Max(1, (int)Math.Round((double)size / place)) * place;
+    }
+
+    /// <summary>What <see cref="Dense(SceneBatch, Tensor)"/> is asked for; owned by the caller.</summary>
+    internal Tensor Names(IReadOnlyList<string> names)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        return Conditions([.. names.Select(Prompt.Text)]).MoveToOuterDisposeScope();
     }
 
     /// <summary>Features at every part of a patch: the picture goes through the model at every shift, and the maps are laid into each other (Long et al. 2015, arXiv:1411.4038, "shift and stitch").</summary>

@@ -12,18 +12,19 @@ namespace Panoptes.Understanding.Training;
 
 /// <summary>
 /// GroupViT's training (Xu et al. 2022, arXiv:2202.11094): images find their captions and the prompts of the things that these name. That groups become things is learned from texts alone; no mask is seen.
+/// A CLIP learns the same from the same texts and is measured by <see cref="MaskClip"/>: what GroupViT is compared with, and the teacher of MaskCLIP+.
 /// </summary>
 public sealed record GroupVitOptions : SceneTaskOptions
 {
-    /// <summary>How many nouns of each caption are prompted with; 0: the captions alone.</summary>
-    public int Nouns { get; init; } = 3;
+    /// <summary>Whether images are also contrasted with the nouns of captions, each in one of the paper's prompts; otherwise with the captions alone.</summary>
+    public bool Nouns { get; init; } = true;
 
     public override SceneObjective Create(SceneSetting setting)
     {
-        if (Nouns < 0) throw new PanoptesException($"nouns is {Nouns}; expected 0 or more.");
-        var model = setting.Recipe.Model.Build<GroupVitModel>(setting);
+        var model = setting.Recipe.Model.Build<DualEncoder>(setting);
         try
         {
+            if (model is not GroupVitModel) MaskClip.PlaceSize(model);                    // says what it takes
             return new GroupVit(model, SceneTexts.Of(setting, model), this, setting.Recipe.Seed);
         }
         catch
@@ -35,45 +36,63 @@ public sealed record GroupVitOptions : SceneTaskOptions
 }
 
 /// <inheritdoc cref="GroupVitOptions"/>
-sealed class GroupVit(GroupVitModel model, SceneTexts texts, GroupVitOptions options, ulong seed) : SceneObjective
+sealed class GroupVit(DualEncoder model, SceneTexts texts, GroupVitOptions options, ulong seed) : SceneObjective
 {
-    public override GroupVitModel Model => model;
+    public override DualEncoder Model => model;
 
     public override string Monitor => "miou";
 
     public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
     {
-        model.Vision.Random = random;
-        var captions = batch.Scenes.Select(static s => s.Caption).ToArray();
-        var said = new List<string>(captions);
-        for (var i = 0; i < captions.Length && options.Nouns > 0; i++)
+        (model.Images as IRandomTower)?.Random = random;
+        var images = DualEncoder.Normalize(model.Images.Encode(texts.Pixels(batch)).to(ScalarType.Float32));
+        var captions = DualEncoder.Normalize(texts.Encode(batch.Captions).to(ScalarType.Float32));
+        if (!options.Nouns)
         {
-            var draw = new SampleRandom(seed, step, i);
-            said.AddRange(MultiLabelLoss.Prompts(captions[i], [.. batch.Scenes[i].Objects.Select(static o => o.Name)], options.Nouns, ref draw));
+            using var apart = Autocast.To(ScalarType.Float32);
+            return new Dictionary<string, Tensor> { ["loss"] = ContrastiveLoss.Of(new(images, captions, model.LogitScale.Value.exp())) };
         }
-        var images = DualEncoder.Normalize(model.Vision.Encode(texts.Pixels(batch)).to(ScalarType.Float32));
-        var words = DualEncoder.Normalize(texts.Encode(said).to(ScalarType.Float32));
+        // What several scenes show is prompted and encoded once, apart from the captions, which are much longer.
+        var (names, shown) = Shown(batch);
+        var prompts = DualEncoder.Normalize(texts.Encode(Prompted(names, step)).to(ScalarType.Float32));
         using var exact = Autocast.To(ScalarType.Float32);                            // cosines are compared in float32
-        var (scale, count) = (model.LogitScale.Value.exp(), captions.Length);
-        var contrastive = ContrastiveLoss.Of(new(images, words.narrow(0, 0, count), scale));
-        if (options.Nouns == 0) return new Dictionary<string, Tensor> { ["loss"] = contrastive };
-        var nouns = MultiLabelLoss.Of(images, words.narrow(0, count, words.shape[0] - count).view(count, options.Nouns, -1), scale);
+        var scale = model.LogitScale.Value.exp();
+        var (contrastive, nouns) = (ContrastiveLoss.Of(new(images, captions, scale)), MultiLabelLoss.Of(images, prompts, shown, scale));
         return new Dictionary<string, Tensor> { ["loss"] = contrastive + nouns, ["contrastive"] = contrastive, ["nouns"] = nouns };
+    }
+
+    string[] Prompted(IReadOnlyList<string> names, long step)
+    {
+        var draw = new SampleRandom(seed, step, 0);
+        var said = new string[names.Count];
+        for (var i = 0; i < said.Length; i++) said[i] = MultiLabelLoss.Prompt(names[i], ref draw);
+        return said;
+    }
+
+    /// <summary>The names of the things in a batch, each once, and which scenes show them: [b, names] bool.</summary>
+    internal static (IReadOnlyList<string> Names, Tensor Shown) Shown(SceneBatch batch)
+    {
+        var (names, places) = (new List<string>(), new Dictionary<string, int>(StringComparer.Ordinal));
+        foreach (var thing in batch.Scenes.SelectMany(static s => s.Objects))
+            if (places.TryAdd(thing.Name, names.Count)) names.Add(thing.Name);
+        var shown = new bool[batch.Count * names.Count];
+        for (var i = 0; i < batch.Count; i++)
+            foreach (var thing in batch.Scenes[i].Objects) shown[i * names.Count + places[thing.Name]] = true;
+        return (names, tensor(shown, [batch.Count, names.Count]));
     }
 
     public override void AfterStep() => texts.BoundScale();
 
     public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
-        model.Vision.Random = null;
-        using var names = texts.Names(tests.Names);
-        var scores = OpenVocabularyEvaluation.Run(tests, batch => model.Segment(texts.Pixels(batch), names, tests.Options.Size, tests.Options.Size), progress: progress, cancel: cancel);
-        return new Dictionary<string, double> { ["miou"] = scores.MeanIou, ["miou_chance"] = scores.ChanceIou, ["naming"] = scores.NamingAccuracy };
+        (model.Images as IRandomTower)?.Random = null;
+        return texts.Measure(tests, (pixels, names) => OpenVocabularySegmenter.Dense(model, pixels, names), progress, cancel);
     }
 
     public override void Save(string folder)
     {
-        PromptableModels.Save(folder, model);
+        if (model is GroupVitModel) PromptableModels.Save(folder, model);
+        else Models.Save(folder, model);
         texts.Save(folder);
     }
 }
@@ -87,7 +106,7 @@ sealed class SceneTexts(DualEncoder model, ImageProcessor processor, Tokenizer t
         var r = setting.Recipe;
         var side = model.Images.ImageSize;
         if (side != r.Data.Scenes.Size) throw new PanoptesException($"The model takes images of {side} pixels, but the scenes have {r.Data.Scenes.Size}.");
-        if (r.Model.From is { } from)
+        if ((r.Model.From ?? r.Model.TowerFrom) is { } from)
         {
             var (own, words) = ClipParts.Load(r.Resolve(from), model);
             return new(model, own, words ?? throw new PanoptesException($"{from} has no tokenizer."));
@@ -114,6 +133,16 @@ sealed class SceneTexts(DualEncoder model, ImageProcessor processor, Tokenizer t
         using var noGrad = no_grad();
         var all = MultiLabelLoss.Templates.Select(t => DualEncoder.Normalize(Encode([.. names.Select(n => t.Replace("{}", n, StringComparison.Ordinal))]).to(ScalarType.Float32)));
         return DualEncoder.Normalize(stack([.. all]).mean([0])).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>How well a model that is built upon these towers tells every pixel's name.</summary>
+    /// <param name="tests">The scenes.</param>
+    /// <param name="similarities">Of prepared pictures and of the names' embeddings.</param>
+    public IReadOnlyDictionary<string, double> Measure(SceneTests tests, Func<Tensor, Tensor, Tensor> similarities, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        using var names = Names(tests.Names);
+        var scores = OpenVocabularyEvaluation.Run(tests, batch => similarities(Pixels(batch), names), progress: progress, cancel: cancel);
+        return new Dictionary<string, double> { ["miou"] = scores.MeanIou, ["miou_chance"] = scores.ChanceIou, ["naming"] = scores.NamingAccuracy };
     }
 
     /// <summary>Keeps the factor of cosines at CLIP's 100 at most.</summary>

@@ -59,6 +59,8 @@ public abstract record SceneTaskOptions
     {
         ["detection"] = typeof(DetectionOptions),
         ["group_vit"] = typeof(GroupVitOptions),
+        ["mask_clip_plus"] = typeof(MaskClipPlusOptions),
+        ["open_seg"] = typeof(OpenSegOptions),
         ["segment_anything"] = typeof(SegmentAnythingOptions),
     };
 }

@@ -79,6 +79,15 @@ public sealed record SceneRecipe : ITrainingRecipe
     /// <summary>A path of the recipe, relative to its folder.</summary>
     public string Resolve(string path) => RecipeParts.Resolve(Folder, path);
 
+    /// <summary>The scenes that models of this recipe are measured on.</summary>
+    /// <exception cref="PanoptesException">It measures on none.</exception>
+    public SceneTests Tests()
+    {
+        if (Data.Tests < 1) throw new PanoptesException($"The recipe {Name} measures on no scenes (data.tests is {Data.Tests}).");
+        var emoji = EmojiSet.Open();
+        return new(Data.Concepts is { } concepts ? emoji.Subset(concepts) : emoji, Data.Scenes, Data.Tests);
+    }
+
     public RecipeRun Start(string run)
     {
         var (s, t) = (Schedule, Training);
@@ -124,21 +133,46 @@ public sealed record SceneModel
     /// <summary>For a model from its config that reads texts: CLIP's merges, and how many of them.</summary>
     public RecipeTokenizer? Tokenizer { get; init; }
 
+    /// <summary>Models of the library below this one that a task here may train.</summary>
+    static IEnumerable<ModelEntry> Trained => Models.All.Where(static e => e.Type == typeof(ClipModel) || e.Type == typeof(OpenClipModel));
+
+    /// <summary>Builds a model that begins with the CLIP of <see cref="TowerFrom"/>, or with towers of its config or of <see cref="From"/>.</summary>
+    /// <param name="setting">Of the run.</param>
+    /// <param name="clipOf">Where the model has its CLIP.</param>
+    /// <exception cref="PanoptesException">As for <see cref="Build"/>, or it is no CLIP of open_clip's.</exception>
+    internal T BuildUponClip<T>(SceneSetting setting, Func<T, OpenClipModel> clipOf) where T : Module
+    {
+        if (TowerFrom is null) return Build<T>(setting);
+        if (From is not null) throw new PanoptesException("A model begins with another one's towers (tower_from) or with all of its weights (from), not both.");
+        using var clip = LoadClip(setting);
+        var model = Build<T>(setting, clip: clip);
+        ClipTowers.Copy(clip, clipOf(model));
+        return model;
+    }
+
+    /// <summary>The CLIP of <see cref="TowerFrom"/> in float32.</summary>
+    /// <exception cref="PanoptesException">None is named, or it is another model.</exception>
+    internal OpenClipModel LoadClip(SceneSetting setting) => Models.Load<OpenClipModel>(setting.Recipe.Resolve(TowerFrom ?? throw new PanoptesException("This task needs the CLIP that it begins with (model.tower_from).")), new() { Dtype = ScalarType.Float32 });
+
     /// <summary>Builds the model (initialized, or loaded in float32).</summary>
     /// <param name="labels">The classes that it tells apart, where the config names none itself.</param>
+    /// <param name="clip">What the config's clip is, for a model that is built upon one.</param>
     /// <exception cref="PanoptesException">It is no <typeparamref name="T"/>, or its config or weights do not fit.</exception>
-    internal T Build<T>(SceneSetting setting, IReadOnlyList<string>? labels = null) where T : Module
+    internal T Build<T>(SceneSetting setting, IReadOnlyList<string>? labels = null, OpenClipModel? clip = null) where T : Module
     {
         if (From is { } from)
         {
             if (Config is not null || Architecture is not null) throw new PanoptesException("A model is trained either from another one's weights (from) or from its config (architecture, config), not both.");
-            return PromptableModels.Load<T>(setting.Recipe.Resolve(from), new() { Dtype = ScalarType.Float32 });
+            var path = setting.Recipe.Resolve(from);
+            var load = new LoadOptions { Dtype = ScalarType.Float32 };
+            return PromptableModels.Registry.Knows(path) || !Trained.Any(static e => typeof(T).IsAssignableFrom(e.Type)) ? PromptableModels.Load<T>(path, load) : Models.Load<T>(path, load);
         }
         if (Architecture is null || Config is null) throw new PanoptesException("A model needs architecture and config, or the model whose weights it starts from (from).");
-        ModelEntry[] fitting = [.. PromptableModels.All.Where(static e => typeof(T).IsAssignableFrom(e.Type))];
+        ModelEntry[] fitting = [.. PromptableModels.All.Concat(Trained).Where(static e => typeof(T).IsAssignableFrom(e.Type))];
         var entry = Array.Find(fitting, e => e.Architecture == Architecture)
             ?? throw new PanoptesException($"The architecture {Architecture} does not go with this task; expected {string.Join(" or ", fitting.Select(static e => e.Architecture))}.");
         var config = new Dictionary<string, object?>(Config) { ["architectures"] = new[] { Architecture } };
+        if (clip is not null) config["clip"] = JsonSerializer.Deserialize<JsonElement>(clip.Config.ToJson());
         if (labels is not null) config.TryAdd("id2label", labels.Select(static (name, i) => (name, i)).ToDictionary(static l => l.i.ToString(CultureInfo.InvariantCulture), static l => l.name));
         var json = JsonSerializer.Serialize(config);
         var model = (T)entry.Build(new(json, $"the recipe's config of {Architecture}", static _ => null));
