@@ -30,7 +30,10 @@ public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale =
     /// no step of their own), or the kernels of a convolution that sees no pixels, which count as the matrix [out, in · height · width].
     /// </summary>
     public static bool IsHiddenMatrix(string key, ReadOnlySpan<long> shape) =>
-        ((shape.Length == 2 && Math.Max(shape[0], shape[1]) < VocabularyLength * Math.Min(shape[0], shape[1])) || (shape.Length == 4 && shape[1] > 4)) && !key.Contains("embedding", StringComparison.OrdinalIgnoreCase);
+        ((shape.Length == 2 && Math.Max(shape[0], shape[1]) < VocabularyLength * Math.Min(shape[0], shape[1])) || (shape.Length == 4 && shape[1] > 4)) && !Tables.Any(name => key.Contains(name, StringComparison.OrdinalIgnoreCase));
+
+    /// <summary>What tables of embeddings are called.</summary>
+    static readonly string[] Tables = ["embedding", "embed_tokens", "embed_positions", "image_positions", "prompt_positions"];
 
     /// <summary>A matrix so many times as long as wide has a row or a column a word.</summary>
     const int VocabularyLength = 32;

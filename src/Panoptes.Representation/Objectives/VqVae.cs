@@ -49,17 +49,22 @@ public class VqVae : SampleObjective
     /// <summary>Notes what else of the batch is worth a curve.</summary>
     private protected void Note(string name, double value) => report[name] = value;
 
-    public sealed override Tensor Loss(Towers towers, PairInput input, Generator random)
+    public sealed override Tensor Loss(Towers towers, PairInput input, Generator random) => Loss(input.Images[0], input.Step, random);
+
+    /// <param name="pixels">[b, channels, height, width] from -1 to 1</param>
+    /// <param name="step">From 0.</param>
+    /// <param name="random">Draws what codes start over as.</param>
+    /// <returns>A scalar with its gradient.</returns>
+    public Tensor Loss(Tensor pixels, long step, Generator random)
     {
         using var scope = NewDisposeScope();
-        var pixels = input.Images[0];
         var latents = Exact(Tokenizer.Latents(pixels));
         var tokens = Tokenizer.Quantize.Nearest(latents);
         var entries = Tokenizer.Quantize.Entries(tokens);
         Observe(latents, tokens, random);
         var decoded = Exact(Tokenizer.Decode(VectorQuantizer.StraightThrough(latents, entries)));
         var codebook = VectorQuantizer.Loss(latents, entries, Uses is null ? options.Codebook : 0, options.Commitment);
-        return (Reconstruction(pixels, decoded, input.Step) + codebook).MoveToOuterDisposeScope();
+        return (Reconstruction(pixels, decoded, step) + codebook).MoveToOuterDisposeScope();
     }
 
     /// <summary>At least float32: what was computed in a smaller type is summed in that.</summary>

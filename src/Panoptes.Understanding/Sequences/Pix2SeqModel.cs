@@ -172,20 +172,35 @@ public sealed class Pix2SeqModel : Module, ISequenceModel
     /// <param name="height">Of that image.</param>
     /// <returns>Nothing where what the model writes is no polygon.</returns>
     /// <exception cref="PanoptesException">No such class, or the box is empty or outside.</exception>
-    public Segment? Segment(Tensor pixels, BoxPrompt box, string name, int width, int height)
+    public Segment? Segment(Tensor pixels, BoxPrompt box, string name, int width, int height) => Segment(pixels, [(box, name)], width, height)[0];
+
+    /// <summary>The masks of things in many images at once.</summary>
+    /// <inheritdoc cref="Segment(Tensor, BoxPrompt, string, int, int)"/>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="things">A box and its class of every image.</param>
+    public IReadOnlyList<Segment?> Segment(Tensor pixels, IReadOnlyList<(BoxPrompt Box, string Name)> things, int width, int height)
     {
-        var written = Write(pixels, Prompt(Pix2SeqTokens.InstanceSegmentation, box, name, width, height), new() { MaxTokens = 2 * (2 * Config.MaxCorners + 1) }, t => tokens.IsCoordinate(t) || t is Pix2SeqTokens.Separator or Pix2SeqTokens.Padding)[0];
-        IReadOnlyList<double>[] polygons = [.. tokens.Polygons(written.Ids, width, height).Select(static p => (IReadOnlyList<double>)[.. p.SelectMany(static q => new[] { q.X, q.Y })])];
-        return polygons.Length == 0 ? null : new(RunLengthMask.FromPolygons(polygons, height, width), (float)Math.Exp(Math.Min(0, written.Score)), name);
+        var written = Write(pixels, [.. things.Select(t => Prompt(Pix2SeqTokens.InstanceSegmentation, t.Box, t.Name, width, height))], new() { MaxTokens = 2 * (2 * Config.MaxCorners + 1) },
+            t => tokens.IsCoordinate(t) || t is Pix2SeqTokens.Separator or Pix2SeqTokens.Padding);
+        return [.. written.Zip(things, (w, thing) =>
+        {
+            IReadOnlyList<double>[] polygons = [.. tokens.Polygons(w.Ids, width, height).Select(static p => (IReadOnlyList<double>)[.. p.SelectMany(static q => new[] { q.X, q.Y })])];
+            return polygons.Length == 0 ? null : new Segment(RunLengthMask.FromPolygons(polygons, height, width), (float)Math.Exp(Math.Min(0, w.Score)), thing.Name);
+        })];
     }
 
     /// <summary>The points of the thing in a box of one image, in the order of training; one that is not seen has visibility 0.</summary>
-    /// <inheritdoc cref="Segment"/>
+    /// <inheritdoc cref="Segment(Tensor, BoxPrompt, string, int, int)"/>
     /// <param name="count">How many points a thing has.</param>
-    public IReadOnlyList<Keypoint> PointsOf(Tensor pixels, BoxPrompt box, string name, int count, int width, int height)
+    public IReadOnlyList<Keypoint> PointsOf(Tensor pixels, BoxPrompt box, string name, int count, int width, int height) => PointsOf(pixels, [(box, name)], count, width, height)[0];
+
+    /// <summary>The points of things in many images at once.</summary>
+    /// <inheritdoc cref="Segment(Tensor, IReadOnlyList{ValueTuple{BoxPrompt, string}}, int, int)"/>
+    /// <param name="count">How many points a thing has.</param>
+    public IReadOnlyList<IReadOnlyList<Keypoint>> PointsOf(Tensor pixels, IReadOnlyList<(BoxPrompt Box, string Name)> things, int count, int width, int height)
     {
-        var written = Write(pixels, Prompt(Pix2SeqTokens.KeypointDetection, box, name, width, height), new() { MaxTokens = Math.Max(1, 2 * count) }, t => tokens.IsCoordinate(t) || t == Pix2SeqTokens.Invisible)[0];
-        return tokens.Keypoints(written.Ids, count, width, height);
+        var written = Write(pixels, [.. things.Select(t => Prompt(Pix2SeqTokens.KeypointDetection, t.Box, t.Name, width, height))], new() { MaxTokens = Math.Max(1, 2 * count) }, t => tokens.IsCoordinate(t) || t == Pix2SeqTokens.Invisible);
+        return [.. written.Select(w => tokens.Keypoints(w.Ids, count, width, height))];
     }
 
     int[] Prompt(int task, BoxPrompt box, string name, int width, int height)
@@ -200,15 +215,15 @@ public sealed class Pix2SeqModel : Module, ISequenceModel
     /// <param name="text">The tokenizer of the model's texts.</param>
     /// <param name="options">How it is sought; null: greedily.</param>
     public IReadOnlyList<ImageCaption> Caption(Tensor pixels, Tokenizer text, SequenceOptions? options = null) =>
-        [.. Write(pixels, [Pix2SeqTokens.Captioning], options ?? new() { MaxTokens = 40 }, t => t >= tokens.FirstText || t == Pix2SeqTokens.Padding).Select(w => new ImageCaption(text.Decode(tokens.Text(w.Ids)).Trim(), w.Score))];
+        [.. Write(pixels, [[Pix2SeqTokens.Captioning]], options ?? new() { MaxTokens = 40 }, t => t >= tokens.FirstText || t == Pix2SeqTokens.Padding).Select(w => new ImageCaption(text.Decode(tokens.Text(w.Ids)).Trim(), w.Score))];
 
-    IReadOnlyList<GeneratedCaption> Write(Tensor pixels, int[] prompt, SequenceOptions options, Func<int, bool> allowed)
+    IReadOnlyList<GeneratedCaption> Write(Tensor pixels, int[][] prompts, SequenceOptions options, Func<int, bool> allowed)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var (memory, mask) = Core.Read(pixels, null);
         var bias = tensor([.. Enumerable.Range(0, Core.Vocabulary).Select(t => allowed(t) ? 0f : float.NegativeInfinity)], device: pixels.device);
-        return SequenceWriter.Search(Core, memory, mask, prompt, Pix2SeqTokens.Padding, options, bias);
+        return SequenceWriter.Search(Core, memory, mask, prompts, Pix2SeqTokens.Padding, options, bias);
     }
 
     /// <summary>0 for some of the tokens, negative infinity for all others: [vocabulary].</summary>

@@ -23,7 +23,7 @@ public abstract record SequenceConfig : ModelConfig
     /// <summary>The deviation in which tokens and positions start.</summary>
     public double InitializerRange { get; init; } = 0.02;
 
-    /// <summary>The most tokens that an image may have.</summary>
+    /// <summary>The most tokens that an image may have. Where they are a square, as those of most towers are, their positions start as the sines and cosines of its rows and columns.</summary>
     public int MaxImageTokens { get; init; } = 256;
 
     /// <summary>The most tokens of a prompt that is read with the image.</summary>
@@ -77,7 +77,7 @@ public interface ISequenceModel
 
     /// <summary>The mean over the examples of how unlikely their answers' tokens are, each task with its weight: a scalar.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
-    /// <param name="examples">One an image.</param>
+    /// <param name="examples">One an image, or as many of each, those of the first image first.</param>
     Tensor Loss(Tensor pixels, IReadOnlyList<SequenceExample> examples);
 }
 
@@ -152,7 +152,7 @@ public sealed class SequenceCore : Module
         tower = Models.ImageTower(source, config.VisionConfig, "vision", "vision_model");
         VisionModel = (Module)tower;
         VisionProjection = new(tower.TokenSize, config.HiddenSize);
-        ImagePositions = new([config.MaxImageTokens, config.HiddenSize], normal);
+        ImagePositions = new([config.MaxImageTokens, config.HiddenSize], Grid(config) ?? normal);
         PromptPositions = prompts.HasFlag(PromptPlace.Reader) ? new([config.MaxPromptTokens, config.HiddenSize], normal) : null;
         Encoder = new(config.EncoderLayers, config.HiddenSize, config.NumAttentionHeads, config.IntermediateSize, config.HiddenAct, config.LayerNormEps);
         EncoderNorm = new(config.HiddenSize, config.LayerNormEps);
@@ -161,6 +161,17 @@ public sealed class SequenceCore : Module
         Decoder = new(config.DecoderLayers, _ => new(config));
         Norm = new(config.HiddenSize, config.LayerNormEps);
         HeadBias = new([vocabulary], Init.Zeros);
+    }
+
+    /// <summary>Places as a square grid has them: learned from noise alone, where things are comes hundreds of steps after what they are.</summary>
+    static Initializer? Grid(SequenceConfig config)
+    {
+        var side = (int)Math.Sqrt(config.MaxImageTokens);
+        return side * side != config.MaxImageTokens || config.HiddenSize % 4 != 0 ? null : (t, _) =>
+        {
+            using var places = Positions.SinCos(side, side, config.HiddenSize);
+            t.copy_(places.narrow(0, 1, side * side));
+        };
     }
 
     public SequenceConfig Config { get; }
@@ -198,9 +209,9 @@ public sealed class SequenceCore : Module
 
     /// <summary>What the writer looks at.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
-    /// <param name="prompts">A prompt an image, where prompts are read with it.</param>
-    /// <returns>[b, tokens, width], and which of them are there: [b, 1, 1, tokens] bool, or null for all.</returns>
-    /// <exception cref="PanoptesException">More tokens than there is room for.</exception>
+    /// <param name="prompts">A prompt an image, or as many of each, those of the first image first; null: none. An image is looked at once, whatever is asked about it.</param>
+    /// <returns>[prompts, tokens, width], and which of them are there: [prompts, 1, 1, tokens] bool, or null for all.</returns>
+    /// <exception cref="PanoptesException">More tokens than there is room for, or a number of prompts that does not go with the images.</exception>
     public (Tensor Memory, Tensor? Mask) Read(Tensor pixels, IReadOnlyList<int[]>? prompts)
     {
         using var scope = NewDisposeScope();
@@ -210,14 +221,18 @@ public sealed class SequenceCore : Module
         if (images > Config.MaxImageTokens) throw new PanoptesException($"An image has {images} tokens; the model takes at most {Config.MaxImageTokens}.");
         tokens = tokens.add(ImagePositions.Value.narrow(0, 0, images));
         Tensor? mask = null;
+        var (count, each) = prompts is null ? (tokens.shape[0], 1L) : (prompts.Count, prompts.Count / tokens.shape[0]);
+        if (each < 1 || each * tokens.shape[0] != count) throw new PanoptesException($"{count} prompts go with {tokens.shape[0]} images; expected one an image, or as many of each.");
         if (PromptPositions is not null && prompts is not null && prompts.Max(static p => p.Length) is > 0 and var longest)
         {
+            if (each > 1) (tokens, each) = (tokens.repeat_interleave(each, 0), 1);
             if (longest > Config.MaxPromptTokens) throw new PanoptesException($"A prompt has {longest} tokens; the model takes at most {Config.MaxPromptTokens}.");
             var (ids, own) = Padded(prompts, longest, pixels.device);
             tokens = cat([tokens, EmbedTokens.Forward(ids).add(PromptPositions.Value.narrow(0, 0, longest)).to(tokens.dtype)], 1);
             mask = KeyMask.Of(cat([ones(tokens.shape[0], images, dtype: ScalarType.Int64, device: pixels.device), own], 1));
         }
-        return (EncoderNorm.Forward(Encoder.Forward(tokens, mask)).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
+        var memory = EncoderNorm.Forward(Encoder.Forward(tokens, mask));
+        return ((each > 1 ? memory.repeat_interleave(each, 0) : memory).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
     }
 
     /// <summary>What the writer says after each token of sequences that are known.</summary>
@@ -239,11 +254,11 @@ public sealed class SequenceCore : Module
     /// The mean over the examples of how unlikely the tokens of their answers are: every task's tokens share its examples' part of the batch, times the task's weight. A scalar.
     /// </summary>
     /// <param name="pixels">[b, 3, height, width]</param>
-    /// <param name="examples">One an image.</param>
+    /// <param name="examples">One an image, or as many of each, those of the first image first.</param>
     /// <param name="startId">What the writer begins with where no prompt stands before the answer.</param>
     public Tensor Loss(Tensor pixels, IReadOnlyList<SequenceExample> examples, int startId)
     {
-        if (examples.Count == 0 || examples.Count != pixels.shape[0]) throw new PanoptesException($"{examples.Count} examples go with {pixels.shape[0]} images; expected one an image.");
+        if (examples.Count == 0 || examples.Count % pixels.shape[0] != 0) throw new PanoptesException($"{examples.Count} examples go with {pixels.shape[0]} images; expected one an image, or as many of each.");
         using var scope = NewDisposeScope();
         var leads = examples.Select(e => Prompts.HasFlag(PromptPlace.Writer) && e.Prompt.Length > 0 ? e.Prompt : [startId]).ToArray();
         int[][] given = [.. examples.Select((e, i) => (int[])[.. leads[i], .. (e.Read ?? e.Target).SkipLast(1)])];
@@ -307,26 +322,31 @@ sealed class SequenceWriter(SequenceCore core, Tensor memory, Tensor? mask, int 
     int count;
 
     /// <summary>The likeliest answer of every image by beam search: what comes after the prompt, without the end.</summary>
-    /// <param name="prompt">The same for all images, one token or more.</param>
+    /// <param name="prompts">One for all images or one each, all of one length, of one token or more.</param>
     /// <param name="allowed">[vocabulary], 0 or negative infinity, added to what is said; or null.</param>
-    internal static IReadOnlyList<GeneratedCaption> Search(SequenceCore core, Tensor memory, Tensor? mask, IReadOnlyList<int> prompt, int endId, SequenceOptions options, Tensor? allowed = null)
+    internal static IReadOnlyList<GeneratedCaption> Search(SequenceCore core, Tensor memory, Tensor? mask, IReadOnlyList<int[]> prompts, int endId, SequenceOptions options, Tensor? allowed = null)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (images, room) = (memory.shape[0], core.Config.MaxSequenceTokens - prompt.Count + 1);
-        using var writer = core.Writer(memory, mask, prompt.Count + options.Most(room) - 1);
-        var rows = images * options.Beams;
-        writer.Lead(prompt, rows);
-        var start = full(rows, 1, (long)prompt[^1], ScalarType.Int64, device: memory.device);
+        var (images, length) = (memory.shape[0], prompts[0].Length);
+        var room = core.Config.MaxSequenceTokens - length + 1;
+        using var writer = core.Writer(memory, mask, length + options.Most(room) - 1);
+        var start = writer.Lead(prompts, options.Beams);
         return SequenceSearch.Run(allowed is null ? writer : new Constrained(writer, allowed), start, (int)images, endId, room, options);
     }
 
-    /// <summary>All of a prompt but its last token.</summary>
-    internal void Lead(IReadOnlyList<int> prompt, long rows)
+    /// <summary>Gives the writer all of the prompts but their last token.</summary>
+    /// <param name="prompts">One for all images or one each, all of one length.</param>
+    /// <param name="beams">Rows of every image.</param>
+    /// <returns>The last tokens: [images · beams, 1] int64.</returns>
+    internal Tensor Lead(IReadOnlyList<int[]> prompts, int beams = 1)
     {
-        if (prompt.Count < 2) return;
         using var scope = NewDisposeScope();
-        Hidden(tensor([.. prompt.SkipLast(1).Select(static i => (long)i)], [1, prompt.Count - 1], device: memory.device).expand(rows, -1));
+        var (images, length) = (memory.shape[0], prompts[0].Length);
+        if ((prompts.Count != 1 && prompts.Count != images) || prompts.Any(p => p.Length != length)) throw new ArgumentException("The writer goes on from one prompt, or from one an image, all of one length.");
+        var rows = tensor([.. prompts.SelectMany(static p => p.Select(static t => (long)t))], [prompts.Count, length], device: memory.device).repeat_interleave(images / prompts.Count * beams, 0);
+        if (length > 1) Hidden(rows.narrow(1, 0, length - 1));
+        return rows.narrow(1, length - 1, 1).contiguous().MoveToOuterDisposeScope();
     }
 
     public Tensor Next(Tensor ids)

@@ -81,32 +81,55 @@ public sealed class UniTabModel : Module, ISequenceModel
     /// <param name="height">Of these images.</param>
     /// <param name="options">How it is sought; null: greedily.</param>
     public IReadOnlyList<IReadOnlyList<CaptionPiece>> Caption(Tensor pixels, Tokenizer text, int width, int height, SequenceOptions? options = null) =>
-        [.. Write(pixels, GroundedPrompt, text, options).Select(w => tokens.Decode(w.Ids, width, height, ids => text.Decode(ids)))];
+        [.. Write(pixels, [GroundedPrompt], text, options).Select(w => tokens.Decode(w.Ids, width, height, ids => text.Decode(ids)))];
 
     /// <summary>Where the thing is that an expression speaks of, in every image; null where no box was written.</summary>
     /// <inheritdoc cref="Caption"/>
     /// <param name="expression">"the cat left of the apple".</param>
     /// <exception cref="PanoptesException">The expression is empty.</exception>
-    public IReadOnlyList<Detection?> Ground(Tensor pixels, string expression, Tokenizer text, int width, int height, SequenceOptions? options = null)
+    public IReadOnlyList<Detection?> Ground(Tensor pixels, string expression, Tokenizer text, int width, int height, SequenceOptions? options = null) => Ground(pixels, [expression], text, width, height, options);
+
+    /// <summary>The same with an expression of its own for every image.</summary>
+    /// <inheritdoc cref="Ground(Tensor, string, Tokenizer, int, int, SequenceOptions?)"/>
+    /// <param name="expressions">One for all images, or one each.</param>
+    public IReadOnlyList<Detection?> Ground(Tensor pixels, IReadOnlyList<string> expressions, Tokenizer text, int width, int height, SequenceOptions? options = null)
     {
-        Prompt.Text(expression).Check(width, height);
-        return [.. Write(pixels, expression, text, options).Select(w => tokens.Decode(w.Ids, width, height, ids => text.Decode(ids)).FirstOrDefault(static p => p.Box is not null).Box?.Named(expression, Math.Exp(Math.Min(0, w.Score))))];
+        foreach (var expression in expressions) Prompt.Text(expression).Check(width, height);
+        return [.. Write(pixels, expressions, text, options).Select((w, i) => tokens.Decode(w.Ids, width, height, ids => text.Decode(ids)).FirstOrDefault(static p => p.Box is not null).Box?
+            .Named(expressions[Math.Min(i, expressions.Count - 1)], Math.Exp(Math.Min(0, w.Score))))];
     }
 
     /// <summary>The answer to a question about every image.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="question">"what is left of the cat?"</param>
+    /// <param name="text">The tokenizer of the model's texts.</param>
+    /// <param name="options">How it is sought; null: greedily.</param>
     /// <exception cref="PanoptesException">The question is empty.</exception>
-    public IReadOnlyList<ImageCaption> Answer(Tensor pixels, string question, Tokenizer text, SequenceOptions? options = null)
+    public IReadOnlyList<ImageCaption> Answer(Tensor pixels, string question, Tokenizer text, SequenceOptions? options = null) => Answer(pixels, [question], text, options);
+
+    /// <summary>The same with a question of its own for every image.</summary>
+    /// <inheritdoc cref="Answer(Tensor, string, Tokenizer, SequenceOptions?)"/>
+    /// <param name="questions">One for all images, or one each.</param>
+    public IReadOnlyList<ImageCaption> Answer(Tensor pixels, IReadOnlyList<string> questions, Tokenizer text, SequenceOptions? options = null)
     {
-        if (string.IsNullOrWhiteSpace(question)) throw new PanoptesException("The question is empty; expected words.");
-        return [.. Write(pixels, question, text, options).Select(w => new ImageCaption(text.Decode([.. w.Ids.Where(id => id < Config.TextVocabSize)]).Trim(), w.Score))];
+        if (questions.Any(string.IsNullOrWhiteSpace)) throw new PanoptesException("The question is empty; expected words.");
+        return Words(Write(pixels, questions, text, options), text);
     }
 
-    IReadOnlyList<GeneratedCaption> Write(Tensor pixels, string prompt, Tokenizer text, SequenceOptions? options)
+    /// <summary>A caption of every image without boxes.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="text">The tokenizer of the model's texts.</param>
+    /// <param name="options">How it is sought; null: greedily.</param>
+    public IReadOnlyList<ImageCaption> Describe(Tensor pixels, Tokenizer text, SequenceOptions? options = null) => Words(Write(pixels, [CaptionPrompt], text, options), text);
+
+    ImageCaption[] Words(IReadOnlyList<GeneratedCaption> written, Tokenizer text) => [.. written.Select(w => new ImageCaption(text.Decode([.. w.Ids.Where(id => id < Config.TextVocabSize)]).Trim(), w.Score))];
+
+    IReadOnlyList<GeneratedCaption> Write(Tensor pixels, IReadOnlyList<string> prompts, Tokenizer text, SequenceOptions? options)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var ids = text.Encode(prompt, addSpecialTokens: false);
-        var (memory, mask) = Core.Read(pixels, [.. Enumerable.Repeat(ids, (int)pixels.shape[0])]);
-        return SequenceWriter.Search(Core, memory, mask, [StartId], EndId, options ?? new() { MaxTokens = 80 });
+        int[][] ids = [.. prompts.Select(p => text.Encode(p, addSpecialTokens: false))];
+        var (memory, mask) = Core.Read(pixels, ids.Length == 1 ? [.. Enumerable.Repeat(ids[0], (int)pixels.shape[0])] : ids);
+        return SequenceWriter.Search(Core, memory, mask, [[StartId]], EndId, options ?? new() { MaxTokens = 80 });
     }
 }

@@ -66,7 +66,7 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
 
     public IReadOnlyList<string> Tasks { get; } = [Detection, Captioning, Answering, Grounding, Depth, Segmentation];
 
-    int Side => Config.VqConfig.SampleSize;
+    internal int Side => Config.VqConfig.SampleSize;
 
     int CodesASide => Side / Vq.PixelsPerToken;
 
@@ -116,14 +116,14 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
     }
 
     /// <summary>The depth of a scene in gray, farther being lighter, in the tokenizer's size.</summary>
-    Image DepthPicture(Scene scene)
+    internal Image DepthPicture(Scene scene)
     {
         var picture = new Image(scene.Size, scene.Size, 1, [.. scene.Depth().Select(static d => (byte)Math.Round(255 * Math.Clamp(d, 0, 1)))]);
         return picture.Resize(Side, Side, ResizeFilter.Bilinear).ToRgb();
     }
 
     /// <summary>The instances of a class in a color each, from left to right.</summary>
-    Image SegmentPicture(Scene scene, string name)
+    internal Image SegmentPicture(Scene scene, string name)
     {
         var picture = new Image(scene.Size, scene.Size, 3);
         int[] instances = [.. Enumerable.Range(0, scene.Objects.Count).Where(k => scene.Objects[k].Name == name).OrderBy(k => scene.Objects[k].Box.CenterX)];
@@ -158,25 +158,38 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
     /// <param name="height">Of these images.</param>
     /// <param name="options">How they are sought; null: greedily.</param>
     public IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, Tokenizer text, int width, int height, SequenceOptions? options = null) =>
-        [.. Write(pixels, DetectionPrompt, text, options ?? new() { MaxTokens = 120 }, code: false).Select(w => (IReadOnlyList<Detection>)[.. places.Objects(Text(w.Ids, text), width, height).Select(o => o.Box.Named(o.Name, Math.Exp(Math.Min(0, w.Score))))])];
+        [.. Write(pixels, [DetectionPrompt], text, options ?? new() { MaxTokens = 120 }, code: false).Select(w => (IReadOnlyList<Detection>)[.. places.Objects(Text(w.Ids, text), width, height).Select(o => o.Box.Named(o.Name, Math.Exp(Math.Min(0, w.Score))))])];
 
     /// <summary>Where the thing is that an expression speaks of, in every image; null where no box was written.</summary>
     /// <inheritdoc cref="Detect"/>
     /// <exception cref="PanoptesException">The expression is empty.</exception>
-    public IReadOnlyList<Detection?> Ground(Tensor pixels, string expression, Tokenizer text, int width, int height, SequenceOptions? options = null)
+    public IReadOnlyList<Detection?> Ground(Tensor pixels, string expression, Tokenizer text, int width, int height, SequenceOptions? options = null) => Ground(pixels, [expression], text, width, height, options);
+
+    /// <summary>The same with an expression of its own for every image.</summary>
+    /// <inheritdoc cref="Ground(Tensor, string, Tokenizer, int, int, SequenceOptions?)"/>
+    /// <param name="expressions">One for all images, or one each.</param>
+    public IReadOnlyList<Detection?> Ground(Tensor pixels, IReadOnlyList<string> expressions, Tokenizer text, int width, int height, SequenceOptions? options = null)
     {
-        Prompt.Text(expression).Check(width, height);
-        return [.. Write(pixels, GroundingPrompt(expression), text, options ?? new() { MaxTokens = 8 }, code: false)
-            .Select(w => places.Objects(Text(w.Ids, text), width, height) is [var first, ..] ? first.Box.Named(expression, Math.Exp(Math.Min(0, w.Score))) : null)];
+        foreach (var expression in expressions) Prompt.Text(expression).Check(width, height);
+        return [.. Write(pixels, [.. expressions.Select(GroundingPrompt)], text, options ?? new() { MaxTokens = 8 }, code: false)
+            .Select((w, i) => places.Objects(Text(w.Ids, text), width, height) is [var first, ..] ? first.Box.Named(expressions[Math.Min(i, expressions.Count - 1)], Math.Exp(Math.Min(0, w.Score))) : null)];
     }
 
     /// <summary>A caption of every image.</summary>
-    public IReadOnlyList<ImageCaption> Caption(Tensor pixels, Tokenizer text, SequenceOptions? options = null) => Say(pixels, CaptionPrompt, text, options);
+    public IReadOnlyList<ImageCaption> Caption(Tensor pixels, Tokenizer text, SequenceOptions? options = null) => Say(pixels, [CaptionPrompt], text, options);
 
     /// <summary>The answer to a question about every image.</summary>
     /// <exception cref="PanoptesException">The question is empty.</exception>
-    public IReadOnlyList<ImageCaption> Answer(Tensor pixels, string question, Tokenizer text, SequenceOptions? options = null) =>
-        Say(pixels, string.IsNullOrWhiteSpace(question) ? throw new PanoptesException("The question is empty; expected words.") : question, text, options);
+    public IReadOnlyList<ImageCaption> Answer(Tensor pixels, string question, Tokenizer text, SequenceOptions? options = null) => Answer(pixels, [question], text, options);
+
+    /// <summary>The same with a question of its own for every image.</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="questions">One for all images, or one each.</param>
+    /// <param name="text">The tokenizer of the model's texts.</param>
+    /// <param name="options">How it is sought; null: greedily.</param>
+    /// <exception cref="PanoptesException">A question is empty.</exception>
+    public IReadOnlyList<ImageCaption> Answer(Tensor pixels, IReadOnlyList<string> questions, Tokenizer text, SequenceOptions? options = null) =>
+        Say(pixels, questions.Any(string.IsNullOrWhiteSpace) ? throw new PanoptesException("The question is empty; expected words.") : questions, text, options);
 
     /// <summary>The depth of every image.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
@@ -185,7 +198,7 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
     public Tensor DepthOf(Tensor pixels, Tokenizer text)
     {
         using var scope = NewDisposeScope();
-        return Paint(pixels, DepthPrompt, text).mean([1]).MoveToOuterDisposeScope();
+        return Paint(pixels, [DepthPrompt], text).mean([1]).MoveToOuterDisposeScope();
     }
 
     /// <summary>The instances of a class in every image, each with its pixels.</summary>
@@ -195,23 +208,44 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
     /// <param name="width">Of the images that the masks are for, in pixels.</param>
     /// <param name="height">Of these images.</param>
     /// <exception cref="PanoptesException">The name is empty.</exception>
-    public IReadOnlyList<IReadOnlyList<Segment>> Segment(Tensor pixels, string name, Tokenizer text, int width, int height)
+    public IReadOnlyList<IReadOnlyList<Segment>> Segment(Tensor pixels, string name, Tokenizer text, int width, int height) => Segment(pixels, [name], text, width, height);
+
+    /// <summary>The same with a class of its own for every image.</summary>
+    /// <inheritdoc cref="Segment(Tensor, string, Tokenizer, int, int)"/>
+    /// <param name="names">One for all images, or one each.</param>
+    public IReadOnlyList<IReadOnlyList<Segment>> Segment(Tensor pixels, IReadOnlyList<string> names, Tokenizer text, int width, int height)
     {
-        Prompt.Text(name).Check(width, height);
+        foreach (var name in names) Prompt.Text(name).Check(width, height);
         using var scope = NewDisposeScope();
-        var painted = Paint(pixels, SegmentationPrompt(name), text);
-        // The nearest color of every place, 0 being black.
+        return Segments(Paint(pixels, [.. names.Select(SegmentationPrompt)], text), names, width, height);
+    }
+
+    /// <summary>The nearest color of every place, 0 being black: [b, side, side] int64.</summary>
+    /// <param name="painted">[b, 3, side, side] from 0 to 1</param>
+    internal static Tensor Nearest(Tensor painted)
+    {
+        using var scope = NewDisposeScope();
         var colors = tensor([0f, 0f, 0f, .. Colors.SelectMany(static c => new[] { c.R / 255f, c.G / 255f, c.B / 255f })], [Colors.Length + 1, 3], device: painted.device);
-        var nearest = (painted.permute(0, 2, 3, 1).unsqueeze(-2) - colors).square().sum(-1).argmin(-1);
+        return (painted.permute(0, 2, 3, 1).unsqueeze(-2) - colors).square().sum(-1).argmin(-1).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The pictures that the model paints of a class's instances: [b, 3, side, side] from 0 to 1.</summary>
+    internal Tensor Painted(Tensor pixels, IReadOnlyList<string> names, Tokenizer text) => Paint(pixels, [.. names.Select(SegmentationPrompt)], text);
+
+    static List<IReadOnlyList<Segment>> Segments(Tensor painted, IReadOnlyList<string> names, int width, int height)
+    {
+        using var scope = NewDisposeScope();
+        var side = (int)painted.shape[2];
+        var nearest = Nearest(painted);
         var found = new List<IReadOnlyList<Segment>>();
         for (var i = 0; i < nearest.shape[0]; i++)
         {
             var ids = nearest[i].to(ScalarType.Byte).cpu().data<byte>().ToArray();
             found.Add([.. Enumerable.Range(1, Colors.Length).Where(c => ids.AsSpan().Contains((byte)c)).Select(c =>
             {
-                var mask = new Image(Side, Side, 1, [.. ids.Select(id => id == c ? byte.MaxValue : (byte)0)]).Resize(width, height, ResizeFilter.Nearest);
+                var mask = new Image(side, side, 1, [.. ids.Select(id => id == c ? byte.MaxValue : (byte)0)]).Resize(width, height, ResizeFilter.Nearest);
                 return RunLengthMask.Encode(mask.Pixels, height, width);
-            }).Where(static m => m.Area > 0).Select(m => new Segment(m, 1, name))]);
+            }).Where(static m => m.Area > 0).Select(m => new Segment(m, 1, names[Math.Min(i, names.Count - 1)]))]);
         }
         return found;
     }
@@ -224,14 +258,14 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
 
     static int[] Ids(Tokenizer text, string words) => [.. text.Encode(words, addSpecialTokens: false).Select(static id => FirstText + id)];
 
-    IReadOnlyList<ImageCaption> Say(Tensor pixels, string prompt, Tokenizer text, SequenceOptions? options) =>
-        [.. Write(pixels, prompt, text, options ?? new() { MaxTokens = 40 }, code: false).Select(w => new ImageCaption(text.Decode([.. w.Ids.Where(id => id >= FirstText && id < FirstPlace).Select(static id => id - FirstText)]).Trim(), w.Score))];
+    IReadOnlyList<ImageCaption> Say(Tensor pixels, IReadOnlyList<string> prompts, Tokenizer text, SequenceOptions? options) =>
+        [.. Write(pixels, prompts, text, options ?? new() { MaxTokens = 40 }, code: false).Select(w => new ImageCaption(text.Decode([.. w.Ids.Where(id => id >= FirstText && id < FirstPlace).Select(static id => id - FirstText)]).Trim(), w.Score))];
 
     /// <summary>The picture that the codes of an answer make: [b, 3, side, side] from 0 to 1.</summary>
-    Tensor Paint(Tensor pixels, string prompt, Tokenizer text)
+    Tensor Paint(Tensor pixels, IReadOnlyList<string> prompts, Tokenizer text)
     {
         var count = CodesASide * CodesASide;
-        var written = Write(pixels, prompt, text, new() { MaxTokens = count }, code: true);
+        var written = Write(pixels, prompts, text, new() { MaxTokens = count }, code: true);
         var codes = tensor([.. written.SelectMany(w => w.Ids.Take(count)).Select(id => (long)(id - FirstCode))], [written.Count, CodesASide, CodesASide], device: pixels.device);
         return Vq.Picture(codes);
     }
@@ -259,15 +293,16 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
         }
     }
 
-    IReadOnlyList<GeneratedCaption> Write(Tensor pixels, string prompt, Tokenizer text, SequenceOptions options, bool code)
+    IReadOnlyList<GeneratedCaption> Write(Tensor pixels, IReadOnlyList<string> prompts, Tokenizer text, SequenceOptions options, bool code)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (memory, mask) = Core.Read(pixels, [.. Enumerable.Repeat(Ids(text, prompt), (int)pixels.shape[0])]);
+        int[][] ids = [.. prompts.Select(p => Ids(text, p))];
+        var (memory, mask) = Core.Read(pixels, ids.Length == 1 ? [.. Enumerable.Repeat(ids[0], (int)pixels.shape[0])] : ids);
         // A picture is codes alone and any other answer has none; neither has padding or the start.
         var allowed = full(Core.Vocabulary, code ? double.NegativeInfinity : 0, device: pixels.device);
         allowed.narrow(0, FirstCode, Core.Vocabulary - FirstCode).fill_(code ? 0 : double.NegativeInfinity);
         if (!code) (allowed[Padding], allowed[StartId]) = (double.NegativeInfinity, double.NegativeInfinity);
-        return SequenceWriter.Search(Core, memory, mask, [StartId], EndId, options, allowed);
+        return SequenceWriter.Search(Core, memory, mask, [[StartId]], EndId, options, allowed);
     }
 }

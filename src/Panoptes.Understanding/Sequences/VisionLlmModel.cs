@@ -63,6 +63,23 @@ public sealed class VisionLlmModel : Module, ISequenceModel
 
     const string CaptionPrompt = "describe the image in words.";
 
+    /// <summary>The most names of what is not there in a prompt of training, and with them the most names of all that it draws where scenes have three things.</summary>
+    const int Absent = 3;
+
+    /// <summary>A list of names as long as training has it at most where scenes have up to three things.</summary>
+    internal const int MostDrawn = 3 + Absent;
+
+    /// <summary>The orders that training draws.</summary>
+    internal static IReadOnlyList<VisionLlmField>[] Formats { get; } =
+    [
+        [VisionLlmField.Class, VisionLlmField.Left, VisionLlmField.Top, VisionLlmField.Right, VisionLlmField.Bottom],
+        [VisionLlmField.Class, VisionLlmField.Top, VisionLlmField.Left, VisionLlmField.Bottom, VisionLlmField.Right],
+        [VisionLlmField.Left, VisionLlmField.Top, VisionLlmField.Right, VisionLlmField.Bottom, VisionLlmField.Class],
+    ];
+
+    /// <summary>The order that training leaves out, though it has both of its parts: y before x, and the class last.</summary>
+    internal static IReadOnlyList<VisionLlmField> HeldOutFormat { get; } = [VisionLlmField.Top, VisionLlmField.Left, VisionLlmField.Bottom, VisionLlmField.Right, VisionLlmField.Class];
+
     static readonly string[] FieldNames = ["class", "x1", "y1", "x2", "y2"];
 
     /// <exception cref="PanoptesException">There is no such image tower.</exception>
@@ -153,7 +170,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
                 // Some of what is there, and something that is not.
                 random.Shuffle(present.AsSpan());
                 var classes = present.Take(1 + random.Next(present.Length)).ToList();
-                for (var i = 0; i < 3 && classes.Count < Config.MaxClasses && Config.Classes.Length > 0; i++)
+                for (var i = 0; i < Absent && classes.Count < Config.MaxClasses && Config.Classes.Length > 0; i++)
                     if (Config.Classes[random.Next(Config.Classes.Length)] is var other && !classes.Contains(other) && !present.Contains(other)) classes.Add(other);
                 var order = classes.ToArray();
                 random.Shuffle(order.AsSpan());
@@ -174,12 +191,15 @@ public sealed class VisionLlmModel : Module, ISequenceModel
         SequenceExample Told(string task, VisionLlmQuery query, (ImageBox, int)[] objects) => SequenceExample.Of(task, PromptOf(query, text), AnswerOf(query, objects, scene.Size, scene.Size));
     }
 
+    /// <summary>A number of bins that training leaves out.</summary>
+    internal int HeldOutBins => Math.Max(2, Config.MaxBins * 5 / 8);
+
     /// <summary>Bins and an order, both of which change.</summary>
     VisionLlmQuery Draw(string[] classes, ref SampleRandom random)
     {
-        VisionLlmField[] box = random.Chance(0.5f) ? [VisionLlmField.Left, VisionLlmField.Top, VisionLlmField.Right, VisionLlmField.Bottom] : [VisionLlmField.Top, VisionLlmField.Left, VisionLlmField.Bottom, VisionLlmField.Right];
         var bins = random.Chance(0.5f) ? Config.MaxBins : Math.Max(2, Config.MaxBins / 4 + random.Next(Config.MaxBins - Config.MaxBins / 4 + 1));
-        return new(classes, bins) { Format = random.Chance(0.5f) ? [VisionLlmField.Class, .. box] : [.. box, VisionLlmField.Class] };
+        if (bins == HeldOutBins) bins = Config.MaxBins;
+        return new(classes, bins) { Format = Formats[random.Next(Formats.Length)] };
     }
 
     public Tensor Loss(Tensor pixels, IReadOnlyList<SequenceExample> examples) => Core.Loss(pixels, examples, EndId);
@@ -191,22 +211,26 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     /// <param name="width">Of the images that the boxes are for, in pixels.</param>
     /// <param name="height">Of these images.</param>
     /// <exception cref="PanoptesException">A query that cannot be, or that is too long.</exception>
-    public IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, VisionLlmQuery query, Tokenizer text, int width, int height)
+    public IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, VisionLlmQuery query, Tokenizer text, int width, int height) => Detect(pixels, [query], text, width, height);
+
+    /// <summary>The same with a query of its own for every image; they differ in their names alone, and their prompts have one length.</summary>
+    /// <param name="queries">One for all images, or one each.</param>
+    IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, IReadOnlyList<VisionLlmQuery> queries, Tokenizer text, int width, int height)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var prompt = PromptOf(query, text);
-        var images = (int)pixels.shape[0];
-        var (memory, mask) = Core.Read(pixels, [.. Enumerable.Repeat(prompt, images)]);
-        var steps = Math.Min(5 * Config.MaxObjects + 1, Core.Config.MaxSequenceTokens - prompt.Length + 1);
-        if (steps < 5) throw new PanoptesException($"The prompt has {prompt.Length} tokens, which leaves no room for an answer; the model takes at most {Core.Config.MaxSequenceTokens} together.");
-        using var writer = Core.Writer(memory, mask, prompt.Length + steps - 1);
-        writer.Lead(prompt, images);
+        int[][] prompts = [.. queries.Select(q => PromptOf(q, text))];
+        var (images, query, length) = ((int)pixels.shape[0], queries[0], prompts[0].Length);
+        var (memory, mask) = Core.Read(pixels, prompts.Length == 1 ? [.. Enumerable.Repeat(prompts[0], images)] : prompts);
+        var steps = Math.Min(5 * Config.MaxObjects + 1, Core.Config.MaxSequenceTokens - length + 1);
+        if (steps < 5) throw new PanoptesException($"The prompt has {length} tokens, which leaves no room for an answer; the model takes at most {Core.Config.MaxSequenceTokens} together.");
+        using var writer = Core.Writer(memory, mask, length + steps - 1);
+        var start = writer.Lead(prompts);
         var (classes, places) = (Only(FirstClass, query.Classes.Count, pixels.device), Only(FirstPlace, query.Bins, pixels.device));
         var first = (query.Format[0] == VisionLlmField.Class ? classes : places).clone();
         first[EndId] = 0;                                                                       // an answer may end before an object only
         var scores = Enumerable.Range(0, images).Select(static _ => new List<float>()).ToArray();
-        var drawn = SequenceSearch.Draw(writer, full(images, 1, (long)prompt[^1], ScalarType.Int64, device: pixels.device), steps, (step, logits) =>
+        var drawn = SequenceSearch.Draw(writer, start, steps, (step, logits) =>
         {
             var field = query.Format[step % 5];
             if (field == VisionLlmField.Class)
@@ -216,7 +240,25 @@ public sealed class VisionLlmModel : Module, ISequenceModel
             }
             return logits.add(step % 5 == 0 ? first : field == VisionLlmField.Class ? classes : places).argmax(-1);
         }, EndId);
-        return [.. drawn.Select((answer, i) => (IReadOnlyList<Detection>)[.. ObjectsOf(query, answer, width, height).Select((o, n) => o.Box.Named(query.Classes[o.Label], scores[i][n]))])];
+        return [.. drawn.Select((answer, i) => (IReadOnlyList<Detection>)[.. ObjectsOf(query, answer, width, height).Select((o, n) => o.Box.Named(queries[Math.Min(i, queries.Count - 1)].Classes[o.Label], scores[i][n]))])];
+    }
+
+    /// <summary>What an expression of every image means there: as many boxes as are written.</summary>
+    /// <inheritdoc cref="Detect(Tensor, VisionLlmQuery, Tokenizer, int, int)"/>
+    /// <param name="expressions">One an image.</param>
+    /// <param name="bins">How finely places are told.</param>
+    public IReadOnlyList<IReadOnlyList<Detection>> Ground(Tensor pixels, IReadOnlyList<string> expressions, int bins, Tokenizer text, int width, int height)
+    {
+        if (expressions.Count != pixels.shape[0]) throw new PanoptesException($"{expressions.Count} expressions go with {pixels.shape[0]} images; expected one an image.");
+        var found = new IReadOnlyList<Detection>[expressions.Count];
+        // Prompts of one length go through the writer together.
+        foreach (var group in Enumerable.Range(0, found.Length).GroupBy(i => Words(text, expressions[i]).Length).Select(static g => g.ToArray()))
+        {
+            using var scope = NewDisposeScope();
+            var told = Detect(pixels.index_select(0, tensor([.. group.Select(static i => (long)i)], device: pixels.device)), [.. group.Select(i => new VisionLlmQuery([expressions[i]], bins))], text, width, height);
+            for (var k = 0; k < group.Length; k++) found[group[k]] = told[k];
+        }
+        return found;
     }
 
     /// <summary>A caption of every image.</summary>
@@ -238,7 +280,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
         var (memory, mask) = Core.Read(pixels, [.. Enumerable.Repeat(ids, (int)pixels.shape[0])]);
         var allowed = Only(FirstText, Config.TextVocabSize, pixels.device);
         allowed[EndId] = 0;
-        return [.. SequenceWriter.Search(Core, memory, mask, ids, EndId, options ?? new() { MaxTokens = 40 }, allowed).Select(w => new ImageCaption(text.Decode([.. w.Ids.Select(static id => id - FirstText)]).Trim(), w.Score))];
+        return [.. SequenceWriter.Search(Core, memory, mask, [ids], EndId, options ?? new() { MaxTokens = 40 }, allowed).Select(w => new ImageCaption(text.Decode([.. w.Ids.Select(static id => id - FirstText)]).Trim(), w.Score))];
     }
 
     static int[] Words(Tokenizer text, string words) => [.. text.Encode(words, addSpecialTokens: false).Select(static id => FirstText + id)];

@@ -21,6 +21,9 @@ public abstract class SceneObjective : Module
     /// <summary>What the best model goes by: a name that <see cref="Measure"/> gives; larger is better.</summary>
     public abstract string Monitor { get; }
 
+    /// <summary>How many expressions are drawn for every picture (<see cref="SceneBatchLoaderOptions.References"/>); null: all.</summary>
+    public virtual int? References => 0;
+
     /// <summary>Measures the model on held-out scenes.</summary>
     public abstract IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel);
 
@@ -57,11 +60,14 @@ public abstract record SceneTaskOptions
     /// <summary>Every task by its name.</summary>
     public static IReadOnlyDictionary<string, Type> All { get; } = new Dictionary<string, Type>
     {
+        ["dense_head"] = typeof(DenseHeadOptions),
         ["detection"] = typeof(DetectionOptions),
         ["group_vit"] = typeof(GroupVitOptions),
         ["mask_clip_plus"] = typeof(MaskClipPlusOptions),
         ["open_seg"] = typeof(OpenSegOptions),
         ["segment_anything"] = typeof(SegmentAnythingOptions),
+        ["sequences"] = typeof(SequencesOptions),
+        ["unified_io_codes"] = typeof(UnifiedIoCodesOptions),
     };
 }
 
@@ -74,6 +80,7 @@ public sealed class SceneTests(EmojiSet emoji, SceneOptions options, int count)
     const ulong Seed = 0x7E575;
 
     readonly Dictionary<EmojiSplit, Scene[]> made = [];
+    readonly Dictionary<EmojiSplit, SceneGenerator> generators = [];
     readonly int[] concepts = [.. SceneGenerator.Things(emoji).Select(i => emoji.Images[i].Concept).Distinct().Order()];
 
     public EmojiSet Emoji => emoji;
@@ -92,11 +99,14 @@ public sealed class SceneTests(EmojiSet emoji, SceneOptions options, int count)
         if (made.TryGetValue(split, out var scenes)) return scenes;
         var images = SceneGenerator.Things(emoji, split);
         if (images.Length == 0) return made[split] = [];
-        var generator = new SceneGenerator(emoji, images, options, Seed);
+        var generator = generators[split] = new SceneGenerator(emoji, images, options, Seed);
         scenes = new Scene[count];
         Parallel.For(0, count, i => scenes[i] = generator.Generate(i));
         return made[split] = scenes;
     }
+
+    /// <summary>Expressions that mean objects of a scene of a split (<see cref="SceneGenerator.References"/>).</summary>
+    public IReadOnlyList<SceneReference> References(EmojiSplit split, int scene) => Scenes(split) is var scenes && generators.TryGetValue(split, out var generator) ? generator.References(scenes[scene]) : [];
 
     /// <summary>The scenes of a split (or the first of them) in batches, as the model is trained on them but for augmentation; the caller disposes each.</summary>
     public IEnumerable<SceneBatch> Batches(EmojiSplit split, int size, int most = int.MaxValue) => Scenes(split).Take(most).Chunk(size).Select(static chunk => SceneBatch.Of(chunk));

@@ -157,23 +157,33 @@ public sealed record SceneModel
     /// <summary>Builds the model (initialized, or loaded in float32).</summary>
     /// <param name="labels">The classes that it tells apart, where the config names none itself.</param>
     /// <param name="clip">What the config's clip is, for a model that is built upon one.</param>
+    /// <param name="fits">Which of the models of this library are meant; null: all that are a <typeparamref name="T"/>.</param>
+    /// <param name="field">Where the config has the classes: a list; null: DETR's <c>id2label</c>.</param>
     /// <exception cref="PanoptesException">It is no <typeparamref name="T"/>, or its config or weights do not fit.</exception>
-    internal T Build<T>(SceneSetting setting, IReadOnlyList<string>? labels = null, OpenClipModel? clip = null) where T : Module
+    internal T Build<T>(SceneSetting setting, IReadOnlyList<string>? labels = null, OpenClipModel? clip = null, Func<ModelEntry, bool>? fits = null, string? field = null) where T : Module
     {
         if (From is { } from)
         {
             if (Config is not null || Architecture is not null) throw new PanoptesException("A model is trained either from another one's weights (from) or from its config (architecture, config), not both.");
             var path = setting.Recipe.Resolve(from);
             var load = new LoadOptions { Dtype = ScalarType.Float32 };
+            if (fits is not null)
+            {
+                var loaded = PromptableModels.Load(path, load);
+                if (fits(PromptableModels.All.First(e => e.Type == loaded.GetType()))) return (T)loaded;
+                loaded.Dispose();
+                throw new PanoptesException($"{from} holds a {loaded.GetType().Name}, which does not go with this task.");
+            }
             return PromptableModels.Registry.Knows(path) || !Trained.Any(static e => typeof(T).IsAssignableFrom(e.Type)) ? PromptableModels.Load<T>(path, load) : Models.Load<T>(path, load);
         }
         if (Architecture is null || Config is null) throw new PanoptesException("A model needs architecture and config, or the model whose weights it starts from (from).");
-        ModelEntry[] fitting = [.. PromptableModels.All.Concat(Trained).Where(static e => typeof(T).IsAssignableFrom(e.Type))];
+        ModelEntry[] fitting = [.. PromptableModels.All.Concat(Trained).Where(static e => typeof(T).IsAssignableFrom(e.Type)).Where(fits ?? (static _ => true))];
         var entry = Array.Find(fitting, e => e.Architecture == Architecture)
             ?? throw new PanoptesException($"The architecture {Architecture} does not go with this task; expected {string.Join(" or ", fitting.Select(static e => e.Architecture))}.");
         var config = new Dictionary<string, object?>(Config) { ["architectures"] = new[] { Architecture } };
         if (clip is not null) config["clip"] = JsonSerializer.Deserialize<JsonElement>(clip.Config.ToJson());
-        if (labels is not null) config.TryAdd("id2label", labels.Select(static (name, i) => (name, i)).ToDictionary(static l => l.i.ToString(CultureInfo.InvariantCulture), static l => l.name));
+        if (labels is not null && field is not null) config.TryAdd(field, labels);
+        else if (labels is not null) config.TryAdd("id2label", labels.Select(static (name, i) => (name, i)).ToDictionary(static l => l.i.ToString(CultureInfo.InvariantCulture), static l => l.name));
         var json = JsonSerializer.Serialize(config);
         var model = (T)entry.Build(new(json, $"the recipe's config of {Architecture}", static _ => null));
         model.Initialize(setting.Generator);

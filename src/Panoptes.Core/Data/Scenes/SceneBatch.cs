@@ -202,6 +202,8 @@ public static class SceneBatchLoader
             augmenter = new(augmentation with { Mean = [0, 0, 0], Std = [1, 1, 1] });
         }
         var sampler = new SequentialSampler(Enumerable.Range(0, options.Count), options.BatchSize, shuffle: true, options.Seed, shard: options.Shard);
+        // Scenes that come again are kept, if they are not too many: composing one costs as much as a small model's step over it. (A picture with its ids and coverage is six bytes a pixel.)
+        var kept = options.Repeat && 6L * generator.Options.Size * generator.Options.Size * options.Count <= 256 << 20 ? new Scene?[options.Count] : [];
         return PrefetchLoader.Create<BatchPlan, SceneBatch>(sampler, Make, options.Loader);
 
         SceneBatch Make(BatchPlan plan, CancellationToken cancel)
@@ -211,12 +213,19 @@ public static class SceneBatchLoader
             {
                 cancel.ThrowIfCancellationRequested();
                 var sample = plan.Samples[i];
-                scenes[i] = generator.Generate(options.Repeat ? sample : ((long)plan.Epoch * options.Count) + sample);
-                if (options.HeldOut == HeldOutRelations.LeftOut) generator.WithoutHeldOut(scenes[i]);
+                scenes[i] = (sample < kept.Length ? kept[sample] : null) ?? Compose(options.Repeat ? sample : ((long)plan.Epoch * options.Count) + sample);
+                if (sample < kept.Length) kept[sample] = scenes[i];
                 random[i] = new(options.Seed, plan.Epoch, sample);
                 references[i] = Draw(scenes[i], ref random[i]);
             }
             return SceneBatch.Of(scenes, augmenter, random, references, plan.Samples);
+        }
+
+        Scene Compose(long index)
+        {
+            var scene = generator.Generate(index);
+            if (options.HeldOut == HeldOutRelations.LeftOut) generator.WithoutHeldOut(scene);
+            return scene;
         }
 
         SceneReference[] Draw(Scene scene, ref SampleRandom random)
