@@ -33,7 +33,7 @@ public sealed class Muon(IReadOnlyList<ParameterGroup> groups, MuonScale scale =
         ((shape.Length == 2 && Math.Max(shape[0], shape[1]) < VocabularyLength * Math.Min(shape[0], shape[1])) || (shape.Length == 4 && shape[1] > 4)) && !Tables.Any(name => key.Contains(name, StringComparison.OrdinalIgnoreCase));
 
     /// <summary>What tables of embeddings are called.</summary>
-    static readonly string[] Tables = ["embedding", "embed_tokens", "embed_positions", "image_positions", "prompt_positions"];
+    static readonly string[] Tables = ["embedding", "embed_tokens", "image_positions", "prompt_positions"];
 
     /// <summary>A matrix so many times as long as wide has a row or a column a word.</summary>
     const int VocabularyLength = 32;

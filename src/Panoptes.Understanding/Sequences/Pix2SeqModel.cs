@@ -57,7 +57,7 @@ public sealed class Pix2SeqModel : Module, ISequenceModel
         if (config.Classes.Length == 0) throw new PanoptesException("The config names no classes; expected at least one.");
         (Config, tokens) = (config, config.Tokens);
         labels = config.Classes.Select(static (name, i) => (name, i)).GroupBy(static c => c.name).ToDictionary(static g => g.Key, static g => g.First().i);
-        Core = new(config, source, tokens.VocabularySize(config.TextVocabSize), PromptPlace.Writer);
+        Core = new(config, source, tokens.VocabularySize(config.TextVocabSize), PromptPlace.Writer, (tokens.FirstCoordinate, tokens.Bins));
     }
 
     public Pix2SeqConfig Config { get; }

@@ -143,8 +143,9 @@ public sealed class SequenceCore : Module
     /// <param name="source">Where the config comes from.</param>
     /// <param name="vocabulary">How many tokens there are.</param>
     /// <param name="prompts">Where they go.</param>
+    /// <param name="places">The tokens that are bins of a place, in order. Neighbors start alike, as waves of their number: what is learned of one says something of those beside it from the first step.</param>
     /// <exception cref="PanoptesException">No such image tower.</exception>
-    public SequenceCore(SequenceConfig config, ModelSource source, int vocabulary, PromptPlace prompts)
+    public SequenceCore(SequenceConfig config, ModelSource source, int vocabulary, PromptPlace prompts, (int First, int Count) places)
     {
         if (vocabulary > 1 << 20) throw new PanoptesException($"A vocabulary of {vocabulary} tokens was asked for; expected at most {1 << 20}.");
         var normal = Init.Normal(config.InitializerRange);
@@ -156,11 +157,30 @@ public sealed class SequenceCore : Module
         PromptPositions = prompts.HasFlag(PromptPlace.Reader) ? new([config.MaxPromptTokens, config.HiddenSize], normal) : null;
         Encoder = new(config.EncoderLayers, config.HiddenSize, config.NumAttentionHeads, config.IntermediateSize, config.HiddenAct, config.LayerNormEps);
         EncoderNorm = new(config.HiddenSize, config.LayerNormEps);
-        EmbedTokens = new(vocabulary, config.HiddenSize, normal);
+        EmbedTokens = new(vocabulary, config.HiddenSize, (t, g) =>
+        {
+            normal(t, g);
+            using var waves = Waves(places.Count, config.HiddenSize, config.InitializerRange);
+            using var rows = t.narrow(0, places.First, places.Count);
+            rows.copy_(waves);
+        });
         EmbedPositions = new([config.MaxSequenceTokens, config.HiddenSize], normal);
         Decoder = new(config.DecoderLayers, _ => new(config));
         Norm = new(config.HiddenSize, config.LayerNormEps);
         HeadBias = new([vocabulary], Init.Zeros);
+    }
+
+    /// <summary>Sines and cosines of numbers from 0 to 1, from half a wave on, with a deviation: [count, width].</summary>
+    static Tensor Waves(int count, int width, double deviation)
+    {
+        var (table, half) = (new float[count * width], width / 2);
+        for (var i = 0; i < count; i++)
+            for (var k = 0; k < half; k++)
+            {
+                var (sin, cos) = Math.SinCos(Math.PI * i / Math.Max(1, count - 1) * Math.Pow(Math.Max(1, count / 4.0), (double)k / half));
+                (table[i * width + k], table[i * width + half + k]) = ((float)(Math.Sqrt(2) * deviation * sin), (float)(Math.Sqrt(2) * deviation * cos));
+            }
+        return tensor(table, [count, width]);
     }
 
     /// <summary>Places as a square grid has them: learned from noise alone, where things are comes hundreds of steps after what they are.</summary>

@@ -35,7 +35,7 @@ public sealed class UniTabModel : Module, ISequenceModel
     {
         (Config, tokens) = (config, new() { TextVocabulary = config.TextVocabSize, Bins = config.CoordinateBins });
         if (config.CoordinateBins < 2) throw new PanoptesException($"coordinate_bins is {config.CoordinateBins}; expected 2 or more.");
-        Core = new(config, source, EndId + 1, PromptPlace.Reader);
+        Core = new(config, source, EndId + 1, PromptPlace.Reader, (tokens.FirstBin, tokens.Bins));
     }
 
     public UniTabConfig Config { get; }

@@ -49,7 +49,7 @@ public sealed class UnifiedIoModel : Module, ISequenceModel
         Vq.RequiresGrad(false);
         if (config.VqConfig is not { InChannels: 3, OutChannels: 3 } || config.VqConfig.SampleSize % Vq.PixelsPerToken != 0)
             throw new PanoptesException($"vq_config has {config.VqConfig.InChannels} channels and a sample_size of {config.VqConfig.SampleSize}; expected 3 channels and a multiple of {Vq.PixelsPerToken}.");
-        Core = new(config, source, FirstCode + config.VqConfig.NumVqEmbeddings, PromptPlace.Reader);
+        Core = new(config, source, FirstCode + config.VqConfig.NumVqEmbeddings, PromptPlace.Reader, (FirstPlace, config.LocationBins));
     }
 
     public UnifiedIoConfig Config { get; }

@@ -87,7 +87,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     {
         Config = config;
         if (config.MaxBins < 2) throw new PanoptesException($"max_bins is {config.MaxBins}; expected 2 or more.");
-        Core = new(config, source, FirstPlace + config.MaxBins, PromptPlace.Reader | PromptPlace.Writer);
+        Core = new(config, source, FirstPlace + config.MaxBins, PromptPlace.Reader | PromptPlace.Writer, (FirstPlace, config.MaxBins));
     }
 
     public VisionLlmConfig Config { get; }
