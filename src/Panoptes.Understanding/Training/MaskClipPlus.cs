@@ -24,12 +24,12 @@ public sealed record MaskClipPlusOptions : SceneTaskOptions
     /// <summary>The teacher's prompt denoising (<see cref="MaskClipOptions.DenoiseThreshold"/>).</summary>
     public double Denoise { get; init; } = 0.5;
 
-    /// <summary>The teacher's key smoothing (<see cref="MaskClipOptions.KeySmoothingThreshold"/>).</summary>
-    public double Smooth { get; init; } = 1;
+    /// <summary>The teacher's key smoothing (<see cref="MaskClipOptions.KeySmoothingThreshold"/>); null: as users get it, 1 for a transformer and none for a ResNet.</summary>
+    public double? Smooth { get; init; }
 
     public override SceneObjective Create(SceneSetting setting)
     {
-        if (TeacherShare is not (>= 0 and <= 1) || Least is not (>= 0 and <= 1) || Denoise is not (>= 0 and <= 1) || !(Smooth >= 0)) throw new PanoptesException("teacher_share, least and denoise must be from 0 to 1, and smooth 0 or more.");
+        if (TeacherShare is not (>= 0 and <= 1) || Least is not (>= 0 and <= 1) || Denoise is not (>= 0 and <= 1) || Smooth is not (null or >= 0)) throw new PanoptesException("teacher_share, least and denoise must be from 0 to 1, and smooth 0 or more.");
         if (TeacherSide is < 32 or > 1024) throw new PanoptesException($"teacher_side is {TeacherSide}; expected 32 to 1024 pixels.");
         var teacher = setting.Recipe.Model.LoadClip(setting);
         DenseClipModel? model = null;
@@ -68,7 +68,8 @@ sealed class MaskClipPlusTraining : SceneObjective
         ((Module)model.Clip.Texts).RequiresGrad(false);
         model.Clip.LogitScale.RequiresGrad = false;
         names = texts.Names([.. setting.Concepts.Select(c => setting.Emoji.Concepts[c].Name)]);
-        maskClip = OpenVocabularySegmenter.MaskClipOf(teacher) with { DenoiseThreshold = options.Denoise, KeySmoothingThreshold = options.Smooth };
+        var usual = OpenVocabularySegmenter.MaskClipOf(teacher);
+        maskClip = usual with { DenoiseThreshold = options.Denoise, KeySmoothingThreshold = options.Smooth ?? usual.KeySmoothingThreshold };
         teaching = (long)Math.Round(setting.Recipe.Schedule.Steps * options.TeacherShare);
     }
 

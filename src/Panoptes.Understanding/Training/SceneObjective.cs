@@ -63,6 +63,7 @@ public abstract record SceneTaskOptions
         ["dense_head"] = typeof(DenseHeadOptions),
         ["detection"] = typeof(DetectionOptions),
         ["group_vit"] = typeof(GroupVitOptions),
+        ["mask_attention"] = typeof(MaskAttentionOptions),
         ["mask_clip_plus"] = typeof(MaskClipPlusOptions),
         ["open_seg"] = typeof(OpenSegOptions),
         ["segment_anything"] = typeof(SegmentAnythingOptions),

@@ -1,0 +1,148 @@
+using System.Diagnostics;
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Native;
+using Panoptes.Nn;
+using Panoptes.Representation;
+
+namespace Panoptes.Understanding.Training;
+
+/// <summary>
+/// The training of relative mask attention (MaskCLIP of San Diego, Ding et al. 2023, arXiv:2208.08984): mask proposals, and what refines and classifies them inside a CLIP (<c>model.tower_from</c>) that stays as it
+/// is, learn from masks with names. Measured beside cropping, by which the same CLIP looks at every mask by itself.
+/// </summary>
+public sealed record MaskAttentionOptions : SceneTaskOptions
+{
+    /// <summary>At how many points two masks are compared.</summary>
+    public int Points { get; init; } = 256;
+
+    /// <summary>What is said for a proposal that is none of the named things.</summary>
+    public string Other { get; init; } = "other";
+
+    public override SceneObjective Create(SceneSetting setting)
+    {
+        if (Points is < 1 or > 12544) throw new PanoptesException($"points is {Points}; expected 1 to 12544.");
+        if (string.IsNullOrWhiteSpace(Other)) throw new PanoptesException("other is empty; expected a word for what has none of the names.");
+        var model = setting.Recipe.Model.BuildUponClip<MaskClipPanopticModel>(setting, static m => m.Clip);
+        try
+        {
+            return new MaskAttention(model, SceneTexts.Of(setting, model.Clip), this, setting);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+}
+
+/// <inheritdoc cref="MaskAttentionOptions"/>
+sealed class MaskAttention : SceneObjective
+{
+    const int BatchSize = 16;
+
+    /// <summary>The logit of a pixel that is in a mask for certain.</summary>
+    const float Certain = 10;
+
+    readonly MaskClipPanopticModel model;
+    readonly SceneTexts texts;
+    readonly MaskAttentionOptions options;
+    readonly int[] concepts;                                                              // in order
+    readonly Tensor names;                                                                // [names + 1, embedding], the last for what has none
+
+    public MaskAttention(MaskClipPanopticModel model, SceneTexts texts, MaskAttentionOptions options, SceneSetting setting)
+    {
+        (this.model, this.texts, this.options, concepts) = (model, texts, options, [.. setting.Concepts]);
+        model.Clip.RequiresGrad(false);
+        names = texts.Names([.. concepts.Select(c => setting.Emoji.Concepts[c].Name), options.Other]);
+    }
+
+    public override MaskClipPanopticModel Model => model;
+
+    public override string Monitor => "pq";
+
+    public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
+    {
+        var output = model.Forward(texts.Pixels(batch));
+        using var exact = Autocast.To(ScalarType.Float32);
+        output = new(output.Embeddings.to(ScalarType.Float32), [.. output.Masks.Select(static m => m.to(ScalarType.Float32))]);
+        MaskTarget[] targets = [.. Enumerable.Range(0, batch.Count).Select(i => new MaskTarget(tensor(batch.Scenes[i].Objects.Select(o => (long)Array.BinarySearch(concepts, o.Concept)).ToArray()), batch.Masks(i).to(ScalarType.Float32)))];
+        return new Dictionary<string, Tensor> { ["loss"] = MaskLoss.Total(model.Predictions(output, names), targets, new() { Points = options.Points }, random) };
+    }
+
+    /// <summary>
+    /// Of the true masks of held-out scenes, the share that gets its name (<c>accuracy</c>), panoptic quality by the model's own proposals (<c>pq</c>), and how many images' proposals are classified a second, each beside
+    /// cropping (<c>crop_…</c>); both are timed in turn, batch by batch.
+    /// </summary>
+    public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        var (right, cropRight, all, done) = (0, 0, 0, 0);
+        PanopticCategory[] categories = [.. Enumerable.Range(1, concepts.Length).Select(static c => new PanopticCategory(c, Thing: true))];
+        var (quality, cropQuality) = (new PanopticQuality(categories), new PanopticQuality(categories));
+        var (time, cropTime) = (new Stopwatch(), new Stopwatch());
+        var known = names.narrow(0, 0, concepts.Length);
+        foreach (var batch in tests.Batches(EmojiSplit.HeldOutStyle, BatchSize))
+        {
+            cancel.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            using (batch)
+            {
+                var pixels = texts.Pixels(batch);
+                for (var i = 0; i < batch.Count; i++)
+                {
+                    var masks = batch.Masks(i).to(ScalarType.Float32).mul(2 * Certain).sub(Certain);
+                    var wanted = tensor(batch.Scenes[i].Objects.Select(o => (long)Array.BinarySearch(concepts, o.Concept)).ToArray());
+                    int Right(Tensor embeddings) => (int)embeddings.matmul(known.t()).argmax(-1).eq(wanted).sum().item<long>();
+                    right += Right(model.Forward(pixels.narrow(0, i, 1), masks.unsqueeze(0)).Embeddings[0]);
+                    cropRight += Right(MaskClipPanopticModel.EmbedCrops(model.Clip, pixels[i], masks));
+                    all += batch.Scenes[i].Objects.Count;
+                }
+
+                var proposals = model.Propose(pixels);
+                time.Start();
+                var output = model.Forward(pixels, proposals);
+                time.Stop();
+                cropTime.Start();
+                var crops = stack([.. Enumerable.Range(0, batch.Count).Select(i => MaskClipPanopticModel.EmbedCrops(model.Clip, pixels[i], proposals[i]))]);
+                cropTime.Stop();
+                Add(quality, batch, model.Logits(output.Embeddings, names), output.Masks[^1]);
+                Add(cropQuality, batch, model.Logits(crops, names), proposals);
+            }
+            done += batch.Count;                                                          // whether anybody is told or not
+            progress?.Report(new(done, tests.Scenes(EmojiSplit.HeldOutStyle).Count));
+        }
+        return new Dictionary<string, double>
+        {
+            ["pq"] = quality.Mean().Quality,
+            ["crop_pq"] = cropQuality.Mean().Quality,
+            ["accuracy"] = (double)right / all,
+            ["crop_accuracy"] = (double)cropRight / all,
+            ["images_per_second"] = done / time.Elapsed.TotalSeconds,
+            ["crop_images_per_second"] = done / cropTime.Elapsed.TotalSeconds,
+            ["times_as_fast"] = cropTime.Elapsed / time.Elapsed,
+        };
+    }
+
+    void Add(PanopticQuality quality, SceneBatch batch, Tensor logits, Tensor masks)
+    {
+        for (var i = 0; i < batch.Count; i++)
+        {
+            var scene = batch.Scenes[i];
+            var told = SegmentationOutput.Panoptic(logits[i], masks[i], scene.Size, scene.Size);
+            int[] labels = [.. scene.Ids.Select(static id => (int)id)];
+            quality.Add(labels, [.. scene.Objects.Select((o, k) => new PanopticSegment(k + 1, Array.BinarySearch(concepts, o.Concept) + 1)).Where(s => labels.Contains(s.Id))], told.Ids.Labels, [.. told.Segments.Select(static s => new PanopticSegment(s.Id, s.Class + 1))]);
+        }
+    }
+
+    public override void Save(string folder)
+    {
+        PromptableModels.Save(folder, model);
+        texts.Save(folder);
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) names.Dispose();
+        base.Dispose(disposing);
+    }
+}
