@@ -49,7 +49,7 @@ static class ModelLoader
         {
             _ when type == typeof(Florence2Model) => Florence.Load(path, Load(parsed)),
             _ when type == typeof(Kosmos2Model) => Kosmos.Load(path, Load(parsed)),
-            _ when type == typeof(DetrForObjectDetection) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection) => Detector.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
+            _ when type == typeof(DetrForObjectDetection) || type == typeof(DetrForSegmentation) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection) => Detector.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
             _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that draws boxes" : $"a {type.Name}, which draws no boxes by itself")}; expected a DETR, an OWL-ViT, a Grounding DINO, a Florence-2 or a Kosmos-2."),
         };
     }
@@ -85,7 +85,7 @@ static class ModelLoader
             _ when typeof(ISegmentAnything).IsAssignableFrom(type) => Sam.Load(path, new() { Dtype = Precision(parsed) }),
             _ when type == typeof(SeemModel) => SeemSegmenter.Load(path, words, load),
             _ when type == typeof(XDecoderModel) => XDecoderSegmenter.Load(path, words, load),
-            _ when type == typeof(Mask2FormerForUniversalSegmentation) || type == typeof(OneFormerForUniversalSegmentation) || (type is null && Models.Registry.TypeOf(path) == typeof(BeitForSemanticSegmentation)) => Segmenter.Load(path, Options(parsed, 1)),
+            _ when type == typeof(Mask2FormerForUniversalSegmentation) || type == typeof(OneFormerForUniversalSegmentation) || type == typeof(DetrForSegmentation) || (type is null && Models.Registry.TypeOf(path) == typeof(BeitForSemanticSegmentation)) => Segmenter.Load(path, Options(parsed, 1)),
             _ => OpenVocabularySegmenter.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
         };
     }

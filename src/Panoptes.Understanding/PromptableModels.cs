@@ -22,6 +22,8 @@ public static class PromptableModels
             static m => ((OwlVitForObjectDetection)m).Config with { Architectures = ["OwlViTForObjectDetection"] }),
         new("DetrForObjectDetection", "detr", typeof(DetrForObjectDetection), static s => new DetrForObjectDetection(s.Read<DetrConfig>()),
             static m => ((DetrForObjectDetection)m).Config with { Architectures = ["DetrForObjectDetection"] }),
+        new("DetrForSegmentation", "detr", typeof(DetrForSegmentation), static s => new DetrForSegmentation(s.Read<DetrConfig>()),
+            static m => ((DetrForSegmentation)m).Config with { Architectures = ["DetrForSegmentation"] }),
         new("Mask2FormerForUniversalSegmentation", "mask2former", typeof(Mask2FormerForUniversalSegmentation), static s => new Mask2FormerForUniversalSegmentation(s.Read<Mask2FormerConfig>()),
             static m => ((Mask2FormerForUniversalSegmentation)m).Config with { Architectures = ["Mask2FormerForUniversalSegmentation"] }),
         new("OneFormerForUniversalSegmentation", "oneformer", typeof(OneFormerForUniversalSegmentation), static s => new OneFormerForUniversalSegmentation(s.Read<OneFormerConfig>()),

@@ -104,7 +104,7 @@ public sealed class DetrTests
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         using var theirs = new ResNetBackbone(Nn.ModelConfig.Parse<ResNetConfig>($$"""{"layer_type": "{{type}}", "hidden_sizes": [{{sizes}}], "depths": [{{depths}}]}""", "test"));
-        using var timm = new TimmResNet(name, 3);
+        using var timm = new TimmResNet(name, 3, dilated: false);
         var generator = new Generator(5);
         timm.Initialize(generator);
         foreach (var (key, parameter) in timm.NamedParameters().Where(static p => !p.Parameter.Trainable))
@@ -113,8 +113,17 @@ public sealed class DetrTests
         foreach (var (key, parameter) in timm.NamedParameters()) own[Renamed(key)].Assign(parameter.Value.clone());
         var pixels = randn(1, 3, 64, 40, generator: generator);
         var (a, b) = (theirs.Forward(pixels), timm.Forward(pixels));
-        Assert.Equal([1, timm.Channels, 2, 2], b.shape);
+        Assert.Equal([1, timm.Channels[^1], 2, 2], b.shape);
         Assert.True((a - b).abs().max().item<float>() <= 1e-4 * b.abs().max().item<float>());
+
+        // A dilated last stage sees, at every second place, what the halving one sees.
+        using var dilated = new TimmResNet(name, 3, dilated: true);
+        foreach (var ((_, mine), (_, given)) in dilated.NamedParameters().Zip(timm.NamedParameters())) mine.Assign(given.Value.clone());
+        var kept = new List<Tensor>();
+        var fine = dilated.Forward(pixels, kept);
+        Assert.Equal([1, timm.Channels[^1], 4, 3], fine.shape);
+        Assert.Equal(timm.Channels, kept.Select(static k => (int)k.shape[1]));
+        Assert.True((fine[TensorIndex.Colon, TensorIndex.Colon, TensorIndex.Slice(step: 2), TensorIndex.Slice(step: 2)] - b).abs().max().item<float>() <= 1e-4 * b.abs().max().item<float>());
 
         // conv1 is embedder.embedder.convolution, layer2.0.bn1 is encoder.stages.1.layers.0.layer.0.normalization, layer2.0.downsample.0 is encoder.stages.1.layers.0.shortcut.convolution.
         static string Renamed(string key)
@@ -142,11 +151,42 @@ public sealed class DetrTests
 
     [Theory]
     [InlineData("""{"backbone": "vgg"}""", "backbone is \"vgg\"")]
-    [InlineData("""{"dilation": true}""", "dilation is true")]
-    [InlineData("""{"position_embedding_type": "learned"}""", "position_embedding_type is \"learned\"")]
+    [InlineData("""{"dilation": true, "backbone_config": {"model_type": "resnet"}}""", "dilation is true")]
+    [InlineData("""{"backbone_config": {"model_type": "timm_backbone", "output_stride": 8}}""", "backbone_config.output_stride is 8")]
+    [InlineData("""{"position_embedding_type": "rotary"}""", "position_embedding_type is \"rotary\"")]
     [InlineData("""{"backbone_config": {"model_type": "swin"}}""", "backbone_config.model_type is \"swin\"")]
     public void What_is_not_supported_is_one_sentence_that_names_the_field(string config, string expected) =>
         Assert.Contains(expected, Assert.Throws<PanoptesException>(() => new DetrForObjectDetection(Nn.ModelConfig.Parse<DetrConfig>(config, "test"))).Message, StringComparison.Ordinal);
+}
+
+public sealed class DetrSegmentationTests
+{
+    [Fact]
+    public void A_query_looks_at_the_places_of_the_image_alone_and_all_its_heads_share_one()
+    {
+        using var scope = NewDisposeScope();
+        using var map = new DetrAttentionMap(16, 8);
+        map.Initialize(new Generator(3));
+        var real = ones(2, 3, 4, dtype: ScalarType.Bool);
+        real[1].narrow(1, 3, 1).fill_(false);
+        var seen = map.Forward(randn(2, 5, 16, generator: new Generator(1)), randn(2, 12, 16, generator: new Generator(2)), real);
+        Assert.Equal([2, 5, 8, 3, 4], seen.shape);
+        Assert.True(seen.flatten(2).sum(-1).allclose(ones(2, 5)));
+        Assert.Equal(0, seen[1].narrow(-1, 3, 1).abs().max().item<float>());
+    }
+
+    [Fact]
+    public void Learned_places_end_where_the_table_does()
+    {
+        using var scope = NewDisposeScope();
+        using var places = new DetrLearnedPositions(2);
+        places.Initialize(new Generator(3));
+        var of = places.Of(2, 3);
+        Assert.Equal([6, 4], of.shape);
+        // Row 1, column 2: the column's half first.
+        Assert.Equal(cat([places.ColumnEmbeddings.Weight.Value[2], places.RowEmbeddings.Weight.Value[1]]).data<float>().ToArray(), of[5].data<float>().ToArray());
+        Assert.Contains("51 x 3 places; a model with learned positions takes at most 50 x 50", Assert.Throws<PanoptesException>(() => places.Of(51, 3)).Message, StringComparison.Ordinal);
+    }
 }
 
 public sealed class DetrLossTests
@@ -202,10 +242,14 @@ public sealed class DetrLossTests
         Follows("DetrForObjectDetection", m => ((DetrForObjectDetection)m).Loss(pixels, targets));
         var ids = tensor(new long[] { 101, 5, 7, 1012, 8, 1012, 102, 0, 101, 5, 6, 8, 1012, 7, 1012, 102 }, [2, 8]);
         Follows("GroundingDinoForObjectDetection", m => ((GroundingDinoForObjectDetection)m).Loss(pixels, ids, targets, ids.ne(0)));
+        // One stage: where the queries start is learned, too.
+        Follows("GroundingDinoForObjectDetection", m => ((GroundingDinoForObjectDetection)m).Loss(pixels, ids, targets, ids.ne(0)), "\"d_model\": 32", "\"two_stage\": false, \"d_model\": 32");
+        DetectionTarget[] masked = [.. targets.Select(static t => t with { Masks = rand([t.Labels.shape[0], 64, 96], generator: new Generator(4)).gt(0.5).to(ScalarType.Float32) })];
+        Follows("DetrForSegmentation", m => ((DetrForSegmentation)m).Loss(pixels, masked));
 
-        static void Follows(string architecture, Func<Nn.Module, Tensor> lossOf)
+        static void Follows(string architecture, Func<Nn.Module, Tensor> lossOf, string from = "{", string to = "{")
         {
-            using var model = PromptableModels.All.First(e => e.Architecture == architecture).Build(new(DetectorsTiny.Tiny[architecture].Config, architecture, static _ => null));
+            using var model = PromptableModels.All.First(e => e.Architecture == architecture).Build(new(DetectorsTiny.Tiny[architecture].Config.Replace(from, to, StringComparison.Ordinal), architecture, static _ => null));
             model.Initialize(new Generator(7));
             var loss = lossOf(model);
             Assert.True(loss.isfinite().item<bool>());

@@ -35,6 +35,7 @@ public sealed class SegmenterTests : IDisposable
     [Theory]
     [InlineData("Mask2FormerForUniversalSegmentation")]
     [InlineData("OneFormerForUniversalSegmentation")]
+    [InlineData("DetrForSegmentation")]
     [InlineData("BeitForSemanticSegmentation")]
     public void Every_pixel_of_any_image_gets_a_class_and_nothing_is_kept(string architecture)
     {
@@ -54,6 +55,7 @@ public sealed class SegmenterTests : IDisposable
     [Theory]
     [InlineData("Mask2FormerForUniversalSegmentation")]
     [InlineData("OneFormerForUniversalSegmentation")]
+    [InlineData("DetrForSegmentation")]
     public void Panoptic_segments_share_the_pixels_and_instances_have_masks_and_scores(string architecture)
     {
         using var segmenter = Load(architecture);
@@ -85,6 +87,7 @@ public sealed class SegmenterTests : IDisposable
     [Theory]
     [InlineData("Mask2FormerForUniversalSegmentation")]
     [InlineData("OneFormerForUniversalSegmentation")]
+    [InlineData("DetrForSegmentation")]
     public void Half_precision_gives_almost_the_same(string architecture)
     {
         using var full = Load(architecture);
@@ -128,7 +131,7 @@ public sealed class SegmenterTests : IDisposable
         Assert.Equal("The model does not know \"dog\"; it knows cat, sky.", Assert.Throws<PanoptesException>(() => segmenter.Segment(Photo(9, 9), [Prompt.Text("dog")])).Message);
         Assert.Contains("names of classes alone", Assert.Throws<PanoptesException>(() => segmenter.Segment(Photo(9, 9), [Prompt.Point(1, 1)])).Message, StringComparison.Ordinal);
         File.WriteAllText(Path.Combine(folder, "config.json"), """{"architectures": ["ViTModel"]}""");
-        Assert.Contains("is not one of Mask2FormerForUniversalSegmentation, OneFormerForUniversalSegmentation, BeitForSemanticSegmentation", Assert.Throws<PanoptesException>(() => Segmenter.Load(folder)).Message, StringComparison.Ordinal);
+        Assert.Contains("is not one of DetrForSegmentation, Mask2FormerForUniversalSegmentation, OneFormerForUniversalSegmentation, BeitForSemanticSegmentation", Assert.Throws<PanoptesException>(() => Segmenter.Load(folder)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -17,7 +17,8 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     /// <param name="x">[b, in, height, width]</param>
     /// <param name="weight">[out, in / groups, kernel, kernel]</param>
     /// <param name="bias">[out] or null</param>
-    public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias, int stride = 1, int padding = 0, int groups = 1)
+    /// <param name="dilation">How far apart a kernel's places are.</param>
+    public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias, int stride = 1, int padding = 0, int groups = 1, int dilation = 1)
     {
         var onCpu = x.device_type == DeviceType.CPU;
         if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu)
@@ -35,7 +36,7 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         var whole = Convolve(x, nn.functional.pad(weight, [0, 0, 0, 0, 0, missingInputs, 0, missing]), bias is null ? null : nn.functional.pad(bias, [0, missing]));
         return (missing == 0 ? whole : whole.narrow(1, 0, channels).contiguous()).MoveToOuterDisposeScope();   // a view would keep the whole
 
-        Tensor Convolve(Tensor x, Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], groups: groups);
+        Tensor Convolve(Tensor x, Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], dilation: [dilation, dilation], groups: groups);
     }
 
     /// <summary>A convolution of kernel 1 as a matrix product.</summary>

@@ -29,9 +29,10 @@ public sealed record DetectorOptions
 public sealed class Detector : IGrounder
 {
     readonly DetectorOptions options;
+    readonly Module whole;
 
     /// <summary>A model that is in memory already; it is disposed with this object.</summary>
-    /// <param name="model">An <see cref="OwlVitForObjectDetection"/>, a <see cref="GroundingDinoForObjectDetection"/> or a <see cref="DetrForObjectDetection"/>.</param>
+    /// <param name="model">An <see cref="OwlVitForObjectDetection"/>, a <see cref="GroundingDinoForObjectDetection"/> a <see cref="DetrForObjectDetection"/>, or the boxes of a <see cref="DetrForSegmentation"/>.</param>
     /// <param name="processor">What prepares its images.</param>
     /// <param name="tokenizer">What reads its texts; null for DETR.</param>
     /// <exception cref="PanoptesException">Another model, or parts that do not fit it.</exception>
@@ -39,6 +40,8 @@ public sealed class Detector : IGrounder
     {
         this.options = options ?? new();
         if (this.options.BatchSize < 1) throw new PanoptesException($"The batch size is {this.options.BatchSize}; expected 1 or more.");
+        whole = model;
+        if (model is DetrForSegmentation masks) model = masks.Detr;
         (Model, Processor, Tokenizer) = (model, processor, tokenizer);
         var vocabulary = model switch
         {
@@ -53,8 +56,7 @@ public sealed class Detector : IGrounder
             if (tokenizer.VocabularySize > size) throw new PanoptesException($"The tokenizer has {tokenizer.VocabularySize} ids, but the model knows {size}; expected a tokenizer of this model.");
         }
         if (model is OwlVitForObjectDetection any) any.InterpolatePositions = true;
-        if (model is DetrForObjectDetection { Config: var c })
-            Labels = [.. Enumerable.Range(0, c.Classes).Select(i => c.Id2label?.GetValueOrDefault(i.ToString(System.Globalization.CultureInfo.InvariantCulture)) ?? FormattableString.Invariant($"LABEL_{i}"))];
+        if (model is DetrForObjectDetection { Config: var c }) Labels = c.Labels();
         model.Train(false);
         model.RequiresGrad(false);
         model.Pack();
@@ -83,7 +85,7 @@ public sealed class Detector : IGrounder
         try
         {
             var folder = ModelFolder.FolderOf(path);
-            return new(loaded, ImageProcessor.Load(folder), loaded is DetrForObjectDetection ? null : Tokenizer.Load(folder), options);
+            return new(loaded, ImageProcessor.Load(folder), loaded is DetrForObjectDetection or DetrForSegmentation ? null : Tokenizer.Load(folder), options);
         }
         catch
         {
@@ -289,7 +291,7 @@ public sealed class Detector : IGrounder
 
     static (int, int)[] SizesOf(IReadOnlyList<Image> images) => [.. images.Select(static i => (i.Height, i.Width))];
 
-    public void Dispose() => Model.Dispose();
+    public void Dispose() => whole.Dispose();
 }
 
 /// <summary>Phrases as Grounding DINO reads them: in lower case, each with a full stop after it.</summary>

@@ -26,7 +26,11 @@ public sealed record DetrConfig : ModelConfig
     public int DecoderAttentionHeads { get; init; } = 8;
     public Activation ActivationFunction { get; init; } = Activation.Relu;
     public int DModel { get; init; } = 256;
+
+    /// <summary>"sine", or "learned" for maps of at most 50 rows and columns.</summary>
     public string PositionEmbeddingType { get; init; } = "sine";
+
+    /// <summary>Whether the last stage of timm's backbone is dilated instead of halved ("DC5"): its map is a 16th of the image's size.</summary>
     public bool Dilation { get; init; }
 
     [JsonConverter(typeof(PythonWholeConverter))]
@@ -64,6 +68,9 @@ public sealed record DetrConfig : ModelConfig
     [JsonIgnore]
     public int Classes => NumLabels ?? Id2label?.Count ?? 2;
 
+    /// <summary>The classes' names by index.</summary>
+    public IReadOnlyList<string> Labels() => [.. Enumerable.Range(0, Classes).Select(i => Id2label?.GetValueOrDefault(FormattableString.Invariant($"{i}")) ?? FormattableString.Invariant($"LABEL_{i}"))];
+
     /// <summary>What matching and loss weigh.</summary>
     [JsonIgnore]
     public DetrLossOptions Loss => new()
@@ -81,13 +88,16 @@ public sealed record DetrConfig : ModelConfig
     /// <summary>The backbone that the fields describe.</summary>
     internal DetrBackbone BuildBackbone()
     {
-        if (Dilation) throw new PanoptesException("dilation is true; expected false: a last stage that is dilated instead of halved is not supported.");
-        if (BackboneConfig is not { ValueKind: JsonValueKind.Object } json) return new TimmResNet(Backbone ?? "resnet50", NumChannels);
+        if (BackboneConfig is not { ValueKind: JsonValueKind.Object } json) return new TimmResNet(Backbone ?? "resnet50", NumChannels, Dilation);
         var type = json.TryGetProperty("model_type", out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        // What dilates is the backbone's own field where it has a config.
+        var stride = json.TryGetProperty("output_stride", out var written) && written.ValueKind == JsonValueKind.Number && written.TryGetInt32(out var number) ? number : 32;
+        if (stride is not (16 or 32)) throw new PanoptesException($"backbone_config.output_stride is {stride}; expected 16 or 32.");
+        if (type == "resnet" && Dilation) throw new PanoptesException("dilation is true; expected false with a backbone_config of model_type \"resnet\", which the peer does not dilate.");
         return type switch
         {
             "resnet" => new ResNetBackbone(Parse<ResNetConfig>(json.GetRawText(), "backbone_config")),
-            "timm_backbone" => new TimmResNet(json.TryGetProperty("backbone", out var name) && name.ValueKind == JsonValueKind.String ? name.GetString()! : "resnet50", NumChannels),
+            "timm_backbone" => new TimmResNet(json.TryGetProperty("backbone", out var name) && name.ValueKind == JsonValueKind.String ? name.GetString()! : "resnet50", NumChannels, stride == 16),
             _ => throw new PanoptesException($"backbone_config.model_type is \"{type}\"; expected \"resnet\" or \"timm_backbone\"."),
         };
     }
@@ -126,12 +136,13 @@ public sealed record ResNetConfig : ModelConfig
 /// <summary>What all images go through first: from pixels to a map of a 32nd of their size.</summary>
 public abstract class DetrBackbone : Module
 {
-    /// <summary>The channels of the map.</summary>
-    public abstract int Channels { get; }
+    /// <summary>The channels of every stage's map; the last is what DETR looks at.</summary>
+    public abstract IReadOnlyList<int> Channels { get; }
 
     /// <param name="pixels">[b, channels, height, width]</param>
-    /// <returns>[b, <see cref="Channels"/>, ⌈height / 32⌉, ⌈width / 32⌉]</returns>
-    public abstract Tensor Forward(Tensor pixels);
+    /// <param name="kept">Where every stage's map goes, for the caller's scope; null: nowhere.</param>
+    /// <returns>[b, the last of <see cref="Channels"/>, ⌈height / 32⌉, ⌈width / 32⌉] (a 16th where the last stage is dilated)</returns>
+    public abstract Tensor Forward(Tensor pixels, List<Tensor>? kept = null);
 
     /// <summary>Channels last, as oneDNN computes convolutions: what follows keeps that order.</summary>
     private protected static Tensor ChannelsLast(Tensor pixels, Conv2d first) => pixels.to(first.Weight.Value.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2);
@@ -151,11 +162,11 @@ public sealed class FrozenBatchNorm(int channels) : Module
     public Parameter RunningVar { get; } = new([channels], Init.Ones) { Trainable = false };
 
     /// <summary>The convolution before it with its scale in the weights: no pass of its own over the map.</summary>
-    internal Tensor After(Conv2d convolution, Tensor x, int stride, int padding)
+    internal Tensor After(Conv2d convolution, Tensor x, int stride, int padding, int dilation = 1)
     {
         using var scope = NewDisposeScope();
         var scale = Weight.Value * (RunningVar.Value + 1e-5).rsqrt();
-        return Conv2d.Apply(x, convolution.Weight.Value * scale.view(-1, 1, 1, 1), Bias.Value - RunningMean.Value * scale, stride, padding).MoveToOuterDisposeScope();
+        return Conv2d.Apply(x, convolution.Weight.Value * scale.view(-1, 1, 1, 1), Bias.Value - RunningMean.Value * scale, stride, padding, dilation: dilation).MoveToOuterDisposeScope();
     }
 }
 
@@ -230,21 +241,25 @@ public sealed class ResNetBackbone : DetrBackbone
         if (c.Depths.Length is 0 or > 8 || c.Depths.Length != c.HiddenSizes.Length) throw new PanoptesException($"backbone_config.depths has {c.Depths.Length} stages and hidden_sizes {c.HiddenSizes.Length}; expected as many, 1 to 8.");
         Embedder = new(c.NumChannels, c.EmbeddingSize, 7, 2, c.HiddenAct);
         Encoder = new(c);
-        Channels = c.HiddenSizes[^1];
+        Channels = c.HiddenSizes;
     }
 
-    public override int Channels { get; }
+    public override IReadOnlyList<int> Channels { get; }
 
     [Key("embedder.embedder")]
     public ResNetConvLayer Embedder { get; }
 
     public ResNetEncoder Encoder { get; }
 
-    public override Tensor Forward(Tensor pixels)
+    public override Tensor Forward(Tensor pixels, List<Tensor>? kept = null)
     {
         using var scope = NewDisposeScope();
         var x = Pool(Embedder.Forward(ChannelsLast(pixels, Embedder.Convolution)));
-        foreach (var stage in Encoder.Stages) x = BlockStack.Forward(stage.Layers, x, static (layer, x, _, _) => layer.Forward(x), checkpointed: ActivationsCheckpointed);
+        foreach (var stage in Encoder.Stages)
+        {
+            x = BlockStack.Forward(stage.Layers, x, static (layer, x, _, _) => layer.Forward(x), checkpointed: ActivationsCheckpointed);
+            kept?.Add(x.alias().MoveToOuterDisposeScope());
+        }
         return x.MoveToOuterDisposeScope();
     }
 }
@@ -252,11 +267,13 @@ public sealed class ResNetBackbone : DetrBackbone
 /// <summary>A residual block with timm's keys: conv1, bn1, conv2, bn2, conv3, bn3 (not where it is basic), downsample.0, downsample.1.</summary>
 public sealed class TimmResNetBlock : Module
 {
-    readonly int stride;
+    readonly int stride, firstDilation, dilation;
 
-    internal TimmResNetBlock(int inChannels, int planes, int stride, bool basic)
+    /// <param name="firstDilation">Of the convolution that halves, or would.</param>
+    /// <param name="dilation">Of a basic block's second convolution.</param>
+    internal TimmResNetBlock(int inChannels, int planes, int stride, bool basic, int firstDilation, int dilation)
     {
-        this.stride = stride;
+        (this.stride, this.firstDilation, this.dilation) = (stride, firstDilation, dilation);
         var outChannels = basic ? planes : 4 * planes;
         Conv1 = new(inChannels, planes, basic ? 3 : 1, bias: false, initializer: ResNetBackbone.Kaiming);
         Bn1 = new(planes);
@@ -288,8 +305,8 @@ public sealed class TimmResNetBlock : Module
     {
         using var scope = NewDisposeScope();
         // A bottleneck halves in its 3x3 convolution, a basic block in its first.
-        var y = nn.functional.relu(Conv3 is null ? Bn1.After(Conv1, x, stride, 1) : Bn1.After(Conv1, x, 1, 0));
-        y = Bn2.After(Conv2, y, Conv3 is null ? 1 : stride, 1);
+        var y = nn.functional.relu(Conv3 is null ? Bn1.After(Conv1, x, stride, firstDilation, firstDilation) : Bn1.After(Conv1, x, 1, 0));
+        y = Conv3 is null ? Bn2.After(Conv2, y, 1, dilation, dilation) : Bn2.After(Conv2, y, stride, firstDilation, firstDilation);
         if (Conv3 is not null) y = Bn3!.After(Conv3, nn.functional.relu(y), 1, 0);
         return nn.functional.relu(y + (DownsampleConv is null ? x : DownsampleNorm!.After(DownsampleConv, x, stride, 0))).MoveToOuterDisposeScope();
     }
@@ -303,7 +320,8 @@ public sealed class TimmResNet : DetrBackbone
         ("resnet18", true, [2, 2, 2, 2]), ("resnet34", true, [3, 4, 6, 3]), ("resnet50", false, [3, 4, 6, 3]), ("resnet101", false, [3, 4, 23, 3]), ("resnet152", false, [3, 8, 36, 3]),
     ];
 
-    internal TimmResNet(string name, int channels)
+    /// <param name="dilated">Whether the last stage sees twice as far instead of halving.</param>
+    internal TimmResNet(string name, int channels, bool dilated)
     {
         var (_, basic, depths) = Known.FirstOrDefault(k => k.Name == name) is { Name: not null } found ? found
             : throw new PanoptesException($"backbone is \"{name}\"; expected one of {string.Join(", ", Known.Select(static k => k.Name))}.");
@@ -312,15 +330,20 @@ public sealed class TimmResNet : DetrBackbone
         Layer2 = Stage(128, 1);
         Layer3 = Stage(256, 2);
         Layer4 = Stage(512, 3);
-        Channels = Out(512);
+        Channels = [Out(64), Out(128), Out(256), Out(512)];
 
-        ModuleList<TimmResNetBlock> Stage(int planes, int index) => new(depths[index], i =>
-            i > 0 ? new TimmResNetBlock(Out(planes), planes, 1, basic) : index == 0 ? new TimmResNetBlock(64, planes, 1, basic) : new TimmResNetBlock(Out(planes / 2), planes, 2, basic));
+        ModuleList<TimmResNetBlock> Stage(int planes, int index)
+        {
+            // The block that would have halved does not see further yet.
+            var dilation = dilated && index == 3 ? 2 : 1;
+            return new(depths[index], i => i > 0 ? new TimmResNetBlock(Out(planes), planes, 1, basic, dilation, dilation)
+                : new TimmResNetBlock(index == 0 ? 64 : Out(planes / 2), planes, index == 0 || dilation > 1 ? 1 : 2, basic, 1, dilation));
+        }
 
         int Out(int planes) => basic ? planes : 4 * planes;
     }
 
-    public override int Channels { get; }
+    public override IReadOnlyList<int> Channels { get; }
 
     public Conv2d Conv1 { get; }
 
@@ -334,12 +357,15 @@ public sealed class TimmResNet : DetrBackbone
 
     public ModuleList<TimmResNetBlock> Layer4 { get; }
 
-    public override Tensor Forward(Tensor pixels)
+    public override Tensor Forward(Tensor pixels, List<Tensor>? kept = null)
     {
         using var scope = NewDisposeScope();
         var x = Pool(nn.functional.relu(Bn1.After(Conv1, ChannelsLast(pixels, Conv1), 2, 3)));
         foreach (var stage in (ReadOnlySpan<ModuleList<TimmResNetBlock>>)[Layer1, Layer2, Layer3, Layer4])
+        {
             x = BlockStack.Forward(stage, x, static (block, x, _, _) => block.Forward(x), checkpointed: ActivationsCheckpointed);
+            kept?.Add(x.alias().MoveToOuterDisposeScope());
+        }
         return x.MoveToOuterDisposeScope();
     }
 }
@@ -437,7 +463,34 @@ public sealed class DetrDecoder(DetrConfig c) : Module
     public LayerNorm Layernorm { get; } = new(c.DModel);
 }
 
-/// <summary>Backbone, encoder and decoder. Keys: backbone.conv_encoder.model, query_position_embeddings, input_projection, encoder, decoder.</summary>
+/// <summary>Places that are learned. Keys: row_embeddings, column_embeddings.</summary>
+public sealed class DetrLearnedPositions(int size) : Module
+{
+    const int Most = 50;
+
+    public Embedding RowEmbeddings { get; } = new(Most, size, Init.Uniform(1));
+
+    public Embedding ColumnEmbeddings { get; } = new(Most, size, Init.Uniform(1));
+
+    /// <returns>[rows · columns, 2 size], the column's half first</returns>
+    /// <exception cref="PanoptesException">More rows or columns than there are.</exception>
+    internal Tensor Of(long rows, long columns)
+    {
+        if (rows > Most || columns > Most) throw new PanoptesException($"The image's map has {rows} x {columns} places; a model with learned positions takes at most {Most} x {Most}.");
+        using var scope = NewDisposeScope();
+        var (y, x) = (RowEmbeddings.Weight.Value.narrow(0, 0, rows).unsqueeze(1), ColumnEmbeddings.Weight.Value.narrow(0, 0, columns).unsqueeze(0));
+        return cat([x.expand(rows, -1, -1), y.expand(-1, columns, -1)], -1).flatten(0, 1).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>What a <see cref="DetrModel"/> sees.</summary>
+/// <param name="Queries">Every decoder layer's [b, queries, width] after the norm.</param>
+/// <param name="Image">The encoder's output, [b, places, width].</param>
+/// <param name="Map">The backbone's map as the encoder is given it, [b, width, rows, columns].</param>
+/// <param name="Real">Which places are of the image, [b, rows, columns] bool.</param>
+sealed record DetrFeatures(IReadOnlyList<Tensor> Queries, Tensor Image, Tensor Map, Tensor Real);
+
+/// <summary>Backbone, encoder and decoder. Keys: backbone.conv_encoder.model, position_embedding where it is learned, query_position_embeddings, input_projection, encoder, decoder.</summary>
 public sealed class DetrModel : Module
 {
     readonly DetrConfig c;
@@ -445,16 +498,19 @@ public sealed class DetrModel : Module
     public DetrModel(DetrConfig config)
     {
         c = config;
-        if (c.PositionEmbeddingType != "sine") throw new PanoptesException($"position_embedding_type is \"{c.PositionEmbeddingType}\"; expected \"sine\".");
+        if (c.PositionEmbeddingType is not ("sine" or "learned")) throw new PanoptesException($"position_embedding_type is \"{c.PositionEmbeddingType}\"; expected \"sine\" or \"learned\".");
         if (c.DModel % 4 != 0) throw new PanoptesException($"d_model is {c.DModel}; expected a multiple of 4.");
         Backbone = c.BuildBackbone();
-        InputProjection = new(Backbone.Channels, c.DModel, 1);
+        if (c.PositionEmbeddingType == "learned") PositionEmbedding = new(c.DModel / 2);
+        InputProjection = new(Backbone.Channels[^1], c.DModel, 1);
         QueryPositionEmbeddings = new(c.NumQueries, c.DModel);
         (Encoder, Decoder) = (new(c), new(c));
     }
 
     [Key("backbone.conv_encoder.model")]
     public DetrBackbone Backbone { get; }
+
+    public DetrLearnedPositions? PositionEmbedding { get; }
 
     public Embedding QueryPositionEmbeddings { get; }
 
@@ -466,13 +522,14 @@ public sealed class DetrModel : Module
 
     /// <param name="pixels">[b, channels, height, width]</param>
     /// <param name="mask">[b, height, width], false where an image is filled up; or null</param>
-    /// <returns>Every decoder layer's queries [b, queries, width] after the norm, and the encoder's output [b, places, width].</returns>
-    internal (List<Tensor> Queries, Tensor Image) Forward(Tensor pixels, Tensor? mask)
+    /// <param name="kept">As in <see cref="DetrBackbone.Forward"/>.</param>
+    internal DetrFeatures Forward(Tensor pixels, Tensor? mask, List<Tensor>? kept = null)
     {
         using var scope = NewDisposeScope();
-        var map = InputProjection.Forward(Backbone.Forward(pixels));
+        var map = InputProjection.Forward(Backbone.Forward(pixels, kept));
+        for (var i = 0; i < kept?.Count; i++) kept[i].MoveToOuterDisposeScope();
         var real = SinePositions.Shrink(mask, pixels, map.shape[2], map.shape[3]);
-        var places = SinePositions.Of(real, c.DModel / 2, 10000).to(map.dtype);                    // [b, places, width]
+        var places = PositionEmbedding is { } learned ? learned.Of(map.shape[2], map.shape[3]).unsqueeze(0).expand(pixels.shape[0], -1, -1) : SinePositions.Of(real, c.DModel / 2, 10000).to(map.dtype);   // [b, places, width]
         var seen = KeyMask.Of(real.flatten(1));
         var image = map.flatten(2).transpose(1, 2);
         for (var i = 0; i < Encoder.Layers.Count; i++)
@@ -487,7 +544,7 @@ public sealed class DetrModel : Module
             x = layer.Forward(x, own, image, placed, seen);
             queries.Add(Decoder.Layernorm.Forward(x).MoveToOuterDisposeScope());
         }
-        return (queries, image.MoveToOuterDisposeScope());
+        return new(queries, image.MoveToOuterDisposeScope(), map.MoveToOuterDisposeScope(), real.MoveToOuterDisposeScope());
     }
 }
 
@@ -532,10 +589,17 @@ public sealed class DetrForObjectDetection(DetrConfig config) : Module
     public DetrOutput Forward(Tensor pixels, Tensor? mask = null, bool allLayers = false)
     {
         using var scope = NewDisposeScope();
-        var (queries, image) = Model.Forward(pixels, mask);
-        DetectionPrediction[] layers = [.. (allLayers ? queries : queries[^1..]).Select(q => new DetectionPrediction(
-            ClassLabelsClassifier.Forward(q).MoveToOuterDisposeScope(), BboxPredictor.Forward(q).to(ScalarType.Float32).sigmoid().MoveToOuterDisposeScope()))];
-        return new(layers, queries[^1].MoveToOuterDisposeScope(), image.MoveToOuterDisposeScope());
+        var seen = Model.Forward(pixels, mask);
+        DetectionPrediction[] layers = [.. seen.Queries.Skip(allLayers ? 0 : seen.Queries.Count - 1).Select(Predict)];
+        foreach (var (logits, boxes, _) in layers) (_, _) = (logits.MoveToOuterDisposeScope(), boxes.MoveToOuterDisposeScope());
+        return new(layers, seen.Queries[^1].MoveToOuterDisposeScope(), seen.Image.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>What queries say of their things.</summary>
+    internal DetectionPrediction Predict(Tensor queries)
+    {
+        using var scope = NewDisposeScope();
+        return new(ClassLabelsClassifier.Forward(queries).MoveToOuterDisposeScope(), BboxPredictor.Forward(queries).to(ScalarType.Float32).sigmoid().MoveToOuterDisposeScope());
     }
 
     /// <summary>The loss of all decoder layers, a scalar.</summary>

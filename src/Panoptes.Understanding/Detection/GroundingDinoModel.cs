@@ -61,7 +61,6 @@ public sealed record GroundingDinoConfig : ModelConfig
         if (Swin.ModelType != "swin") throw new PanoptesException($"backbone_config.model_type is \"{Swin.ModelType}\"; expected \"swin\".");
         if (TextConfig.ModelType != "bert") throw new PanoptesException($"text_config.model_type is \"{TextConfig.ModelType}\"; expected \"bert\".");
         if (PositionEmbeddingType != "sine") throw new PanoptesException($"position_embedding_type is \"{PositionEmbeddingType}\"; expected \"sine\".");
-        if (!TwoStage) throw new PanoptesException("two_stage is false; expected true.");
         if (!EmbeddingInitTarget) throw new PanoptesException("embedding_init_target is false; expected true.");
         if (QueryDim != 4) throw new PanoptesException($"query_dim is {QueryDim}; expected 4.");
         if (DModel % 32 != 0) throw new PanoptesException($"d_model is {DModel}; expected a multiple of 32.");
@@ -375,8 +374,8 @@ public sealed class GroundingDinoProjection(int inChannels, int outChannels, int
 }
 
 /// <summary>
-/// All but the heads. Keys: backbone.conv_encoder.model, input_proj_vision.N, text_backbone, text_projection, query_position_embeddings, encoder, decoder, level_embed, enc_output, enc_output_norm,
-/// encoder_output_bbox_embed.
+/// All but the heads. Keys: backbone.conv_encoder.model, input_proj_vision.N, text_backbone, text_projection, query_position_embeddings, encoder, decoder, level_embed; with two stages enc_output,
+/// enc_output_norm, encoder_output_bbox_embed, and reference_points with one.
 /// </summary>
 public sealed class GroundingDinoModel : Module
 {
@@ -396,9 +395,8 @@ public sealed class GroundingDinoModel : Module
         Encoder = new(c);
         Decoder = new(c, bboxEmbed);
         LevelEmbed = new([c.NumFeatureLevels, c.DModel], Init.Normal(1));
-        EncOutput = new(c.DModel, c.DModel);
-        EncOutputNorm = new(c.DModel, c.LayerNormEps);
-        EncoderOutputBboxEmbed = new(c.DModel, c.DModel, 4, 3, Init.Zeros);
+        if (c.TwoStage) (EncOutput, EncOutputNorm, EncoderOutputBboxEmbed) = (new(c.DModel, c.DModel), new(c.DModel, c.LayerNormEps), new(c.DModel, c.DModel, 4, 3, Init.Zeros));
+        else ReferencePoints = new(c.NumQueries, 4, Init.XavierUniform);
     }
 
     [Key("backbone.conv_encoder.model")]
@@ -418,11 +416,14 @@ public sealed class GroundingDinoModel : Module
 
     public Parameter LevelEmbed { get; }
 
-    public Linear EncOutput { get; }
+    public Linear? EncOutput { get; }
 
-    public LayerNorm EncOutputNorm { get; }
+    public LayerNorm? EncOutputNorm { get; }
 
-    public MlpHead EncoderOutputBboxEmbed { get; }
+    public MlpHead? EncoderOutputBboxEmbed { get; }
+
+    /// <summary>Where queries start that do not ask the image first.</summary>
+    public Embedding? ReferencePoints { get; }
 
     /// <summary>The image's maps in a row, [b, places, width], and what is known of them.</summary>
     internal (Tensor Image, Scales Scales) Look(Tensor pixels, Tensor? mask)
@@ -476,9 +477,9 @@ public sealed class GroundingDinoModel : Module
         }
         var boxes = cat(places, 1);                                                               // [b, places, 4]
         var unusable = boxes.gt(0.01).logical_and(boxes.lt(0.99)).all(-1).logical_not().logical_or(scales.Padding).unsqueeze(-1);
-        var features = EncOutputNorm.Forward(EncOutput.Forward(vision.masked_fill(unusable, 0)));
+        var features = EncOutputNorm!.Forward(EncOutput!.Forward(vision.masked_fill(unusable, 0)));
         var logits = GroundingDinoForObjectDetection.Compare(features, text, words.Real);
-        var moved = EncoderOutputBboxEmbed.Forward(features).to(ScalarType.Float32) + (boxes / (1 - boxes)).log().masked_fill(unusable, double.PositiveInfinity);
+        var moved = EncoderOutputBboxEmbed!.Forward(features).to(ScalarType.Float32) + (boxes / (1 - boxes)).log().masked_fill(unusable, double.PositiveInfinity);
         var (_, best) = logits.detach().amax([-1]).topk((int)Math.Min(c.NumQueries, logits.shape[1]), 1);
         return new(logits.gather(1, best.unsqueeze(-1).expand(batch, -1, logits.shape[2])).MoveToOuterDisposeScope(),
             moved.gather(1, best.unsqueeze(-1).expand(batch, -1, 4)).sigmoid().MoveToOuterDisposeScope());
@@ -495,12 +496,13 @@ public sealed class GroundingDinoModel : Module
 
 /// <summary>What <see cref="GroundingDinoForObjectDetection"/> gives. Logits are likenesses to tokens, [b, queries, max_text_len], minus infinity where there is no token.</summary>
 /// <param name="Layers">Every decoder layer's logits and boxes [b, queries, 4] (center x, center y, width, height as fractions of the padded image), or the last's alone, which is the answer.</param>
-/// <param name="Proposals">The places of the image that the decoder started from; with gradients, for training.</param>
+/// <param name="Proposals">The places of the image that the decoder started from; with gradients, for training. Null where there is one stage.</param>
 /// <param name="LastHiddenState">[b, queries, width]</param>
 /// <param name="Vision">[b, places, width] of the encoder.</param>
 /// <param name="Text">[b, tokens, width] of the encoder.</param>
+/// <param name="Start">The boxes that the decoder started from, [b, queries, 4].</param>
 /// <param name="TargetLogits">The likeness of the queries, before they have seen anything, to the text before it has.</param>
-public sealed record GroundingDinoOutput(IReadOnlyList<DetectionPrediction> Layers, DetectionPrediction Proposals, Tensor LastHiddenState, Tensor Vision, Tensor Text, Tensor TargetLogits)
+public sealed record GroundingDinoOutput(IReadOnlyList<DetectionPrediction> Layers, DetectionPrediction? Proposals, Tensor LastHiddenState, Tensor Vision, Tensor Text, Tensor Start, Tensor TargetLogits)
 {
     public Tensor Logits => Layers[^1].Logits;
 
@@ -542,15 +544,15 @@ public sealed class GroundingDinoForObjectDetection : Module
         var own = Model.QueryPositionEmbeddings.Weight.Value;
         var before = text;
         foreach (var layer in Model.Encoder.Layers) (vision, text) = layer.Forward(vision, text, scales, words);
-        var proposals = Model.Propose(vision, text, scales, words);
-        var count = proposals.Boxes.shape[1];
-        var target = own.narrow(0, 0, count).unsqueeze(0).expand(pixels.shape[0], -1, -1);
-        var (queries, boxes) = Model.Decoder.Forward(target, proposals.Boxes.detach(), vision, text, scales, words.Mask);
+        var proposals = Config.TwoStage ? Model.Propose(vision, text, scales, words) : null;
+        var start = proposals?.Boxes.detach() ?? Model.ReferencePoints!.Weight.Value.to(ScalarType.Float32).sigmoid().unsqueeze(0).expand(pixels.shape[0], -1, -1);
+        var target = own.narrow(0, 0, start.shape[1]).unsqueeze(0).expand(pixels.shape[0], -1, -1);
+        var (queries, boxes) = Model.Decoder.Forward(target, start, vision, text, scales, words.Mask);
         var layers = new List<DetectionPrediction>();
         for (var i = allLayers ? 0 : queries.Count - 1; i < queries.Count; i++)
             layers.Add(new(Padded(Compare(queries[i], text, words.Real)).MoveToOuterDisposeScope(), (BboxEmbed[i].Forward(queries[i]).to(ScalarType.Float32) + GroundingDinoDecoder.Logit(boxes[i])).sigmoid().MoveToOuterDisposeScope()));
-        return new(layers, new(Padded(proposals.Logits).MoveToOuterDisposeScope(), proposals.Boxes.MoveToOuterDisposeScope()), queries[^1].MoveToOuterDisposeScope(), vision.MoveToOuterDisposeScope(),
-            text.MoveToOuterDisposeScope(), Padded(Compare(target, before, words.Real)).MoveToOuterDisposeScope());
+        return new(layers, proposals is null ? null : new(Padded(proposals.Logits).MoveToOuterDisposeScope(), proposals.Boxes.MoveToOuterDisposeScope()), queries[^1].MoveToOuterDisposeScope(), vision.MoveToOuterDisposeScope(),
+            text.MoveToOuterDisposeScope(), start.MoveToOuterDisposeScope(), Padded(Compare(target, before, words.Real)).MoveToOuterDisposeScope());
     }
 
     /// <summary>The loss of all decoder layers and of what they started from, a scalar.</summary>
@@ -562,7 +564,7 @@ public sealed class GroundingDinoForObjectDetection : Module
         var output = Forward(pixels, ids, mask, pixelMask, types, allLayers: true);
         var phrases = GroundingDinoLoss.Phrases(ids, Config.MaxTextLen);
         var real = nn.functional.pad((mask?.ne(0) ?? ones_like(ids, ScalarType.Bool)).to(ScalarType.Float32), [0, Config.MaxTextLen - ids.shape[1]]).ne(0);
-        return stack([.. output.Layers.Append(output.Proposals).Select(p => GroundingDinoLoss.Of(p, targets, phrases, real, Config.Loss, Config.FocalAlpha).Total)]).sum().MoveToOuterDisposeScope();
+        return stack([.. (output.Proposals is { } proposals ? output.Layers.Append(proposals) : output.Layers).Select(p => GroundingDinoLoss.Of(p, targets, phrases, real, Config.Loss, Config.FocalAlpha).Total)]).sum().MoveToOuterDisposeScope();
     }
 
     Tensor Padded(Tensor logits) => nn.functional.pad(logits, [0, Config.MaxTextLen - logits.shape[2]], value: double.NegativeInfinity);

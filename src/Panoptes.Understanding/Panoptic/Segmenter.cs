@@ -7,7 +7,7 @@ using Panoptes.Text;
 namespace Panoptes.Understanding;
 
 /// <summary>
-/// A model that segments whole images into classes that it knows: Mask2Former and OneFormer in every way, BEiT into classes of pixels alone. With its image processor, and OneFormer's tokenizer.
+/// A model that segments whole images into classes that it knows: Mask2Former, OneFormer and DETR with masks in every way, BEiT into classes of pixels alone. With its image processor, and OneFormer's tokenizer.
 /// Not for several threads at once.
 /// </summary>
 /// <example><code>
@@ -29,7 +29,7 @@ public sealed class Segmenter : IPromptable, IDisposable
     readonly ScalarType dtype;
 
     /// <summary>A model that is in memory already; it is disposed with this object.</summary>
-    /// <param name="model">Mask2Former, OneFormer or BeitForSemanticSegmentation.</param>
+    /// <param name="model">Mask2Former, OneFormer, DetrForSegmentation or BeitForSemanticSegmentation.</param>
     /// <param name="processor">Prepares images.</param>
     /// <param name="tokenizer">OneFormer's; null for the others.</param>
     /// <param name="device">Where the model is; null: the CPU.</param>
@@ -112,13 +112,15 @@ public sealed class Segmenter : IPromptable, IDisposable
         return new(SegmentationOutput.Semantic(SegmentationOutput.ClassScores(classes, masks), image.Width, image.Height, antialiased: tokenizer is not null), Labels);
     }
 
-    /// <summary>Things one by one, the best first. Mask2Former's may overlap.</summary>
+    /// <summary>Things one by one, the best first. Mask2Former's may overlap; DETR's are all segments that the classes' names tell apart.</summary>
     /// <exception cref="PanoptesException">The model gives classes of pixels alone.</exception>
     public IReadOnlyList<Segment> Instances(Image image)
     {
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         var (classes, masks) = Predict(image, "instance");
+        if (model is DetrForSegmentation)
+            return [.. (SegmentationOutput.Panoptic(classes, masks, image.Width, image.Height, Options with { Fused = new HashSet<int>() }) with { Names = Labels }).ToSegments().OrderByDescending(static s => s.Score)];
         if (tokenizer is null) return (SegmentationOutput.Instances(classes, masks, image.Width, image.Height, Options) with { Names = Labels }).ToSegments();
         return [.. (SegmentationOutput.SharedInstances(classes, masks, image.Width, image.Height, Options) with { Names = Labels }).ToSegments().OrderByDescending(static s => s.Score)];
     }
@@ -129,7 +131,7 @@ public sealed class Segmenter : IPromptable, IDisposable
         if (model is not IMaskSegmenter masks) throw new PanoptesException($"{model.GetType().Name} gives classes of pixels alone; expected a model that tells things apart.");
         var prediction = masks.Predict(Pixels(image), masks is OneFormerForUniversalSegmentation one ? OneFormerLesson.Encode(tokenizer!, [$"the task is {task}"], one.Config.TaskSeqLen).to(device ?? CPU) : null);
         var (classes, logits) = (prediction.Classes[0].cpu().to(ScalarType.Float32), prediction.Masks[0].cpu().to(ScalarType.Float32));
-        return (classes, tokenizer is null ? SegmentationOutput.ToCommonSize(logits) : logits);
+        return (classes, masks is Mask2FormerForUniversalSegmentation ? SegmentationOutput.ToCommonSize(logits) : logits);
     }
 
     Tensor Pixels(Image image) => processor.Process(image).to(dtype).to(device ?? CPU);

@@ -113,6 +113,7 @@ public sealed class SegmentCommandTests : IDisposable
     [Theory]
     [InlineData("Mask2FormerForUniversalSegmentation", "sky")]
     [InlineData("OneFormerForUniversalSegmentation", "sky")]
+    [InlineData("DetrForSegmentation", "sky")]
     [InlineData("BeitForSemanticSegmentation", "sky")]
     [InlineData("XDecoderModel", "a cat", "grass")]
     [InlineData("SeemModel", "a cat", "grass")]
@@ -120,7 +121,7 @@ public sealed class SegmentCommandTests : IDisposable
     public async Task Every_pixel_is_of_one_segment_in_COCOs_panoptic_format(string architecture, params string[] names)
     {
         var model = In("model");
-        var own = architecture.Contains("Former", StringComparison.Ordinal) || architecture.StartsWith("Beit", StringComparison.Ordinal);
+        var own = architecture.Contains("Former", StringComparison.Ordinal) || architecture is "BeitForSemanticSegmentation" or "DetrForSegmentation";
         if (architecture == "CLIP") model = Path.Combine(Goldens.Repository, "zoo", "clip-emoji");
         else if (own) TinyFolders.Segmenter(model, architecture);
         else TinyFolders.Decoder(model, architecture);
@@ -128,6 +129,8 @@ public sealed class SegmentCommandTests : IDisposable
         var result = (await Command.Succeeds(["segment", In("photo.png"), "--model", model, "--panoptic", "--json", .. own ? [] : words])).Json;
         Assert.Equal(In("photo.panoptic.json"), result.GetProperty("panoptic").GetString());
         Agrees(result, In("photo.panoptic.json"));
+        // Its boxes are there as well.
+        if (architecture == "DetrForSegmentation") Assert.NotEqual(0, (await Command.Succeeds("detect", In("photo.png"), "--model", model, "--threshold", "0", "--json")).Json[0].GetProperty("detections").GetArrayLength());
         var named = (await Command.Succeeds(["segment", In("photo.png"), "--model", model, "--panoptic", "--coco", In("named.json"), "--out", In("o.png"), "--json", .. words])).Json;
         Agrees(named, In("named.json"));
         Assert.All(named.GetProperty("segments").EnumerateArray(), s => Assert.Contains(s.GetProperty("label").GetString(), names));

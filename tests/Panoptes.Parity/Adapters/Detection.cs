@@ -153,6 +153,21 @@ sealed class OwlVitAdapter : IAdapter
     }
 }
 
+/// <summary>Hugging Face's DetrForSegmentation.</summary>
+sealed class DetrSegmentationAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "DetrForSegmentation";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var model = PromptableModels.Load<DetrForSegmentation>(c.Folder);
+        var last = model.Forward(c.Input("pixel_values"), c.HasInput("pixel_mask") ? c.Input("pixel_mask") : null)[^1];
+        yield return ("logits", last.Logits);
+        yield return ("pred_boxes", last.Boxes);
+        yield return ("pred_masks", last.Masks!);
+    }
+}
+
 /// <summary>Hugging Face's DetrForObjectDetection.</summary>
 sealed class DetrAdapter : IAdapter
 {
@@ -181,10 +196,10 @@ sealed class GroundingDinoAdapter : IAdapter
         yield return ("logits", Finite(output.Logits));
         yield return ("pred_boxes", output.Boxes);
         yield return ("last_hidden_state", output.LastHiddenState);
-        yield return ("init_reference_points", output.Proposals.Boxes);
+        yield return ("init_reference_points", output.Start);
         yield return ("encoder_last_hidden_state_vision", output.Vision);
         yield return ("encoder_last_hidden_state_text", output.Text);
-        yield return ("encoder_logits", Finite(output.TargetLogits));
+        if (c.HasOutput("encoder_logits")) yield return ("encoder_logits", Finite(output.TargetLogits));
 
         Tensor? Optional(string name) => c.HasInput(name) ? c.Input(name) : null;
 
@@ -196,7 +211,7 @@ sealed class GroundingDinoAdapter : IAdapter
 /// <summary>Full-size checkpoints of the detectors.</summary>
 sealed class DetectionLayouts : ILayoutAdapter
 {
-    static readonly string[] Architectures = ["OwlViTForObjectDetection", "DetrForObjectDetection", "GroundingDinoForObjectDetection"];
+    static readonly string[] Architectures = ["OwlViTForObjectDetection", "DetrForObjectDetection", "DetrForSegmentation", "GroundingDinoForObjectDetection"];
 
     public bool Matches(ParityLayout layout) => Architectures.Contains(layout.Architecture);
 

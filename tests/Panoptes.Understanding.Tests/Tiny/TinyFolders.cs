@@ -46,7 +46,7 @@ static class TinyFolders
         Save(folder, PromptableModels.All.Single(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null)), 11);
     }
 
-    /// <summary>A Mask2Former or a OneFormer of three classes, or a BEiT of two (cat, sky).</summary>
+    /// <summary>A Mask2Former, a OneFormer or a DETR with masks of three classes, or a BEiT of two (cat, sky).</summary>
     public static void Segmenter(string folder, string architecture)
     {
         if (architecture == "BeitForSemanticSegmentation")
@@ -57,10 +57,15 @@ static class TinyFolders
             File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), """{"image_processor_type": "BeitImageProcessor", "size": {"height": 32, "width": 32}}""");
             return;
         }
-        var config = UniversalSegmentationTiny.Tiny[architecture].Config.Replace("\"is_training\": true", "\"is_training\": false", StringComparison.Ordinal).Replace("\"task_seq_len\": 6", "\"task_seq_len\": 77", StringComparison.Ordinal);
+        var config = (architecture == "DetrForSegmentation" ? DetectorsTiny.Tiny : UniversalSegmentationTiny.Tiny)[architecture].Config.Replace("\"is_training\": true", "\"is_training\": false", StringComparison.Ordinal).Replace("\"task_seq_len\": 6", "\"task_seq_len\": 77", StringComparison.Ordinal);
         Save(folder, PromptableModels.All.Single(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null)), 7);
         var one = architecture.StartsWith("One", StringComparison.Ordinal);
-        (one ? Small with { ProcessorType = "OneFormerImageProcessor", SizeDivisor = 1 } : Small).Save(folder);
+        (architecture switch
+        {
+            "DetrForSegmentation" => Small with { ProcessorType = "DetrImageProcessor", SizeDivisor = 1 },
+            "OneFormerForUniversalSegmentation" => Small with { ProcessorType = "OneFormerImageProcessor", SizeDivisor = 1 },
+            _ => Small,
+        }).Save(folder);
         if (one)
             foreach (var file in Directory.GetFiles(Path.Combine(Goldens.Root, "representation", "clip_tokenizer"), "*.*").Where(static f => Path.GetFileName(f) is "vocab.json" or "merges.txt")) File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
     }
