@@ -200,26 +200,38 @@ public static class Overlay
         var (picture, scale) = Enlarge(pixels, options);
         using var font = Typography.Font(Math.Clamp(Math.Min(picture.Width, picture.Height) / 30f, 11, 44), bold: true);
         if (options.Labels)
-            picture = picture.Draw(canvas =>
+        {
+            var taken = new List<SKRect>();
+            foreach (var tag in tags)
             {
-                using var paint = new SKPaint { IsAntialias = true };
-                var taken = new List<SKRect>();
-                foreach (var tag in tags)
-                {
-                    var text = Fit(tag.Text, font, picture.Width);
-                    var (width, height) = (Typography.Width(text, font) + (font.Size * 0.6f), font.Size * 1.3f);
-                    var x = Math.Clamp((float)(tag.X * scale) - (width / 2), 0, Math.Max(picture.Width - width, 0));
-                    // Where another name stands already, a little above or below.
-                    var box = Shifts.Select(s => SKRect.Create(x, Math.Clamp((float)(tag.Y * scale) - (height / 2) + (s * height * 1.05f), 0, Math.Max(picture.Height - height, 0)), width, height))
-                        .OrderBy(b => taken.Any(t => t.IntersectsWith(b))).First();
-                    taken.Add(box);
-                    paint.Color = Skia(tag.Color);
-                    canvas.DrawRoundRect(box, font.Size * 0.2f, font.Size * 0.2f, paint);
-                    paint.Color = OnTop(tag.Color);
-                    Typography.Draw(canvas, text, box.Left + (font.Size * 0.3f), box.Top + (font.Size * 0.98f), font, paint);
-                }
-            });
+                var text = Fit(tag.Text, font, picture.Width);
+                var (width, height) = (Typography.Width(text, font) + (font.Size * 0.6f), font.Size * 1.3f);
+                var x = Math.Clamp((float)(tag.X * scale) - (width / 2), 0, Math.Max(picture.Width - width, 0));
+                // Where another name stands already, a little above or below.
+                var box = Shifts.Select(s => SKRect.Create(x, Math.Clamp((float)(tag.Y * scale) - (height / 2) + (s * height * 1.05f), 0, Math.Max(picture.Height - height, 0)), width, height))
+                    .OrderBy(b => taken.Any(t => t.IntersectsWith(b))).First();
+                taken.Add(box);
+                Write(picture, text, box, tag.Color, font);
+            }
+        }
         return options.Legend && tags.Count > 0 ? WithLegend(picture, tags, font) : picture;
+    }
+
+    /// <summary>A name on its ground. The part of the picture that it covers is drawn alone: a picture may have a hundred megapixels.</summary>
+    static void Write(Image picture, string text, SKRect box, Rgb color, SKFont font)
+    {
+        var (left, top) = (Math.Max((int)box.Left - 1, 0), Math.Max((int)box.Top - 1, 0));
+        var (width, height) = (Math.Min((int)box.Right + 2, picture.Width) - left, Math.Min((int)box.Bottom + 2, picture.Height) - top);
+        if (width <= 0 || height <= 0) return;
+        var part = picture.Crop(left, top, width, height).Draw(canvas =>
+        {
+            canvas.Translate(-left, -top);
+            using var paint = new SKPaint { IsAntialias = true, Color = Skia(color) };
+            canvas.DrawRoundRect(box, font.Size * 0.2f, font.Size * 0.2f, paint);
+            paint.Color = OnTop(color);
+            Typography.Draw(canvas, text, box.Left + (font.Size * 0.3f), box.Top + (font.Size * 0.98f), font, paint);
+        });
+        for (var y = 0; y < height; y++) part.Row(y).CopyTo(picture.Pixels.AsSpan((((top + y) * picture.Width) + left) * 3));
     }
 
     static Image WithLegend(Image picture, IReadOnlyList<Tag> tags, SKFont font)
@@ -238,21 +250,33 @@ public static class Overlay
             places.Add((text, x, y));
             x += length + (1.5f * gap);
         }
-        var whole = new Image(width, picture.Height + (int)(y + row + (gap / 2)), 3);
-        for (var r = 0; r < picture.Height; r++) picture.Row(r).CopyTo(whole.Pixels.AsSpan(r * width * 3));
-        return whole.Draw(canvas =>
+        var strip = new Image(width, (int)(y + row + (gap / 2)), 3);
+        Fill(strip.Pixels);
+        strip = strip.Draw(canvas =>
         {
-            using var paint = new SKPaint { IsAntialias = true, Color = Paper };
-            canvas.DrawRect(SKRect.Create(picture.Width, 0, width - picture.Width, picture.Height), paint);
-            canvas.DrawRect(SKRect.Create(0, picture.Height, width, whole.Height - picture.Height), paint);
+            using var paint = new SKPaint { IsAntialias = true };
             foreach (var (place, entry) in places.Zip(entries))
             {
                 paint.Color = Skia(entry.Color);
-                canvas.DrawRoundRect(SKRect.Create(place.X, picture.Height + place.Y, font.Size, font.Size), font.Size * 0.2f, font.Size * 0.2f, paint);
+                canvas.DrawRoundRect(SKRect.Create(place.X, place.Y, font.Size, font.Size), font.Size * 0.2f, font.Size * 0.2f, paint);
                 paint.Color = Ink;
-                Typography.Draw(canvas, place.Text, place.X + (1.4f * font.Size), picture.Height + place.Y + (font.Size * 0.85f), font, paint);
+                Typography.Draw(canvas, place.Text, place.X + (1.4f * font.Size), place.Y + (font.Size * 0.85f), font, paint);
             }
         });
+        var whole = new Image(width, picture.Height + strip.Height, 3);
+        for (var r = 0; r < picture.Height; r++)
+        {
+            var line = whole.Pixels.AsSpan(r * width * 3, width * 3);
+            picture.Row(r).CopyTo(line);
+            Fill(line[(picture.Width * 3)..]);
+        }
+        strip.Pixels.CopyTo(whole.Pixels.AsSpan(picture.Height * width * 3));
+        return whole;
+
+        static void Fill(Span<byte> pixels)
+        {
+            for (var i = 0; i < pixels.Length; i += 3) (pixels[i], pixels[i + 1], pixels[i + 2]) = (Paper.Red, Paper.Green, Paper.Blue);
+        }
     }
 
     static string Fit(string text, SKFont font, float width) => Typography.Wrap(text, font, Math.Max(width - font.Size, font.Size), 1) is [var line, ..] ? line : "";
