@@ -27,7 +27,7 @@ sealed class SceneSource
         var set = EmojiSet.Open();
         if (parsed.GetValue(concepts) is { } some) set = set.Subset(some);
         var options = new SceneOptions { Size = parsed.GetValue(size), MinObjects = parsed.GetValue(least), MaxObjects = parsed.GetValue(most), Ground = parsed.GetValue(ground) };
-        if (parsed.GetValue(photographs)) options = options with { Background = options.Background with { Photographic = 0.8f, Photographs = Photographs.Open() } };
+        if (parsed.GetValue(photographs)) options = options with { Background = options.Background.WithPhotographs() };
         var images = SceneGenerator.Things(set, Enum.Parse<EmojiSplit>(parsed.GetRequiredValue(split).Replace("-", "", StringComparison.Ordinal), ignoreCase: true));
         return (set, new(set, images, options, parsed.GetValue(seed)));
     }

@@ -24,6 +24,9 @@ public sealed record BackgroundMix
     /// <summary>Real photographs to cut backgrounds from, instead of made ones.</summary>
     public IReadOnlyList<RgbImage> Photographs { get; init; } = [];
 
+    /// <summary>The same with parts of the bundled photographs behind half of the pictures.</summary>
+    public BackgroundMix WithPhotographs() => this with { Photographic = Math.Max(White + Plain + Gradient + Textured, 1e-3f), Photographs = Data.Photographs.Open() };
+
     /// <summary>Every kind, as for training on drawings.</summary>
     public static BackgroundMix Varied { get; } = new() { White = 0.25f, Plain = 0.3f, Gradient = 0.15f, Textured = 0.15f, Photographic = 0.15f };
 }

@@ -41,13 +41,14 @@ static class RecipeParts
         (string[] Takes, Func<IReadOnlyList<ParameterGroup>, Optimizer> Make) found = o.Name switch
         {
             "adamw" => (["beta1", "beta2", "eps", "amsgrad"], groups => new AdamW(groups, beta1, beta2, eps, o.Amsgrad ?? false)),
+            "mt_adamw" => (["beta1", "beta2", "eps"], groups => new MtAdamW(groups, beta1, beta2, eps)),
             "muon" => (["momentum", "beta1", "beta2", "eps"], groups => new Muon(groups, momentum: momentum, beta1: beta1, beta2: beta2, eps: eps, precision: PrecisionOf("auto"))),
             "lamb" => (["beta1", "beta2", "eps"], groups => new Lamb(groups, beta1, beta2, eps)),
             "lion" => (["beta1", "beta2"], groups => new Lion(groups, beta1, beta2)),
             "adafactor" => ([], static groups => new Adafactor(groups)),
             "lars" => (["momentum"], groups => new Lars(groups, momentum)),
             "sgd" => (["momentum"], groups => new Sgd(groups, momentum, nesterov: true)),
-            var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw, muon, lamb, lion, adafactor, lars or sgd."),
+            var other => throw new PanoptesException($"The optimizer {other} is unknown; expected adamw, mt_adamw, muon, lamb, lion, adafactor, lars or sgd."),
         };
         foreach (var (option, given) in (ReadOnlySpan<(string, object?)>)[("momentum", o.Momentum), ("beta1", o.Beta1), ("beta2", o.Beta2), ("eps", o.Eps), ("amsgrad", o.Amsgrad)])
             if (given is not null && !found.Takes.Contains(option))

@@ -153,18 +153,18 @@ public static class SceneLessons
         }
     }
 
-    static Tensor Pixels(SceneBatch batch, double[] mean, double[] std, int side)
+    internal static Tensor Pixels(SceneBatch batch, double[] mean, double[] std, int side)
     {
         using var scope = NewDisposeScope();
         var pixels = batch.Normalized([.. mean.Select(static v => (float)v)], [.. std.Select(static v => (float)v)]);
         return (pixels.shape[2] == side ? pixels : nn.functional.interpolate(pixels, [side, side], mode: InterpolationMode.Bilinear, align_corners: false)).MoveToOuterDisposeScope();
     }
 
-    static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, XDecoderModelConfig config, IReadOnlyList<string> texts, bool cut = false) =>
+    internal static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, XDecoderModelConfig config, IReadOnlyList<string> texts, bool cut = false) =>
         Tokens(tokenizer, Math.Min(config.TextConfig.MaxPositionEmbeddings, config.DecoderConfig.ContextLength + 1), texts, cut);
 
     /// <summary>As long as the longest text is.</summary>
-    static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, int most, IReadOnlyList<string> texts, bool cut = false)
+    internal static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, int most, IReadOnlyList<string> texts, bool cut = false)
     {
         var batch = tokenizer.Encode(texts, most);
         foreach (var i in cut ? [] : batch.Truncated) throw new PanoptesException($"The text \"{texts[i]}\" has {batch.Lengths[i]} tokens; the model takes at most {most}.");

@@ -186,12 +186,13 @@ public sealed class XDecoderModel : Module
     /// <param name="batch">What is known.</param>
     /// <param name="options">What the parts weigh.</param>
     /// <param name="generator">Draws the points at which masks are compared.</param>
+    /// <param name="maps">Of the images, where they are encoded already.</param>
     /// <exception cref="PanoptesException">Nothing is known.</exception>
-    public XDecoderLosses Losses(XDecoderBatch batch, XDecoderLossOptions? options = null, Generator? generator = null)
+    public XDecoderLosses Losses(XDecoderBatch batch, XDecoderLossOptions? options = null, Generator? generator = null, DecoderMaps? maps = null)
     {
         options ??= new();
         using var scope = NewDisposeScope();
-        var maps = Encode(batch.Pixels);
+        maps ??= Encode(batch.Pixels);
         Tensor? masks = null, caption = null, retrieval = null, referring = null;
         if (batch.Targets is not null || batch.CaptionIds is not null)
         {

@@ -2,6 +2,7 @@ using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Nn;
 using Panoptes.Representation.Training;
+using Panoptes.Training;
 
 namespace Panoptes.Understanding.Training;
 
@@ -29,6 +30,12 @@ public abstract class SceneObjective : Module
 
     /// <summary>Writes the model as users load it, with its processor and tokenizer.</summary>
     public abstract void Save(string folder);
+
+    /// <summary>How many referring expressions of every scene are drawn for it.</summary>
+    public virtual int References => 0;
+
+    /// <summary>Called once, with what will make the steps.</summary>
+    public virtual void Attach(Optimizer optimizer) { }
 
     /// <summary>Called after every step of the optimizer.</summary>
     public virtual void AfterStep() { }
@@ -66,9 +73,12 @@ public abstract record SceneTaskOptions
         ["mask_attention"] = typeof(MaskAttentionOptions),
         ["mask_clip_plus"] = typeof(MaskClipPlusOptions),
         ["open_seg"] = typeof(OpenSegOptions),
+        ["seem"] = typeof(SeemOptions),
         ["segment_anything"] = typeof(SegmentAnythingOptions),
         ["sequences"] = typeof(SequencesOptions),
+        ["uni_perceiver"] = typeof(UniPerceiverOptions),
         ["unified_io_codes"] = typeof(UnifiedIoCodesOptions),
+        ["x_decoder"] = typeof(XDecoderOptions),
     };
 }
 

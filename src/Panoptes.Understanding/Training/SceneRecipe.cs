@@ -5,6 +5,7 @@ using Panoptes.Data;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Representation.Training;
+using Panoptes.Text;
 using Panoptes.Training;
 using YamlDotNet.Serialization;
 
@@ -96,6 +97,7 @@ public sealed record SceneRecipe : ITrainingRecipe
         if (Optimizer.LayerDecay is not null) throw new PanoptesException("layer_decay does not go with scenes.");
         RecipeParts.Keep(Text, run);
         using var pause = Native.FinalizerPause.TryBegin();
+        var data = Data.Photographs ? Data with { Scenes = Data.Scenes with { Background = Data.Scenes.Background.WithPhotographs() } } : Data;
         var emoji = EmojiSet.Open();
         if (Data.Concepts is { } concepts) emoji = emoji.Subset(concepts);
         using var generator = new Generator(Seed);
@@ -103,8 +105,9 @@ public sealed record SceneRecipe : ITrainingRecipe
         try
         {
             objective.Model.CheckpointActivations(t.CheckpointActivations);
-            var task = new SceneTask(objective, Data, emoji, Seed, precision) { BatchSize = Data.BatchSize };
+            var task = new SceneTask(objective, data, emoji, Seed, precision) { BatchSize = Data.BatchSize };
             var optimizer = makeOptimizer(ParameterGroup.Of(task.Model, Optimizer.WeightDecay));
+            objective.Attach(optimizer);
             return new(objective.Model, task, optimizer, new Trainer(task, optimizer, RecipeParts.LoopOf(t, schedule, Data.Tests > 0 ? objective.Monitor : null), run));
         }
         catch
@@ -154,6 +157,37 @@ public sealed record SceneModel
     /// <exception cref="PanoptesException">None is named, or it is another model.</exception>
     internal OpenClipModel LoadClip(SceneSetting setting) => Models.Load<OpenClipModel>(setting.Recipe.Resolve(TowerFrom ?? throw new PanoptesException("This task needs the CLIP that it begins with (model.tower_from).")), new() { Dtype = ScalarType.Float32 });
 
+    /// <summary>Builds a model that reads texts, with its tokenizer; where the recipe names a CLIP (tower_from), with that one's towers and tokenizer.</summary>
+    /// <param name="setting">The recipe.</param>
+    /// <param name="with">A config with a CLIP's towers.</param>
+    /// <param name="begin">A model of such a config.</param>
+    /// <param name="texts">How many tokens the model takes, and how many ids it knows.</param>
+    /// <inheritdoc cref="Build"/>
+    internal (T Model, Tokenizer Tokenizer) BuildWithTexts<T, TConfig>(SceneSetting setting, Func<TConfig, OpenClipModel, TConfig> with, Func<TConfig, OpenClipModel, Generator, T> begin, Func<T, ClipTextConfig> texts)
+        where T : Module
+        where TConfig : ModelConfig
+    {
+        if (TowerFrom is { } tower)
+        {
+            if (From is not null || Config is null || Tokenizer is not null) throw new PanoptesException("A model that begins with a CLIP's towers (tower_from) has its tokenizer, too, and a config of its own for the rest.");
+            using var clip = LoadClip(setting);
+            return (begin(with(ModelConfig.Parse<TConfig>(JsonSerializer.Serialize(Config), "the recipe's config"), clip), clip, setting.Generator), Text.Tokenizer.Load(setting.Recipe.Resolve(tower)));
+        }
+        var model = Build<T>(setting);
+        try
+        {
+            var (r, c) = (setting.Recipe, texts(model));
+            return (model, From is { } from
+                ? Text.Tokenizer.Load(r.Resolve(from))
+                : RecipeParts.TokenizerOf(Tokenizer ?? throw new PanoptesException("A model that reads texts needs a tokenizer."), r.Folder, setting.Run, c.MaxPositionEmbeddings, c.VocabSize));
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Builds the model (initialized, or loaded in float32).</summary>
     /// <param name="labels">The classes that it tells apart, where the config names none itself.</param>
     /// <param name="clip">What the config's clip is, for a model that is built upon one.</param>
@@ -196,6 +230,9 @@ public sealed record SceneData
 {
     /// <summary>What scenes are like.</summary>
     public SceneOptions Scenes { get; init; } = new();
+
+    /// <summary>Whether half of the backgrounds are parts of the bundled photographs.</summary>
+    public bool Photographs { get; init; }
 
     /// <summary>How many of the emoji's concepts appear, the same whatever the seed; null: all.</summary>
     public int? Concepts { get; init; }

@@ -26,6 +26,27 @@ public sealed class SceneRecipeTests : IDisposable
           tokenizer: {merges: MERGES, count: 100}
         """;
 
+    const string Texts = """
+            text_config: {vocab_size: 614, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 24, eos_token_id: 2}
+            backbone_config: {model_type: vit, image_size: 32, patch_size: 8, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2}
+            image_size: 32
+            caption_start_token_id: 612
+            caption_end_token_id: 613
+          tokenizer: {merges: MERGES, count: 100}
+        """;
+
+    const string Decoder = """
+
+            decoder_config: {hidden_size: 16, num_attention_heads: 2, decoder_layers: 3, feedforward_size: 24, mask_size: 12, projection_size: 16, num_queries: 5, context_length: 24, num_feature_levels: 3}
+
+        """;
+
+    const string XDecoder = "model:\n  architecture: XDecoderModel\n  config:" + Decoder + Texts;
+
+    const string Seem = "model:\n  architecture: SeemModel\n  config:\n    num_memories: 3\n    max_points: 20" + Decoder + Texts;
+
+    const string Uni = "model:\n  architecture: UniPerceiverModel\n  config: \n    hidden_size: 16\n    num_attention_heads: 2\n    feedforward_size: 24\n    proposal_layers: 2\n    num_proposals: 6\n    num_selected: 4\n    decoder_layers: 2\n    projection_size: 16\n    mask_side: 4\n    global_side: 2\n" + Texts;
+
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-scenes-").FullName;
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
@@ -45,6 +66,10 @@ public sealed class SceneRecipeTests : IDisposable
     [InlineData("name: segment_anything, things: 2, corrections: 1, test_clicks: 2", Sam, "iou_1 iou_2 iou_box noc_85")]
     [InlineData("name: segment_anything, things: 2, corrections: 1, test_clicks: 1, tune: low_rank, rank: 2", Sam, "iou_1 iou_box noc_85")]
     [InlineData("name: group_vit", GroupVit, "miou miou_chance naming")]
+    [InlineData("name: x_decoder, names: 10, points: 20", XDecoder, "pq sq rq miou cider cider_chance caption_f1 retrieval referring_ciou referring_50")]
+    [InlineData("name: x_decoder, masks: false, expressions: 0", XDecoder, "cider retrieval")]
+    [InlineData("name: seem, names: 10, points: 20, test_clicks: 2, corrections: 1", Seem, "iou_point iou_text iou_composed iou_clicks iou_clicks_without_memory noc_80 noc_80_without_memory pq")]
+    [InlineData("name: uni_perceiver, names: 10, points: 20", Uni, "pq cider retrieval")]
     public void A_model_is_trained_resumed_to_the_same_bytes_and_measured(string task, string model, string measures)
     {
         var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
@@ -109,6 +134,10 @@ public sealed class SceneRecipeTests : IDisposable
     [InlineData("name: segment_anything, elephants: 2", Sam, "elephants")]
     [InlineData("name: paint", Sam, "paint")]
     [InlineData("name: group_vit", Sam, "GroupViTModel")]
+    [InlineData("name: x_decoder, masks: false, captions: false, expressions: 0", XDecoder, "Neither")]
+    [InlineData("name: seem, places: 0, words: 0, examples: 0", Seem, "places")]
+    [InlineData("name: uni_perceiver, tasks: {answering: 1}", Uni, "Answering")]
+    [InlineData("name: x_decoder", "model: {tower_from: ../zoo, architecture: XDecoderModel}", "tower_from")]
     public void A_recipe_that_does_not_fit_is_refused_with_one_sentence(string task, string model, string named)
     {
         var message = Assert.Throws<PanoptesException>(() => Tiny(task, model).Start(Path.Combine(folder, "run")).Dispose()).Message;
@@ -118,6 +147,9 @@ public sealed class SceneRecipeTests : IDisposable
     [Theory]
     [InlineData("name: segment_anything, things: 1, corrections: 1, test_clicks: 1", Sam)]
     [InlineData("name: group_vit", GroupVit)]
+    [InlineData("name: x_decoder, names: 10, points: 20", XDecoder)]
+    [InlineData("name: seem, names: 10, points: 20, examples: 1", Seem)]
+    [InlineData("name: uni_perceiver, names: 10, points: 20", Uni)]
     public void A_step_in_bfloat16_has_finite_losses(string task, string model)
     {
         var recipe = Tiny(task, model);
