@@ -31,9 +31,6 @@ public abstract class SceneObjective : Module
     /// <summary>Writes the model as users load it, with its processor and tokenizer.</summary>
     public abstract void Save(string folder);
 
-    /// <summary>How many referring expressions of every scene are drawn for it.</summary>
-    public virtual int References => 0;
-
     /// <summary>Called once, with what will make the steps.</summary>
     public virtual void Attach(Optimizer optimizer) { }
 
@@ -70,6 +67,7 @@ public abstract record SceneTaskOptions
         ["dense_head"] = typeof(DenseHeadOptions),
         ["detection"] = typeof(DetectionOptions),
         ["group_vit"] = typeof(GroupVitOptions),
+        ["image_region_pixel"] = typeof(ImageRegionPixelOptions),
         ["mask_attention"] = typeof(MaskAttentionOptions),
         ["mask_clip_plus"] = typeof(MaskClipPlusOptions),
         ["open_seg"] = typeof(OpenSegOptions),

@@ -61,7 +61,7 @@ sealed class SeemPrompting(SeemModel model, Tokenizer tokenizer, SeemOptions opt
 
     public override string Monitor => "iou_composed";
 
-    public override int References => 4;
+    public override int? References => 4;
 
     public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
     {

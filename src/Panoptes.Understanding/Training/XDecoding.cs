@@ -45,7 +45,7 @@ sealed class XDecoding(XDecoderModel model, Tokenizer tokenizer, XDecoderOptions
 
     public override string Monitor => options.Masks ? "pq" : options.Captions ? "cider" : "referring_ciou";
 
-    public override int References => options.Expressions;
+    public override int? References => options.Expressions;
 
     public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
     {
