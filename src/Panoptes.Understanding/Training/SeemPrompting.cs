@@ -202,6 +202,8 @@ sealed class SeemPrompting(SeemModel model, Tokenizer tokenizer, SeemOptions opt
         var (with, without) = (remembered.Curve(options.TestClicks), forgotten.Curve(options.TestClicks));
         (result["iou_clicks"], result["iou_clicks_without_memory"]) = (with[^1], without[^1]);
         (result["noc_80"], result["noc_80_without_memory"]) = (remembered.NumberOfClicks(0.8, options.TestClicks), forgotten.NumberOfClicks(0.8, options.TestClicks));
+        result["composed_over_single"] = result["iou_composed"] - Math.Max(result["iou_point"], result["iou_text"]);
+        result["clicks_spared"] = result["noc_80_without_memory"] - result["noc_80"];
         if (options.Masks > 0)
             foreach (var (name, value) in XDecoding.Measure(model.XDecoder, tokenizer, masks: true, captions: false, expressions: false, tests, null, cancel)) result[name] = value;
         return result;
