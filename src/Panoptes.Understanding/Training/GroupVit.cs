@@ -108,7 +108,7 @@ sealed class SceneTexts(DualEncoder model, ImageProcessor processor, Tokenizer t
         if (side != r.Data.Scenes.Size) throw new PanoptesException($"The model takes images of {side} pixels, but the scenes have {r.Data.Scenes.Size}.");
         if ((r.Model.From ?? r.Model.TowerFrom) is { } from)
         {
-            var (own, words) = ClipParts.Load(r.Resolve(from), model);
+            var (own, words) = ClipParts.Load(r.ResolveModel(from), model);
             return new(model, own, words ?? throw new PanoptesException($"{from} has no tokenizer."));
         }
         var tokenizer = RecipeParts.TokenizerOf(r.Model.Tokenizer ?? throw new PanoptesException("A model that reads texts needs a tokenizer."), r.Folder, setting.Run, model.Texts.ContextLength, model.Texts.VocabularySize);

@@ -80,6 +80,9 @@ public sealed record SceneRecipe : ITrainingRecipe
     /// <summary>A path of the recipe, relative to its folder.</summary>
     public string Resolve(string path) => RecipeParts.Resolve(Folder, path);
 
+    /// <summary>A model that the recipe names: a path relative to its folder if there is one, or else as it is written: a path from where the command runs, such as what another recipe trained, or a hub id.</summary>
+    public string ResolveModel(string model) => Path.Exists(Resolve(model)) ? Resolve(model) : model;
+
     /// <summary>The scenes that models of this recipe are measured on.</summary>
     /// <exception cref="PanoptesException">It measures on none.</exception>
     public SceneTests Tests()
@@ -155,7 +158,7 @@ public sealed record SceneModel
 
     /// <summary>The CLIP of <see cref="TowerFrom"/> in float32.</summary>
     /// <exception cref="PanoptesException">None is named, or it is another model.</exception>
-    internal OpenClipModel LoadClip(SceneSetting setting) => Models.Load<OpenClipModel>(setting.Recipe.Resolve(TowerFrom ?? throw new PanoptesException("This task needs the CLIP that it begins with (model.tower_from).")), new() { Dtype = ScalarType.Float32 });
+    internal OpenClipModel LoadClip(SceneSetting setting) => Models.Load<OpenClipModel>(setting.Recipe.ResolveModel(TowerFrom ?? throw new PanoptesException("This task needs the CLIP that it begins with (model.tower_from).")), new() { Dtype = ScalarType.Float32 });
 
     /// <summary>Builds a model that reads texts, with its tokenizer; where the recipe names a CLIP (tower_from), with that one's towers and tokenizer.</summary>
     /// <param name="setting">The recipe.</param>
@@ -171,14 +174,14 @@ public sealed record SceneModel
         {
             if (From is not null || Config is null || Tokenizer is not null) throw new PanoptesException("A model that begins with a CLIP's towers (tower_from) has its tokenizer, too, and a config of its own for the rest.");
             using var clip = LoadClip(setting);
-            return (begin(with(ModelConfig.Parse<TConfig>(JsonSerializer.Serialize(Config), "the recipe's config"), clip), clip, setting.Generator), Text.Tokenizer.Load(setting.Recipe.Resolve(tower)));
+            return (begin(with(ModelConfig.Parse<TConfig>(JsonSerializer.Serialize(Config), "the recipe's config"), clip), clip, setting.Generator), Text.Tokenizer.Load(ModelFolder.FolderOf(ModelFolder.Resolve(setting.Recipe.ResolveModel(tower)))));
         }
         var model = Build<T>(setting);
         try
         {
             var (r, c) = (setting.Recipe, texts(model));
             return (model, From is { } from
-                ? Text.Tokenizer.Load(r.Resolve(from))
+                ? Text.Tokenizer.Load(ModelFolder.FolderOf(ModelFolder.Resolve(r.ResolveModel(from))))
                 : RecipeParts.TokenizerOf(Tokenizer ?? throw new PanoptesException("A model that reads texts needs a tokenizer."), r.Folder, setting.Run, c.MaxPositionEmbeddings, c.VocabSize));
         }
         catch
@@ -199,7 +202,7 @@ public sealed record SceneModel
         if (From is { } from)
         {
             if (Config is not null || Architecture is not null) throw new PanoptesException("A model is trained either from another one's weights (from) or from its config (architecture, config), not both.");
-            var path = setting.Recipe.Resolve(from);
+            var path = setting.Recipe.ResolveModel(from);
             var load = new LoadOptions { Dtype = ScalarType.Float32 };
             if (fits is not null)
             {

@@ -42,7 +42,7 @@ public sealed record SequencesOptions : SceneTaskOptions
             {
                 if (ImageTokenizer is { } from)
                 {
-                    using var trained = PromptableModels.Load<UnifiedIoModel>(setting.Recipe.Resolve(from), new() { Dtype = ScalarType.Float32 });
+                    using var trained = PromptableModels.Load<UnifiedIoModel>(setting.Recipe.ResolveModel(from), new() { Dtype = ScalarType.Float32 });
                     io.TakeTokenizer(trained.Vq);
                 }
                 else untrained = setting.Recipe.Model.From is null && (shares.ContainsKey(UnifiedIoModel.Depth) || shares.ContainsKey(UnifiedIoModel.Segmentation));
@@ -65,7 +65,7 @@ public sealed record SequencesOptions : SceneTaskOptions
         var model = r.Model.Build<Module>(setting, names, fits: static e => typeof(ISequenceModel).IsAssignableFrom(e.Type), field: "classes");
         try
         {
-            if (r.Model.From is { } from) return (model, Tokenizer.Load(r.Resolve(from)));
+            if (r.Model.From is { } from) return (model, Tokenizer.Load(r.ResolveModel(from)));
             var size = ((SequenceConfig)PromptableModels.Registry.ConfigOf(model)) switch
             {
                 Pix2SeqConfig c => c.TextVocabSize,

@@ -186,6 +186,12 @@ public sealed class SceneRecipeTests : IDisposable
         {
             var recipe = SceneRecipe.Load(file);
             Assert.Equal(Path.GetFileNameWithoutExtension(file), recipe.Name);
+            if ((recipe.Model.TowerFrom ?? recipe.Model.From)?.Split('/') is ["runs", var before, ..])
+            {
+                // What another recipe of the repository trains first.
+                Assert.True(File.Exists(Path.Combine(Path.GetDirectoryName(file)!, before + ".yaml")));
+                continue;
+            }
             using var ready = recipe.Start(Path.Combine(folder, recipe.Name));
             Assert.True(ready.Model.ParameterCount > 10_000);
         }
