@@ -219,7 +219,7 @@ sealed class SeemPrompting(SeemModel model, Tokenizer tokenizer, SeemOptions opt
     }
 
     /// <summary>As <see cref="InteractiveEvaluation.Clicks"/>: of each thing the IoU after every click.</summary>
-    IReadOnlyList<IReadOnlyList<double>> Clicks(DecoderMaps maps, Tensor meant, bool remembers)
+    List<double>[] Clicks(DecoderMaps maps, Tensor meant, bool remembers)
     {
         var (rows, side) = ((int)meant.shape[0], (int)meant.shape[1]);
         var area = side * side;
