@@ -7,7 +7,7 @@ namespace Panoptes.Representation;
 // CLIPTextModel, with and without projection.
 
 /// <summary>The text tower's config ("clip_text_model").</summary>
-public sealed record ClipTextConfig : ModelConfig
+public record ClipTextConfig : ModelConfig
 {
     public int VocabSize { get; init; } = 49408;
     public int HiddenSize { get; init; } = 512;
@@ -33,7 +33,7 @@ public sealed record ClipTextConfig : ModelConfig
 }
 
 /// <summary>The image tower's config ("clip_vision_model").</summary>
-public sealed record ClipVisionConfig : ModelConfig
+public record ClipVisionConfig : ModelConfig
 {
     public int HiddenSize { get; init; } = 768;
     public int IntermediateSize { get; init; } = 3072;

@@ -1,4 +1,3 @@
-using System.Text.Json.Serialization;
 using Panoptes.Nn;
 using Panoptes.Representation;
 
@@ -6,69 +5,16 @@ namespace Panoptes.Understanding;
 
 // OWL-ViT (Minderer et al. 2022, arXiv:2205.06230) with the keys and the config.json of Hugging Face's OwlViTForObjectDetection: a CLIP whose every patch names a thing and says where it is.
 
-/// <summary>The text tower's config ("owlvit_text_model").</summary>
-public sealed record OwlVitTextConfig : ModelConfig
+/// <summary>The text tower's config ("owlvit_text_model"): CLIP's for short texts, pooled at the largest id whatever eos_token_id says.</summary>
+public sealed record OwlVitTextConfig : ClipTextConfig
 {
-    public int VocabSize { get; init; } = 49408;
-    public int HiddenSize { get; init; } = 512;
-    public int IntermediateSize { get; init; } = 2048;
-    public int NumHiddenLayers { get; init; } = 12;
-    public int NumAttentionHeads { get; init; } = 8;
-    public int MaxPositionEmbeddings { get; init; } = 16;
-    public Activation HiddenAct { get; init; } = Activation.QuickGelu;
-    public double LayerNormEps { get; init; } = 1e-5;
-    public double InitializerFactor { get; init; } = 1;
-    public int? PadTokenId { get; init; } = 0;
-    public string ModelType { get; init; } = "owlvit_text_model";
-
-    /// <summary>As CLIP's, pooled at the largest id.</summary>
-    [JsonIgnore]
-    internal ClipTextConfig Clip => new()
-    {
-        VocabSize = VocabSize,
-        HiddenSize = HiddenSize,
-        IntermediateSize = IntermediateSize,
-        NumHiddenLayers = NumHiddenLayers,
-        NumAttentionHeads = NumAttentionHeads,
-        MaxPositionEmbeddings = MaxPositionEmbeddings,
-        HiddenAct = HiddenAct,
-        LayerNormEps = LayerNormEps,
-        InitializerFactor = InitializerFactor,
-        EosTokenId = 2,
-    };
+    public OwlVitTextConfig() => (MaxPositionEmbeddings, PadTokenId, ModelType) = (16, 0, "owlvit_text_model");
 }
 
-/// <summary>The image tower's config ("owlvit_vision_model").</summary>
-public sealed record OwlVitVisionConfig : ModelConfig
+/// <summary>The image tower's config ("owlvit_vision_model"): CLIP's for other images.</summary>
+public sealed record OwlVitVisionConfig : ClipVisionConfig
 {
-    public int HiddenSize { get; init; } = 768;
-    public int IntermediateSize { get; init; } = 3072;
-    public int NumHiddenLayers { get; init; } = 12;
-    public int NumAttentionHeads { get; init; } = 12;
-    public int NumChannels { get; init; } = 3;
-    public int ImageSize { get; init; } = 768;
-    public int PatchSize { get; init; } = 32;
-    public Activation HiddenAct { get; init; } = Activation.QuickGelu;
-    public double LayerNormEps { get; init; } = 1e-5;
-    public double InitializerRange { get; init; } = 0.02;
-    public double InitializerFactor { get; init; } = 1;
-    public string ModelType { get; init; } = "owlvit_vision_model";
-
-    [JsonIgnore]
-    internal ClipVisionConfig Clip => new()
-    {
-        HiddenSize = HiddenSize,
-        IntermediateSize = IntermediateSize,
-        NumHiddenLayers = NumHiddenLayers,
-        NumAttentionHeads = NumAttentionHeads,
-        NumChannels = NumChannels,
-        ImageSize = ImageSize,
-        PatchSize = PatchSize,
-        HiddenAct = HiddenAct,
-        LayerNormEps = LayerNormEps,
-        InitializerRange = InitializerRange,
-        InitializerFactor = InitializerFactor,
-    };
+    public OwlVitVisionConfig() => (ImageSize, ModelType) = (768, "owlvit_vision_model");
 }
 
 /// <summary>Both towers ("owlvit").</summary>
@@ -85,7 +31,7 @@ public sealed record OwlVitConfig : ModelConfig
 /// <summary>The image transformer. Keys: embeddings, pre_layernorm, encoder, post_layernorm.</summary>
 public sealed class OwlVitVisionTransformer(OwlVitVisionConfig c) : Module
 {
-    public ClipVisionEmbeddings Embeddings { get; } = new(c.Clip);
+    public ClipVisionEmbeddings Embeddings { get; } = new(c);
 
     public LayerNorm PreLayernorm { get; } = new(c.HiddenSize, c.LayerNormEps);
 
@@ -105,7 +51,7 @@ public sealed class OwlVitVisionTransformer(OwlVitVisionConfig c) : Module
 /// <summary>The towers. Keys: text_model, vision_model, visual_projection, text_projection, logit_scale (the last of these and the first projection are for pre-training alone).</summary>
 public sealed class OwlVitModel(OwlVitConfig c) : Module
 {
-    public ClipTextTransformer TextModel { get; } = new(c.TextConfig.Clip);
+    public ClipTextTransformer TextModel { get; } = new(c.TextConfig with { EosTokenId = 2 });
 
     public OwlVitVisionTransformer VisionModel { get; } = new(c.VisionConfig);
 

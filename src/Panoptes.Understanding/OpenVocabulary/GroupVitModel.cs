@@ -7,39 +7,10 @@ namespace Panoptes.Understanding;
 // GroupViT (Xu et al. 2022, arXiv:2202.11094) with the keys and the config.json of Hugging Face's GroupViTModel: patches are merged into groups, groups into fewer
 // groups, each token going to one of them; trained from pairs of images and texts alone, the groups become segments.
 
-/// <summary>The text tower's config ("groupvit_text_model").</summary>
-public sealed record GroupVitTextConfig : ModelConfig
+/// <summary>The text tower's config ("groupvit_text_model"): CLIP's, smaller.</summary>
+public sealed record GroupVitTextConfig : ClipTextConfig
 {
-    public int VocabSize { get; init; } = 49408;
-    public int HiddenSize { get; init; } = 256;
-    public int IntermediateSize { get; init; } = 1024;
-    public int NumHiddenLayers { get; init; } = 12;
-    public int NumAttentionHeads { get; init; } = 4;
-    public int MaxPositionEmbeddings { get; init; } = 77;
-    public Activation HiddenAct { get; init; } = Activation.QuickGelu;
-    public double LayerNormEps { get; init; } = 1e-5;
-    public double InitializerFactor { get; init; } = 1;
-    public int? PadTokenId { get; init; } = 1;
-    public int? BosTokenId { get; init; } = 49406;
-
-    /// <summary>As <see cref="ClipTextConfig.EosTokenId"/>.</summary>
-    public int EosTokenId { get; init; } = 49407;
-    public string ModelType { get; init; } = "groupvit_text_model";
-
-    /// <summary>The same transformer is CLIP's.</summary>
-    internal ClipTextConfig AsClip => new()
-    {
-        VocabSize = VocabSize,
-        HiddenSize = HiddenSize,
-        IntermediateSize = IntermediateSize,
-        NumHiddenLayers = NumHiddenLayers,
-        NumAttentionHeads = NumAttentionHeads,
-        MaxPositionEmbeddings = MaxPositionEmbeddings,
-        HiddenAct = HiddenAct,
-        LayerNormEps = LayerNormEps,
-        InitializerFactor = InitializerFactor,
-        EosTokenId = EosTokenId,
-    };
+    public GroupVitTextConfig() => (HiddenSize, IntermediateSize, NumAttentionHeads, ModelType) = (256, 1024, 4, "groupvit_text_model");
 }
 
 /// <summary>The image tower's config ("groupvit_vision_model").</summary>
@@ -421,7 +392,7 @@ public sealed class GroupVitVisionModel(GroupVitConfig config) : Module, IImageT
 /// <summary>The text tower with its projection.</summary>
 public sealed class GroupVitTextModel(GroupVitConfig config) : Module, ITextTower
 {
-    public ClipTextTransformer TextModel { get; } = new(config.Text.AsClip);
+    public ClipTextTransformer TextModel { get; } = new(config.Text);
 
     public GroupVitProjection TextProjection { get; } = new(config.Text.HiddenSize, config.ProjectionIntermediateDim, config.ProjectionDim);
 
