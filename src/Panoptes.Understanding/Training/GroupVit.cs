@@ -142,7 +142,7 @@ sealed class SceneTexts(DualEncoder model, ImageProcessor processor, Tokenizer t
     {
         using var names = Names(tests.Names);
         var scores = OpenVocabularyEvaluation.Run(tests, batch => similarities(Pixels(batch), names), progress: progress, cancel: cancel);
-        return new Dictionary<string, double> { ["miou"] = scores.MeanIou, ["miou_chance"] = scores.ChanceIou, ["naming"] = scores.NamingAccuracy };
+        return new Dictionary<string, double> { ["miou"] = scores.MeanIou, ["miou_chance"] = scores.ChanceIou, ["over_chance"] = scores.MeanIou / Math.Max(scores.ChanceIou, 1e-6), ["naming"] = scores.NamingAccuracy };
     }
 
     /// <summary>Keeps the factor of cosines at CLIP's 100 at most.</summary>

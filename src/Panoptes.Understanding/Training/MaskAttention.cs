@@ -117,6 +117,7 @@ sealed class MaskAttention : SceneObjective
             ["crop_pq"] = cropQuality.Mean().Quality,
             ["accuracy"] = (double)right / all,
             ["crop_accuracy"] = (double)cropRight / all,
+            ["accuracy_gain"] = (double)(right - cropRight) / all,
             ["images_per_second"] = done / time.Elapsed.TotalSeconds,
             ["crop_images_per_second"] = done / cropTime.Elapsed.TotalSeconds,
             ["times_as_fast"] = cropTime.Elapsed / time.Elapsed,

@@ -91,6 +91,7 @@ sealed class MaskClipPlusTraining : SceneObjective
     {
         var found = texts.Measure(tests, (pixels, asked) => OpenVocabularySegmenter.Dense(model, pixels, asked), progress, cancel).ToDictionary();
         foreach (var (name, value) in texts.Measure(tests, (pixels, asked) => OpenVocabularySegmenter.Dense(teacher, Enlarged(pixels), asked, maskClip), progress, cancel)) found[$"teacher_{name}"] = value;
+        found["gain"] = found["miou"] - found["teacher_miou"];
         return found;
     }
 

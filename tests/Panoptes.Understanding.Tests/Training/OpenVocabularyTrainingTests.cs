@@ -108,6 +108,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal(File.ReadAllBytes(Path.Combine(unbroken, "last", "model.safetensors")), File.ReadAllBytes(Path.Combine(broken, "last", "model.safetensors")));
         foreach (var name in measures.Split(' ')) Assert.InRange(result.Validation[name], 0, 1);
+        if (result.Validation.TryGetValue("gain", out var gain)) Assert.Equal(result.Validation["miou"] - result.Validation["teacher_miou"], gain, 1e-9);
         using var segmenter = OpenVocabularySegmenter.Load(Path.Combine(broken, "last"), new() { Templates = MultiLabelLoss.Templates, TruncateTexts = true });
         if (result.Validation.TryGetValue("miou", out var miou)) Assert.Equal(miou, OpenVocabularyEvaluation.Run(Tiny(task, model).Tests(), segmenter).MeanIou, 1e-3);
     }
@@ -159,6 +160,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
         var result = Train(Tiny("name: mask_attention, points: 16", Upon("MaskClipPanopticModel", OpenSeg + ", mask_interval: 1")), Path.Combine(folder, "run"));
         Assert.True(result.Validation["images_per_second"] > 0 && result.Validation["crop_images_per_second"] > 0);
         Assert.Equal(result.Validation["images_per_second"] / result.Validation["crop_images_per_second"], result.Validation["times_as_fast"], 1e-6);
+        Assert.Equal(result.Validation["accuracy"] - result.Validation["crop_accuracy"], result.Validation["accuracy_gain"], 1e-9);
         using var scope = NewDisposeScope();
         using var before = Models.Load<OpenClipModel>(Path.Combine(folder, "clip", "last"));
         using var after = PromptableModels.Load<MaskClipPanopticModel>(Path.Combine(folder, "run", "last"));
