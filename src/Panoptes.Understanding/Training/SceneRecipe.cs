@@ -89,8 +89,11 @@ public sealed record SceneRecipe : ITrainingRecipe
     {
         if (Data.Tests < 1) throw new PanoptesException($"The recipe {Name} measures on no scenes (data.tests is {Data.Tests}).");
         var emoji = EmojiSet.Open();
-        return new(Data.Concepts is { } concepts ? emoji.Subset(concepts) : emoji, Data.Scenes, Data.Tests);
+        return new(Data.Concepts is { } concepts ? emoji.Subset(concepts) : emoji, Composed.Scenes, Data.Tests);
     }
+
+    /// <summary>The data with the photographs that they ask for.</summary>
+    SceneData Composed => Data.Photographs ? Data with { Scenes = Data.Scenes with { Background = Data.Scenes.Background.WithPhotographs() } } : Data;
 
     public RecipeRun Start(string run)
     {
@@ -100,7 +103,7 @@ public sealed record SceneRecipe : ITrainingRecipe
         if (Optimizer.LayerDecay is not null) throw new PanoptesException("layer_decay does not go with scenes.");
         RecipeParts.Keep(Text, run);
         using var pause = Native.FinalizerPause.TryBegin();
-        var data = Data.Photographs ? Data with { Scenes = Data.Scenes with { Background = Data.Scenes.Background.WithPhotographs() } } : Data;
+        var data = Composed;
         var emoji = EmojiSet.Open();
         if (Data.Concepts is { } concepts) emoji = emoji.Subset(concepts);
         using var generator = new Generator(Seed);
