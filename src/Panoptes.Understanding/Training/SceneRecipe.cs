@@ -248,7 +248,7 @@ public sealed record SceneData
 
     public int BatchSize { get; init; } = 16;
 
-    /// <summary>What is done to the pictures: colors and noise, nothing that would move things; null: nothing.</summary>
+    /// <summary>What is done to the pictures: colors and noise, nothing that would move things; null: nothing. Its size is the scenes'.</summary>
     public Augmentation? Augmentation { get; init; }
 
     /// <summary>Held-out scenes that the model is measured on; 0: it is not measured.</summary>

@@ -10,7 +10,7 @@ namespace Panoptes.Understanding.Training;
 sealed class SceneTask(SceneObjective objective, SceneData data, EmojiSet emoji, ulong seed, ScalarType precision) : TrainingTask
 {
     readonly PrefetchLoader<SceneBatch> loader = SceneBatchLoader.Create(
-        new(emoji, SceneGenerator.Things(emoji), data.Scenes, seed), new() { BatchSize = data.BatchSize, Count = data.Count ?? 10_000, Repeat = data.Count is not null, Seed = seed, References = objective.References, Augmentation = data.Augmentation, Loader = new() { Workers = data.Workers } });
+        new(emoji, SceneGenerator.Things(emoji), data.Scenes, seed), new() { BatchSize = data.BatchSize, Count = data.Count ?? 10_000, Repeat = data.Count is not null, Seed = seed, References = objective.References, Augmentation = data.Augmentation is { } a ? a with { Size = data.Scenes.Size } : null, Loader = new() { Workers = data.Workers } });
     readonly SceneTests tests = new(emoji, data.Scenes, data.Tests);
 
     public override Module Model => objective;

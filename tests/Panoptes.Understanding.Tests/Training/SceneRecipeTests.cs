@@ -178,6 +178,29 @@ public sealed class SceneRecipeTests : IDisposable
     }
 
     [Fact]
+    public void Pictures_are_augmented_in_the_scenes_size_and_lie_on_photographs_where_a_recipe_says_so()
+    {
+        const string task = "name: segment_anything, things: 1, corrections: 0, test_clicks: 1";
+        var plain = Tiny(task, Sam);
+        double[] losses =
+        [
+            First(plain.Data),
+            First(plain.Data with { Augmentation = new() { Brightness = 0.4f, JitterProbability = 1 } }),
+            First(plain.Data with { Photographs = true }),
+        ];
+        Assert.Equal(3, losses.Distinct().Count());
+        Assert.Contains("move", Assert.Throws<PanoptesException>(() => First(plain.Data with { Augmentation = new() { Rotation = 10 } })).Message, StringComparison.Ordinal);
+
+        double First(SceneData data)
+        {
+            using var ready = (plain with { Data = data with { Tests = 0 }, Schedule = plain.Schedule with { Steps = 1 } }).Start(Path.Combine(folder, Guid.NewGuid().ToString("N")));
+            var loss = double.NaN;
+            ready.Trainer.Run(new Now(p => loss = p.Loss));
+            return loss;
+        }
+    }
+
+    [Fact]
     public void The_recipes_of_the_repository_can_be_read_and_their_models_built()
     {
         string[] files = [.. Directory.GetFiles(Path.Combine(Parity.Goldens.Repository, "recipes"), "*.yaml").Where(static f => SceneRecipe.IsOne(File.ReadAllText(f), f))];
