@@ -49,8 +49,10 @@ static class ModelLoader
         {
             _ when type == typeof(Florence2Model) => Florence.Load(path, Load(parsed)),
             _ when type == typeof(Kosmos2Model) => Kosmos.Load(path, Load(parsed)),
+            _ when type == typeof(UniTabModel) => UniTab.Load(path, Load(parsed)),
+            _ when type == typeof(Pix2SeqModel) => Pix2Seq.Load(path, Load(parsed)),
             _ when type == typeof(DetrForObjectDetection) || type == typeof(DetrForSegmentation) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection) => Detector.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
-            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that draws boxes" : $"a {type.Name}, which draws no boxes by itself")}; expected a DETR, an OWL-ViT, a Grounding DINO, a Florence-2 or a Kosmos-2."),
+            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that draws boxes" : $"a {type.Name}, which draws no boxes by itself")}; expected a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB or a Pix2Seq v2."),
         };
     }
 

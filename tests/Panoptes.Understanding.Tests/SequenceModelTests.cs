@@ -342,4 +342,35 @@ public sealed class SequenceModelTests : IDisposable
         static s => new UnifiedIoModel(s.Read<UnifiedIoConfig>(), s));
 
     VisionLlmModel VisionLlm() => Made($$"""{"max_bins":64,"max_classes":4,"max_objects":4,"classes":["cat","dog"],"text_vocab_size":{{words}},{{Sizes}}}""", static s => new VisionLlmModel(s.Read<VisionLlmConfig>(), s));
+
+    [Fact]
+    public void A_trained_UniTAB_and_Pix2Seq_are_loaded_with_what_stands_beside_them_and_keep_no_tensor()
+    {
+        var (unitab, pix2seq) = (Path.Combine(folder, "unitab"), Path.Combine(folder, "pix2seq"));
+        TinyFolders.Trained(unitab, "UniTAB");
+        TinyFolders.Trained(pix2seq, "Pix2SeqV2");
+        var photo = new Image(40, 30, 3);
+        new Random(1).NextBytes(photo.Pixels);
+        Once();
+        var before = LiveTensors.Settle();
+        Once();
+        Assert.Equal(before, Tensor.TotalCount);
+
+        void Once()
+        {
+            using (var model = Understanding.UniTab.Load(unitab))
+            {
+                model.Options = new() { MaxTokens = 20 };
+                var caption = model.Describe(photo);
+                Assert.All(caption.Phrases, p => Assert.Equal(p.Text, caption.Text[p.Start..p.End]));
+                Assert.InRange(model.Ground(photo, "a cat").Count, 0, 1);
+                Assert.NotNull(model.Answer(photo, "what is it?").Text);
+                Assert.Contains("text prompt is empty", Assert.Throws<PanoptesException>(() => model.Ground(photo, " ")).Message, StringComparison.Ordinal);
+            }
+            using var boxes = Understanding.Pix2Seq.Load(pix2seq);
+            Assert.Equal(boxes.Model.Config.MaxObjects, boxes.Detect(photo, 0).Count);
+            Assert.NotNull(boxes.Caption(photo, new() { MaxTokens = 5 }).Text);
+            Assert.Contains("expected a UniTAB", Assert.Throws<PanoptesException>(() => Understanding.UniTab.Load(pix2seq)).Message, StringComparison.Ordinal);
+        }
+    }
 }

@@ -13,14 +13,14 @@ sealed class CaptionCommand : ExampleCommand
     static readonly CaptionOptions Usual = new();
 
     readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
-    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa, a BEiT-3 for captions, a Florence-2, a Kosmos-2 or an X-Decoder: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa, a BEiT-3 for captions, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a UniTAB or a Pix2Seq v2: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
     readonly Option<CaptionDetail> detail = new("--detail", "-d") { Description = "How much is said, by Florence-2 (all three) and Kosmos-2 (brief or detailed).", HelpName = "brief|detailed|paragraph", DefaultValueFactory = static _ => CaptionDetail.Brief };
     readonly Option<int?> beams = new("--beams", "-b") { Description = "How many texts are followed at once; 1 takes the likeliest word every time. By default 4, or what the model's own files say.", HelpName = "N" };
     readonly Option<int?> least = new("--min-tokens") { Description = "The fewest tokens of a caption, by CoCa and BEiT-3; 1 by default.", HelpName = "N" };
     readonly Option<int?> most = new("--max-tokens") { Description = $"The most tokens of a caption; by default {Usual.MaxTokens}, or what the model's own files say.", HelpName = "N" };
-    readonly Option<string?> output = new("--out", "-o") { Description = "Where the picture goes with the boxes of the things that a Kosmos-2 speaks of; for several images a folder. By default no picture.", HelpName = "PNG|FOLDER" };
+    readonly Option<string?> output = new("--out", "-o") { Description = "Where the picture goes with the boxes of the things that a Kosmos-2 or a UniTAB speaks of; for several images a folder. By default no picture.", HelpName = "PNG|FOLDER" };
 
-    public CaptionCommand() : base("caption", "Say what is to be seen in images, with a model that writes captions. Kosmos-2 says of the things that it speaks of where they are.", """
+    public CaptionCommand() : base("caption", "Say what is to be seen in images, with a model that writes captions. Kosmos-2 and UniTAB say of the things that they speak of where they are.", """
         panoptes caption photo.jpg --model runs/coca/last
         panoptes caption *.png --model runs/coca/last --beams 1 --json
         panoptes caption photo.jpg --model florence-community/Florence-2-base --detail detailed
@@ -44,7 +44,7 @@ sealed class CaptionCommand : ExampleCommand
         var files = SharedOptions.ImageFiles(parsed, images);
         var path = ModelLoader.Resolve(parsed.GetRequiredValue(model));
         var type = PromptableModels.Registry.TypeOf(path);
-        if (parsed.GetValue(output) is not null && type != typeof(Kosmos2Model)) throw new UsageException("--out is for the boxes of a Kosmos-2; this model writes text alone.");
+        if (parsed.GetValue(output) is not null && type != typeof(Kosmos2Model) && type != typeof(UniTabModel)) throw new UsageException("--out is for the boxes of a Kosmos-2 or a UniTAB; this model writes text alone.");
         var pictures = Pictures.Of(files, parsed.GetValue(output), ".spoken-of.png", always: false);
         var (write, owned) = Writer(parsed, path, type);
         using var _ = owned;
@@ -90,6 +90,17 @@ sealed class CaptionCommand : ExampleCommand
             var kosmos = (Kosmos)ModelLoader.LoadGrounder(parsed, path);
             kosmos.Options = Asked(kosmos.Options);
             return (photos => [.. photos.Select(p => kosmos.Describe(p, detailed)).Select(static c => new Caption(c.Text, null, c.Phrases))], kosmos);
+        }
+        if (type == typeof(UniTabModel))
+        {
+            var unitab = (UniTab)ModelLoader.LoadGrounder(parsed, path);
+            unitab.Options = Asked(new() { MaxTokens = 80 });
+            return (photos => [.. photos.Select(unitab.Describe).Select(static c => new Caption(c.Text, null, c.Phrases))], unitab);
+        }
+        if (type == typeof(Pix2SeqModel))
+        {
+            var pix2seq = (Pix2Seq)ModelLoader.LoadGrounder(parsed, path);
+            return (photos => [.. photos.Select(p => pix2seq.Caption(p, Asked(new() { MaxTokens = 40 }))).Select(static c => new Caption(c.Text, c.Score))], pix2seq);
         }
         if (type == typeof(XDecoderModel) || type == typeof(SeemModel))
         {

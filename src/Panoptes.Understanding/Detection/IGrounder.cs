@@ -16,7 +16,7 @@ public sealed record BoundBox(Detection Found, int Start, int End)
     }
 }
 
-/// <summary>Anything that draws boxes around what words speak of: OWL-ViT, Grounding DINO and (for its classes) DETR as a <see cref="Detector"/>, <see cref="Florence"/>, <see cref="Kosmos"/>.</summary>
+/// <summary>Anything that draws boxes around what words speak of: OWL-ViT, Grounding DINO and (for its classes) DETR as a <see cref="Detector"/>, <see cref="Florence"/>, <see cref="Kosmos"/>, <see cref="UniTab"/>, and <see cref="Pix2Seq"/> for its classes.</summary>
 public interface IGrounder : IDisposable
 {
     /// <summary>Everything that is called by one of some names or phrases, labeled with it, the surest first.</summary>

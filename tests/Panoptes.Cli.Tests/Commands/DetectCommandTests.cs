@@ -157,6 +157,25 @@ public sealed class DetectCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Models_that_recipes_train_to_write_sequences_detect_ground_and_caption()
+    {
+        string unitab = In("unitab"), pix2seq = In("pix2seq");
+        TinyFolders.Trained(unitab, "UniTAB");
+        TinyFolders.Trained(pix2seq, "Pix2SeqV2");
+        var found = (await Command.Succeeds("detect", In("photo.png"), "--model", pix2seq, "--threshold", "0", "--coco", In("c.json"), "--json")).Json[0].GetProperty("detections").EnumerateArray().ToArray();
+        Assert.NotEmpty(found);
+        AllInside(found);
+        Assert.Equal(["cat", "dog"], CocoFile.Load(In("c.json")).Categories.Select(static c => c.Name));
+        Assert.All((await Command.Succeeds("detect", In("photo.png"), "--model", pix2seq, "--threshold", "0", "--text", "Dog", "--json")).Json[0].GetProperty("detections").EnumerateArray(), static d => Assert.Equal("dog", d.GetProperty("label").GetString()));
+        await Command.Fails(["detect", In("photo.png"), "--model", pix2seq, "--text", "mouse"], "does not know \"mouse\"; it finds cat, dog.");
+        AllInside((await Command.Succeeds("ground", In("photo.png"), "a red cat", "--model", unitab, "--json")).Json.GetProperty("texts")[0].GetProperty("boxes").EnumerateArray());
+        var caption = (await Command.Succeeds("caption", In("photo.png"), "--model", unitab, "--max-tokens", "20", "--beams", "2", "--out", In("u.png"), "--json")).Json[0];
+        Assert.All(caption.GetProperty("phrases").EnumerateArray(), p => Assert.Equal(p.GetProperty("text").GetString(), caption.GetProperty("caption").GetString()![p.GetProperty("start").GetInt32()..p.GetProperty("end").GetInt32()]));
+        Assert.True(File.Exists(In("u.png")));
+        Assert.NotNull((await Command.Succeeds("caption", In("photo.png"), "--model", pix2seq, "--json")).Json[0].GetProperty("caption").GetString());
+    }
+
+    [Fact]
     public async Task An_X_Decoder_captions_as_well()
     {
         TinyFolders.Decoder(In("decoder"), XDecoderTiny.XDecoder);

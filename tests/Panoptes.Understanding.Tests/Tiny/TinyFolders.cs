@@ -80,6 +80,17 @@ static class TinyFolders
         tokenizer.Save(folder);
     }
 
+    /// <summary>A UniTAB or a Pix2Seq v2 (of cat and dog), as recipes save them.</summary>
+    public static void Trained(string folder, string architecture)
+    {
+        var tokenizer = Tokenizer.Load(Path.Combine(Goldens.Repository, "zoo", "clip-emoji"));
+        var config = SequencesTiny.Tiny[architecture].Config.Replace("\"text_vocab_size\":10", $"\"text_vocab_size\":{tokenizer.VocabularySize}", StringComparison.Ordinal)
+            .Replace("\"max_sequence_tokens\":16", "\"max_sequence_tokens\":96", StringComparison.Ordinal).Replace("\"max_prompt_tokens\":8", "\"max_prompt_tokens\":24", StringComparison.Ordinal);
+        Save(folder, PromptableModels.All.Single(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null)), 5);
+        tokenizer.Save(folder);
+        File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), """{"image_processor_type":"ViTImageProcessor","size":{"height":16,"width":16} }""");
+    }
+
     static void Save(string folder, Module module, ulong seed)
     {
         using (module)
