@@ -12,7 +12,8 @@ namespace Panoptes.Understanding.Training;
 /// <remarks>
 /// <c>ap</c>, <c>ap50</c>, <c>ap75</c> of boxes; <c>cider</c>, <c>words</c> (F1) of captions; <c>mask_iou</c> and <c>oks</c> of the thing in a given box; <c>grounding</c>, the share of expressions whose box has an
 /// IoU of 0.5; <c>answers</c>, the share of right ones; <c>depth_rmse</c> and <c>depth_right</c> (the share of places within a factor of 1.25); <c>segmentation_iou</c> of what a name means; of captions with boxes
-/// <c>grounded_f1</c> (the name and its box at an IoU of 0.5 are right), and <c>grounded_f1_shuffled</c>, the same after the boxes of each caption have changed places.
+/// <c>grounded_f1</c> (the name and its box at an IoU of 0.5 are right), and <c>grounded_f1_shuffled</c>, the same after the boxes of each caption have changed places. What is asked in another way than training asks has
+/// a suffix, and <c>kept</c> with it is its share of what the usual way gives.
 /// </remarks>
 sealed class SequenceMeasures(Module model, Tokenizer text, SceneTests tests)
 {
@@ -121,6 +122,7 @@ sealed class SequenceMeasures(Module model, Tokenizer text, SceneTests tests)
             if (suffix.Length == 0) (result["ap"], result["ap75"]) = (scores.Ap ?? 0, scores.Ap75 ?? 0);
             result[$"ap50{suffix}"] = scores.Ap50 ?? 0;
         }
+        foreach (var suffix in detections.Keys.Where(static s => s.Length > 0)) result[$"kept{suffix}"] = result[$"ap50{suffix}"] / Math.Max(1e-9, result["ap50"]);
         if (captions.Count > 0)
         {
             var scores = Captioning.Score(captions, references);
@@ -130,6 +132,7 @@ sealed class SequenceMeasures(Module model, Tokenizer text, SceneTests tests)
         {
             result["grounded_f1"] = 2.0 * grounded[2] / (grounded[0] + grounded[1]);
             result["grounded_f1_shuffled"] = 2.0 * grounded[3] / (grounded[0] + grounded[1]);
+            result["kept_shuffled"] = (double)grounded[3] / Math.Max(1, grounded[2]);
         }
         foreach (var (name, (sum, count)) in means) result[name] = name.EndsWith("rmse", StringComparison.Ordinal) ? Math.Sqrt(sum / count) : sum / count;
         return result;
