@@ -121,6 +121,8 @@ public sealed class UsageTests
     }
 
     [Theory]
+    [InlineData("panoptes gr", "ground")]
+    [InlineData("panoptes caption --detail p", "paragraph")]
     [InlineData("panoptes se", "search")]
     [InlineData("panoptes search . --pre", "--precision")]
     [InlineData("panoptes classify --precision b", "bfloat16")]

@@ -30,6 +30,8 @@ sealed class CaptionCommand : ExampleCommand
         Add(images);
         foreach (var option in (ReadOnlySpan<Option>)[model, detail, beams, least, most, output]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[beams, least, most]) SharedOptions.AtLeastOne(option);
+        detail.CompletionSources.Clear();
+        detail.CompletionSources.Add("brief", "detailed", "paragraph");
         SetAction(RunAsync);
     }
 

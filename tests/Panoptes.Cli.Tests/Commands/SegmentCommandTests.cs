@@ -102,6 +102,7 @@ public sealed class SegmentCommandTests : IDisposable
         Assert.InRange((await Command.Succeeds([.. line, "--text", "a cat", "--point", "20,15", "--point", "1,1,-"])).Json.GetProperty("segments").GetArrayLength(), 0, 1);
         Assert.InRange((await Command.Succeeds([.. line, "--text", "a cat", "--box", "2,3,20,25", "--box", "15,5,39,29"])).Json.GetProperty("segments").GetArrayLength(), 0, 2);
         Assert.Equal(1, (await Command.Succeeds([.. line, "--point", "20,15"])).Json.GetProperty("segments").GetArrayLength());
+        Assert.Contains("Nothing was found.", (await Command.Succeeds("segment", In("photo.png"), "--model", Model, "--detector", In("detector"), "--threshold", "1", "--out", In("o.png"), "--text", "a cat")).Error, StringComparison.Ordinal);
         await Command.Fails([.. line, "--text", " "], "The text prompt is empty");
         if (architecture.StartsWith("Owl", StringComparison.Ordinal)) Assert.NotEqual(0, (await Command.Succeeds([.. line, "--like", $"{In("photo.png")}:{In("stroke.png")}"])).Json.GetProperty("segments").GetArrayLength());
         else await Command.Fails([.. line, "--like", $"{In("photo.png")}:{In("stroke.png")}"], "takes no examples");
