@@ -130,7 +130,7 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         using var noGrad = no_grad();
         // The image's own query stands for no thing.
         var found = Model.Segment(image.Maps, Classes(classes));
-        return SegmentationOutput.Panoptic(found.Classes[0].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[0].narrow(0, 0, found.Classes.shape[1] - 1), image.Width, image.Height, options) with { Names = classes };
+        return SegmentationOutput.Panoptic(found.Classes[0].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[0].narrow(0, 0, found.Classes.shape[1] - 1), image.Width, image.Height, options ?? new() { RestIsNothing = true }) with { Names = classes };
     }
 
     /// <summary>Things one by one; they may overlap.</summary>

@@ -186,7 +186,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
         using var noGrad = no_grad();
         var output = segmenter.Forward(OnDevice(Prepared(image, Fit(image))));
         var predicted = segmenter.Predictions(output, Conditions(prompts))[^1];
-        return SegmentationOutput.Panoptic(predicted.Classes[0].cpu(), predicted.Masks[0].cpu(), image.Width, image.Height, segmentation);
+        return SegmentationOutput.Panoptic(predicted.Classes[0].cpu(), predicted.Masks[0].cpu(), image.Width, image.Height, segmentation ?? new() { RestIsNothing = true });
     }
 
     void Check(Image image, IReadOnlyList<Prompt> prompts)

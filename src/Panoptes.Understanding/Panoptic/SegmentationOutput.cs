@@ -18,6 +18,11 @@ public sealed record SegmentationOptions
     /// <summary>Classes all whose segments of an image are one, such as sky.</summary>
     public IReadOnlySet<int> Fused { get; init; } = new HashSet<int>();
 
+    /// <summary>
+    /// Whether pixels that no mask reaches belong to nothing, as in the authors' Mask2Former and X-Decoder; or every pixel to some segment, as in the peer's processor. The panoptic way alone.
+    /// </summary>
+    public bool RestIsNothing { get; init; }
+
     /// <summary>Whether a filter widens where the image is smaller than the masks, as in OneFormer's processor and not in Mask2Former's.</summary>
     public bool Antialiased { get; init; }
 
@@ -198,9 +203,12 @@ public static class SegmentationOutput
     static PanopticSegmentation Share(Tensor masks, Tensor scores, Tensor labels, int width, int height, SegmentationOptions options)
     {
         if (scores.shape[0] == 0) return new(new(width, height, new int[checked(width * height)]), []);
+        // Nothing is the last of all, everywhere there, and hardly anything.
+        if (options.RestIsNothing) (masks, scores) = (cat([masks, ones_like(masks.narrow(0, 0, 1))]), cat([scores, full([1], 1e-6f, device: scores.device)]));
         var wide = new long[scores.shape[0]];
         var owner = Best(masks, width, height, options.Antialiased, (resized, first) =>
         {
+            if (options.RestIsNothing) resized = resized.mul_(resized.ge(options.MaskThreshold));
             var weighted = resized.mul_(scores.narrow(0, first, resized.shape[0]).view(-1, 1, 1));
             weighted.ge(options.MaskThreshold).flatten(1).sum(1).data<long>().CopyTo(wide, first);
             return weighted;
@@ -211,7 +219,7 @@ public static class SegmentationOutput
         var (numbers, sure) = (labels.data<long>().ToArray(), scores.data<float>().ToArray());
         var (idOf, segments, known) = (new int[wide.Length], new List<MapSegment>(), new Dictionary<int, int>());
         var (id, most) = (0, 0);
-        for (var k = 0; k < wide.Length; k++)
+        for (var k = 0; k < numbers.Length; k++)
         {
             if (areas[k] == 0 || wide[k] == 0 || !((float)areas[k] / wide[k] > options.OverlapThreshold)) continue;
             var label = (int)numbers[k];

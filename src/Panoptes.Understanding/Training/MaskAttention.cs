@@ -129,7 +129,7 @@ sealed class MaskAttention : SceneObjective
         for (var i = 0; i < batch.Count; i++)
         {
             var scene = batch.Scenes[i];
-            var told = SegmentationOutput.Panoptic(logits[i], masks[i], scene.Size, scene.Size);
+            var told = SegmentationOutput.Panoptic(logits[i], masks[i], scene.Size, scene.Size, new() { RestIsNothing = true });
             int[] labels = [.. scene.Ids.Select(static id => (int)id)];
             quality.Add(labels, [.. scene.Objects.Select((o, k) => new PanopticSegment(k + 1, Array.BinarySearch(concepts, o.Concept) + 1)).Where(s => labels.Contains(s.Id))], told.Ids.Labels, [.. told.Segments.Select(static s => new PanopticSegment(s.Id, s.Class + 1))]);
         }

@@ -9,13 +9,15 @@ static class SceneMeasures
 {
     const int BatchSize = 16;
 
-    /// <summary>Every thing with its name and mask: panoptic quality, and the mean IoU over the names and the background.</summary>
+    /// <summary>Every thing with its name and mask: panoptic quality of the things, and the mean IoU over the names and the background.</summary>
     /// <param name="tests">The scenes.</param>
     /// <param name="predict">Of a batch, for the names in the order of <see cref="SceneTests.Names"/> and the background after them.</param>
     /// <param name="split">The held-out scenes.</param>
     public static IEnumerable<KeyValuePair<string, double>> Things(SceneTests tests, Func<SceneBatch, MaskPrediction> predict, EmojiSplit split = EmojiSplit.HeldOutStyle, IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
     {
-        var quality = new PanopticQuality([.. Enumerable.Range(1, tests.Names.Count).Select(static i => new PanopticCategory(i, true))]);
+        // The background is a segment, too: what is told there counts as wrong.
+        var background = tests.Names.Count + 1;
+        var quality = new PanopticQuality([.. Enumerable.Range(1, tests.Names.Count).Select(static i => new PanopticCategory(i, true)), new(background, false)]);
         var scores = new SegmentationScores(tests.Names.Count + 1);
         var (done, total) = (0, tests.Scenes(split).Count);
         foreach (var batch in tests.Batches(split, BatchSize))
@@ -24,22 +26,26 @@ static class SceneMeasures
             using var scope = NewDisposeScope();
             using (batch)
             {
-                var found = predict(batch);
+                var output = predict(batch);
                 for (var i = 0; i < batch.Count; i++)
                 {
                     var scene = batch.Scenes[i];
-                    var told = SegmentationOutput.Panoptic(found.Classes[i].to(ScalarType.Float32), found.Masks[i].to(ScalarType.Float32), scene.Size, scene.Size);
-                    PanopticSegment[] labeled = [.. scene.Objects.Select((o, k) => new PanopticSegment(k + 1, tests.NameOf(o.Concept) + 1))];
-                    var ids = Array.ConvertAll(scene.Ids, static v => (int)v);
-                    quality.Add(ids, labeled, told.Ids.Labels, [.. told.Segments.Select(static s => new PanopticSegment(s.Id, s.Class + 1)).DistinctBy(static s => s.Id)]);
-                    var (ofLabel, ofTold) = (labeled.ToDictionary(static s => s.Id, static s => s.Category), told.Segments.DistinctBy(static s => s.Id).ToDictionary(static s => s.Id, static s => s.Class + 1));
-                    scores.Add(Array.ConvertAll(ids, v => ofLabel.GetValueOrDefault(v)), Array.ConvertAll(told.Ids.Labels, v => ofTold.GetValueOrDefault(v)));
+                    var told = SegmentationOutput.Panoptic(output.Classes[i].to(ScalarType.Float32), output.Masks[i].to(ScalarType.Float32), scene.Size, scene.Size, new() { RestIsNothing = true });
+                    var (ids, foundIds) = (Array.ConvertAll(scene.Ids, v => v == 0 ? scene.Objects.Count + 1 : v), Array.ConvertAll(told.Ids.Labels, static v => v == 0 ? int.MaxValue : v));
+                    PanopticSegment[] labeled = [.. scene.Objects.Select((o, k) => new PanopticSegment(k + 1, tests.NameOf(o.Concept) + 1)), .. Rest(ids, scene.Objects.Count + 1)];
+                    PanopticSegment[] found = [.. told.Segments.Select(static s => new PanopticSegment(s.Id, s.Class + 1)).DistinctBy(static s => s.Id), .. Rest(foundIds, int.MaxValue)];
+                    quality.Add(ids, labeled, foundIds, found);
+                    var (ofLabel, ofTold) = (labeled.ToDictionary(static s => s.Id, s => s.Category % background), found.ToDictionary(static s => s.Id, s => s.Category % background));
+                    scores.Add(Array.ConvertAll(ids, v => ofLabel[v]), Array.ConvertAll(foundIds, v => ofTold[v]));
                 }
             }
             progress?.Report(new(done += batch.Count, total));
         }
-        var mean = quality.Mean();
+        var mean = quality.Mean(things: true);
         return [new("pq", mean.Quality), new("sq", mean.Segmentation), new("rq", mean.Recognition), new("miou", scores.MeanIou)];
+
+        // Nothing may cover all of a picture.
+        PanopticSegment[] Rest(int[] pixels, int id) => pixels.AsSpan().Contains(id) ? [new(id, background)] : [];
     }
 
     /// <summary>CIDEr-D and the share of words that are right, of what a model says of scenes; and the same of captions that belong to other scenes.</summary>
