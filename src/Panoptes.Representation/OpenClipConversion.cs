@@ -27,6 +27,24 @@ public static class OpenClipConversion
 {
     const int EndOfText = 49407;                                                                   // of CLIP's own vocabulary
 
+    /// <summary>The sizes of its text tower by Hugging Face's names; which token ends a text is the caller's to say.</summary>
+    internal static ClipTextConfig TextConfig(OpenClipConfig c)
+    {
+        var t = c.TextCfg;
+        return new()
+        {
+            HiddenSize = t.Width,
+            IntermediateSize = (int)(t.Width * t.MlpRatio),
+            NumHiddenLayers = t.Layers,
+            NumAttentionHeads = t.Heads,
+            VocabSize = t.VocabSize,
+            MaxPositionEmbeddings = t.ContextLength,
+            ProjectionDim = c.EmbedDim,
+            LayerNormEps = t.NormKwargs?.Eps ?? 1e-5,
+            HiddenAct = OpenClipVisual.Act(c, t.ActKwargs),
+        };
+    }
+
     /// <summary>The same model as Hugging Face's CLIP, with weights of its own.</summary>
     /// <exception cref="PanoptesException">It has parts that Hugging Face's CLIP does not have; the message names the first.</exception>
     public static ClipModel ToClip(OpenClipModel source)
@@ -59,17 +77,8 @@ public static class OpenClipConversion
                 LayerNormEps = v.NormKwargs?.Eps ?? 1e-5,
                 HiddenAct = OpenClipVisual.Act(c, v.ActKwargs),
             },
-            TextConfig = new()
+            TextConfig = TextConfig(c) with
             {
-                HiddenSize = t.Width,
-                IntermediateSize = (int)(t.Width * t.MlpRatio),
-                NumHiddenLayers = t.Layers,
-                NumAttentionHeads = t.Heads,
-                VocabSize = t.VocabSize,
-                MaxPositionEmbeddings = t.ContextLength,
-                ProjectionDim = c.EmbedDim,
-                LayerNormEps = t.NormKwargs?.Eps ?? 1e-5,
-                HiddenAct = OpenClipVisual.Act(c, t.ActKwargs),
                 // The largest id and the first end token are the same token in CLIP's own vocabulary; elsewhere 2 asks for the largest.
                 EosTokenId = t.PoolType == "eos" ? t.EosId : t.VocabSize == EndOfText + 1 ? EndOfText : 2,
             },

@@ -15,44 +15,48 @@ public static class InteractiveEvaluation
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (things, height, width) = ((int)labels.shape[0], (int)labels.shape[1], (int)labels.shape[2]);
-        var bytes = labels.to(ScalarType.Byte).flatten(1);
-        var users = Enumerable.Range(0, things).Select(i => new ClickSimulator(bytes[i].data<byte>().ToArray(), height, width)).ToArray();
-        var curves = Enumerable.Range(0, things).Select(static _ => new List<double>()).ToArray();
+        var (things, height, width, turn) = ((int)labels.shape[0], labels.shape[1], labels.shape[2], 0);
         var (places, kinds) = (new float[things * most * 2], new long[things * most]);
         Array.Fill(kinds, -10);                                                       // what is not clicked at any more is filled up
-        var told = new byte[things][];
-        Array.Fill(told, new byte[height * width]);
         Tensor? previous = null;
+        return Clicks(labels, most, clicks =>
+        {
+            foreach (var (i, click) in clicks) (places[(i * most + turn) * 2], places[(i * most + turn) * 2 + 1], kinds[i * most + turn]) = (click.X, click.Y, click.Positive ? 1 : 0);
+            var (points, labelsOf) = (tensor(places, [things, 1, most, 2]).narrow(2, 0, turn + 1), tensor(kinds, [things, 1, most]).narrow(2, 0, turn + 1));
+            previous = Best(model, image, new(points, labelsOf, Masks: previous), several: turn++ == 0);
+            return Enlarge(previous, height, width).squeeze(1).gt(0);
+        });
+    }
+
+    /// <summary>The same of any model: how the user's clicks are answered is the caller's.</summary>
+    /// <param name="answer">Is given the next click of each thing that is not right yet, by its number; gives the masks of all, [things, height, width] bool.</param>
+    /// <inheritdoc cref="Clicks(ISegmentAnything, SamFeatures, Tensor, int)"/>
+    internal static IReadOnlyList<IReadOnlyList<double>> Clicks(Tensor labels, int most, Func<IReadOnlyList<(int Thing, Click Click)>, Tensor> answer)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var (things, height, width) = ((int)labels.shape[0], (int)labels.shape[1], (int)labels.shape[2]);
+        var area = height * width;
+        var bytes = labels.to(ScalarType.Byte).contiguous().data<byte>().ToArray();
+        var users = Enumerable.Range(0, things).Select(i => new ClickSimulator(bytes.AsSpan(i * area, area), height, width)).ToArray();
+        var (curves, told) = (Enumerable.Range(0, things).Select(static _ => new List<double>()).ToArray(), new byte[things * area]);
         for (var k = 0; k < most; k++)
         {
-            var any = false;
+            var clicks = new List<(int Thing, Click Click)>();
             for (var i = 0; i < things; i++)
-            {
-                if (curves[i].Count < k || users[i].Next(told[i]) is not { } click) continue;
-                (places[(i * most + k) * 2], places[(i * most + k) * 2 + 1], kinds[i * most + k]) = (click.X, click.Y, click.Positive ? 1 : 0);
-                any = true;
-            }
-            if (!any) break;
-            var (points, labelsOf) = (tensor(places, [things, 1, most, 2]).narrow(2, 0, k + 1), tensor(kinds, [things, 1, most]).narrow(2, 0, k + 1));
-            var logits = Best(model, image, new(points, labelsOf, Masks: previous), several: k == 0);
-            previous = logits;
-            var masks = Enlarge(logits, height, width).squeeze(1).gt(0);
+                if (curves[i].Count == k && users[i].Next(told.AsSpan(i * area, area)) is { } click) clicks.Add((i, click));
+            if (clicks.Count == 0) break;
+            var masks = answer(clicks);
             var ious = Iou(masks, labels).data<float>().ToArray();
-            var all = masks.to(ScalarType.Byte).flatten(1);
-            for (var i = 0; i < things; i++)
-            {
-                if (kinds[i * most + k] == -10) continue;
-                curves[i].Add(ious[i]);
-                told[i] = all[i].data<byte>().ToArray();
-            }
+            told = masks.to(ScalarType.Byte).contiguous().data<byte>().ToArray();
+            foreach (var (i, _) in clicks) curves[i].Add(ious[i]);
         }
         return curves;
     }
 
     /// <summary>The IoU of each thing's mask by its box alone.</summary>
     /// <param name="boxes">[things, 4] left, top, right, bottom</param>
-    /// <inheritdoc cref="Clicks"/>
+    /// <inheritdoc cref="Clicks(ISegmentAnything, SamFeatures, Tensor, int)"/>
     public static IReadOnlyList<double> Boxes(ISegmentAnything model, SamFeatures image, Tensor labels, Tensor boxes)
     {
         using var scope = NewDisposeScope();
@@ -67,6 +71,16 @@ public static class InteractiveEvaluation
         var masks = model.Decode(image, prompts, several);
         var best = masks.IouScores.squeeze(1).argmax(1);
         return masks.Logits.squeeze(1).gather(1, best.view(-1, 1, 1, 1).expand(-1, 1, masks.Logits.shape[3], masks.Logits.shape[4])).to(ScalarType.Float32);
+    }
+
+    /// <summary>A random one of each row's pixels that are set (of all of them where none is): its position in the row, [n, 1] int64.</summary>
+    /// <param name="set">[n, height, width] bool</param>
+    internal static Tensor RandomPixel(Tensor set, Generator random)
+    {
+        // The largest of random numbers is uniform over those that count.
+        using var scope = NewDisposeScope();
+        var flat = set.flatten(1);
+        return rand(flat.shape, generator: random).add(flat.to(ScalarType.Float32)).argmax(1, keepdim: true).MoveToOuterDisposeScope();
     }
 
     internal static Tensor Enlarge(Tensor logits, long height, long width) => nn.functional.interpolate(logits, [height, width], mode: InterpolationMode.Bilinear, align_corners: false);

@@ -11,21 +11,9 @@ public static class ClipTowers
     /// <exception cref="PanoptesException">A part that they do not have.</exception>
     static ClipTextConfig TextConfig(OpenClipModel clip)
     {
-        var (c, t) = (clip.Config, clip.Config.TextCfg);
+        var t = clip.Config.TextCfg;
         if (t.LsInitValue is not null || t.NoCausalMask || t.PoolType != "argmax") throw new PanoptesException($"The CLIP's text tower {(t.NoCausalMask ? "is not causal" : t.LsInitValue is not null ? "has layer scale" : $"pools by \"{t.PoolType}\"")}; expected a plain causal one that is pooled at its end token.");
-        return new()
-        {
-            HiddenSize = t.Width,
-            IntermediateSize = (int)(t.Width * t.MlpRatio),
-            NumHiddenLayers = t.Layers,
-            NumAttentionHeads = t.Heads,
-            VocabSize = t.VocabSize,
-            MaxPositionEmbeddings = t.ContextLength,
-            ProjectionDim = c.EmbedDim,
-            LayerNormEps = t.NormKwargs?.Eps ?? 1e-5,
-            HiddenAct = OpenClipVisual.Act(c, t.ActKwargs),
-            EosTokenId = 2,                                                          // at the largest id, which is the end's
-        };
+        return OpenClipConversion.TextConfig(clip.Config) with { EosTokenId = 2 };    // at the largest id, which is the end's
     }
 
     /// <summary>The same model with towers like a CLIP's. Its projection is as wide as the CLIP's table of words.</summary>

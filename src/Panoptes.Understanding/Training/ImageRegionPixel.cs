@@ -47,7 +47,7 @@ sealed class ImageRegionPixel(DualEncoder model, SceneTexts texts, ImageRegionPi
 {
     const int BatchSize = 16;
 
-    readonly string[] names = [.. setting.Concepts.Select(c => setting.Emoji.Concepts[c].Name)];
+    readonly IReadOnlyList<string> names = setting.Names;
 
     public override DualEncoder Model => model;
 

@@ -54,7 +54,7 @@ sealed class MaskAttention : SceneObjective
     {
         (this.model, this.texts, this.options, concepts) = (model, texts, options, [.. setting.Concepts]);
         model.Clip.RequiresGrad(false);
-        names = texts.Names([.. concepts.Select(c => setting.Emoji.Concepts[c].Name), options.Other]);
+        names = texts.Names([.. setting.Names, options.Other]);
     }
 
     public override MaskClipPanopticModel Model => model;

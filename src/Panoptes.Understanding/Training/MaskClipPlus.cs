@@ -67,7 +67,7 @@ sealed class MaskClipPlusTraining : SceneObjective
         // What is asked for is not trained: the segmenter learns to answer it.
         ((Module)model.Clip.Texts).RequiresGrad(false);
         model.Clip.LogitScale.RequiresGrad = false;
-        names = texts.Names([.. setting.Concepts.Select(c => setting.Emoji.Concepts[c].Name)]);
+        names = texts.Names(setting.Names);
         var usual = OpenVocabularySegmenter.MaskClipOf(teacher);
         maskClip = usual with { DenoiseThreshold = options.Denoise, KeySmoothingThreshold = options.Smooth ?? usual.KeySmoothingThreshold };
         teaching = (long)Math.Round(setting.Recipe.Schedule.Steps * options.TeacherShare);

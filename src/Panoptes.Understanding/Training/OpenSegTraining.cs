@@ -48,7 +48,7 @@ sealed class OpenSegTraining : SceneObjective
         (this.model, this.texts, this.options, concepts) = (model, texts, options, [.. setting.Concepts]);
         ((Module)model.Clip.Texts).RequiresGrad(false);
         model.Clip.LogitScale.RequiresGrad = false;
-        names = texts.Names([.. concepts.Select(c => setting.Emoji.Concepts[c].Name)]);
+        names = texts.Names(setting.Names);
     }
 
     public override OpenSegModel Model => model;

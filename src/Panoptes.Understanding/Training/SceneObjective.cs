@@ -48,6 +48,9 @@ public sealed record SceneSetting(SceneRecipe Recipe, string Run, EmojiSet Emoji
     /// <summary>The concepts of the things that scenes are composed of, in order.</summary>
     public IReadOnlyList<int> Concepts { get; } = [.. SceneGenerator.Things(Emoji).Select(i => Emoji.Images[i].Concept).Distinct().Order()];
 
+    /// <summary>What they are called, in the same order.</summary>
+    public IReadOnlyList<string> Names => [.. Concepts.Select(c => Emoji.Concepts[c].Name)];
+
     /// <summary>The side of the scenes.</summary>
     public int Side => Recipe.Data.Scenes.Size;
 }

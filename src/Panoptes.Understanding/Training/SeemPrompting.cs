@@ -54,7 +54,7 @@ sealed class SeemPrompting(SeemModel model, Tokenizer tokenizer, SeemOptions opt
 {
     const int MostPointed = 32, BatchSize = 8;
 
-    readonly string[] names = [.. setting.Concepts.Select(c => setting.Emoji.Concepts[c].Name)];
+    readonly IReadOnlyList<string> names = setting.Names;
     readonly XDecoderLossOptions weights = new() { Mask = new() { Points = options.Points } };
 
     public override SeemModel Model => model;
@@ -160,8 +160,7 @@ sealed class SeemPrompting(SeemModel model, Tokenizer tokenizer, SeemOptions opt
     static Tensor Click(Tensor wrong, Generator random)
     {
         using var scope = NewDisposeScope();
-        var flat = wrong.flatten(1);
-        var index = rand(flat.shape, generator: random).add(flat.to(ScalarType.Float32)).argmax(1, keepdim: true);
+        var (flat, index) = (wrong.flatten(1), InteractiveEvaluation.RandomPixel(wrong, random));
         return zeros_like(flat).scatter_(1, index, ones_like(index).to(ScalarType.Bool)).logical_and(flat).view(wrong.shape).MoveToOuterDisposeScope();
     }
 
@@ -218,36 +217,20 @@ sealed class SeemPrompting(SeemModel model, Tokenizer tokenizer, SeemOptions opt
         return tensor(clicks, [rows, side, side]).ne(0);
     }
 
-    /// <summary>As <see cref="InteractiveEvaluation.Clicks"/>: of each thing the IoU after every click.</summary>
-    List<double>[] Clicks(DecoderMaps maps, Tensor meant, bool remembers)
+    /// <summary>Of each thing the IoU after every click of a user who corrects.</summary>
+    IReadOnlyList<IReadOnlyList<double>> Clicks(DecoderMaps maps, Tensor meant, bool remembers)
     {
-        var (rows, side) = ((int)meant.shape[0], (int)meant.shape[1]);
-        var area = side * side;
-        var bytes = meant.to(ScalarType.Byte).data<byte>().ToArray();
-        var users = Enumerable.Range(0, rows).Select(i => new ClickSimulator(bytes.AsSpan(i * area, area), side, side)).ToArray();
-        var (curves, told) = (Enumerable.Range(0, rows).Select(static _ => new List<double>()).ToArray(), new byte[rows * area]);
-        var (positive, negative) = (new byte[rows * area], new byte[rows * area]);
+        var side = (int)meant.shape[1];
+        var (positive, negative) = (new byte[meant.numel()], new byte[meant.numel()]);
         SeemMemory? memory = null;
-        for (var k = 0; k < options.TestClicks; k++)
+        return InteractiveEvaluation.Clicks(meant, options.TestClicks, clicks =>
         {
-            var clicked = new bool[rows];
-            for (var i = 0; i < rows; i++)
-            {
-                if (curves[i].Count < k || users[i].Next(told.AsSpan(i * area, area)) is not { } click) continue;
-                (click.Positive ? positive : negative)[(i * area) + (click.Y * side) + click.X] = 1;
-                clicked[i] = true;
-            }
-            if (!clicked.Contains(true)) break;
-            var points = SeemPrompts.Points(tensor(positive, [rows, side, side]).ne(0), tensor(negative, [rows, side, side]).ne(0));
+            foreach (var (i, click) in clicks) (click.Positive ? positive : negative)[(((i * side) + click.Y) * side) + click.X] = 1;
+            var points = SeemPrompts.Points(tensor(positive, meant.shape).ne(0), tensor(negative, meant.shape).ne(0));
             var answer = model.Answer(maps, new() { Points = points, Memory = memory });
             if (remembers) memory = answer.Memory;
-            var masks = Told(answer, side);
-            told = masks.to(ScalarType.Byte).data<byte>().ToArray();
-            var ious = InteractiveEvaluation.Iou(masks, meant).data<float>().ToArray();
-            for (var i = 0; i < rows; i++)
-                if (clicked[i]) curves[i].Add(ious[i]);
-        }
-        return curves;
+            return Told(answer, side);
+        });
     }
 
     public override void Save(string folder)

@@ -163,9 +163,7 @@ sealed class SegmentAnything : SceneObjective
     /// <summary>A click on a random pixel of each row's wrong ones (anywhere where nothing is wrong): its place [n, 1, 1, 2] and whether it is on the thing [n, 1, 1].</summary>
     static (Tensor Places, Tensor Labels) Clicks(Tensor wrong, Tensor labels, Generator random)
     {
-        var (flat, width) = (wrong.flatten(1), wrong.shape[2]);
-        // The largest of random numbers is uniform over those that count.
-        var index = rand(flat.shape, generator: random).add(flat.to(ScalarType.Float32)).argmax(1, keepdim: true);   // [n, 1]
+        var (index, width) = (InteractiveEvaluation.RandomPixel(wrong, random), wrong.shape[2]);
         var label = labels.flatten(1).gather(1, index).to(ScalarType.Int64);
         var (x, y) = (index.remainder(width), index.div(width, RoundingMode.floor));
         return (stack([x, y], -1).to(ScalarType.Float32).view(-1, 1, 1, 2), label.view(-1, 1, 1));

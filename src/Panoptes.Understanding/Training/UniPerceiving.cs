@@ -35,7 +35,7 @@ public sealed record UniPerceiverOptions : SceneTaskOptions
 /// <inheritdoc cref="UniPerceiverOptions"/>
 sealed class UniPerceiving(UniPerceiverModel model, Tokenizer tokenizer, TaskMixture mixture, UniPerceiverOptions options, SceneSetting setting) : SceneObjective
 {
-    readonly string[] names = [.. setting.Concepts.Select(c => setting.Emoji.Concepts[c].Name)];
+    readonly IReadOnlyList<string> names = setting.Names;
     readonly MaskLossOptions masks = new() { Points = options.Points };
 
     MtAdamW? optimizer;

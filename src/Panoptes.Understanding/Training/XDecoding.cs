@@ -38,7 +38,7 @@ public sealed record XDecoderOptions : SceneTaskOptions
 /// <inheritdoc cref="XDecoderOptions"/>
 sealed class XDecoding(XDecoderModel model, Tokenizer tokenizer, XDecoderOptions options, SceneSetting setting) : SceneObjective
 {
-    readonly string[] names = [.. setting.Concepts.Select(c => setting.Emoji.Concepts[c].Name)];
+    readonly IReadOnlyList<string> names = setting.Names;
     readonly XDecoderLossOptions weights = new() { Mask = new() { Points = options.Points } };
 
     public override XDecoderModel Model => model;
