@@ -8,16 +8,6 @@ namespace Panoptes.Understanding.Tests.Training;
 /// <summary>Tiny models that learn what is where in any words: MaskCLIP's CLIP, MaskCLIP+, OpenSeg.</summary>
 public sealed class OpenVocabularyTrainingTests : IDisposable
 {
-    const string Clip = """
-        model:
-          architecture: CLIP
-          config:
-            embed_dim: 12
-            vision_cfg: {layers: 2, width: 16, head_width: 8, image_size: 32, patch_size: 8}
-            text_cfg: {context_length: 40, vocab_size: 614, width: 16, heads: 2, layers: 1}
-          tokenizer: {merges: MERGES, count: 100}
-        """;
-
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-open-").FullName;
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
@@ -26,7 +16,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
         name: tiny
         seed: 3
         task: {{{task}}}
-        {{model.Replace("MERGES", Path.Combine(Parity.Goldens.Repository, "data", "tokenizers", "clip", "merges.txt"), StringComparison.Ordinal)}}
+        {{TinyTraining.WithMerges(model)}}
         data: {concepts: 40, scenes: {size: 32, max_objects: 2}, count: 4, batch_size: 4, tests: 3}
         schedule: {learning_rate: 0.002, steps: {{steps}}}
         training: {precision: float32, log_every: 1, validate_every: 0}
@@ -35,7 +25,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     string Trained()
     {
         var run = Path.Combine(folder, "clip");
-        Train(Tiny("name: group_vit", Clip), run);
+        TinyTraining.Train(Tiny("name: group_vit", TinyTraining.Clip), run);
         return Path.Combine(run, "last");
     }
 
@@ -62,8 +52,8 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     [Fact]
     public void A_clip_that_was_trained_on_scenes_is_measured_alike_in_training_and_as_users_load_it()
     {
-        var recipe = Tiny("name: group_vit", Clip);
-        var result = Train(recipe, Path.Combine(folder, "run"));
+        var recipe = Tiny("name: group_vit", TinyTraining.Clip);
+        var result = TinyTraining.Train(recipe, Path.Combine(folder, "run"));
         using var segmenter = OpenVocabularySegmenter.Load(Path.Combine(folder, "run", "last"), new() { Templates = MultiLabelLoss.Templates, TruncateTexts = true });
         Assert.IsType<OpenClipModel>(segmenter.Model);
         var tests = recipe.Tests();
@@ -77,7 +67,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     [Fact]
     public void A_model_that_knows_every_pixel_has_a_mean_iou_of_one()
     {
-        var tests = Tiny("name: group_vit", Clip).Tests();
+        var tests = Tiny("name: group_vit", TinyTraining.Clip).Tests();
         var scores = OpenVocabularyEvaluation.Run(tests, batch =>
         {
             var said = zeros(batch.Count, tests.Names.Count, 32, 32);
@@ -100,11 +90,11 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     {
         var model = Upon(architecture, config);
         var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
-        Train(Tiny(task, model), unbroken);
+        TinyTraining.Train(Tiny(task, model), unbroken);
         var before = LiveTensors.Settle();
         using (var cancel = new CancellationTokenSource())
-            Assert.Throws<OperationCanceledException>(() => Train(Tiny(task, model), broken, p => { if (p.Step == 2) cancel.Cancel(); }, cancel.Token));
-        var result = Train(Tiny(task, model), broken);
+            Assert.Throws<OperationCanceledException>(() => TinyTraining.Train(Tiny(task, model), broken, p => { if (p.Step == 2) cancel.Cancel(); }, cancel.Token));
+        var result = TinyTraining.Train(Tiny(task, model), broken);
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal(File.ReadAllBytes(Path.Combine(unbroken, "last", "model.safetensors")), File.ReadAllBytes(Path.Combine(broken, "last", "model.safetensors")));
         foreach (var name in measures.Split(' ')) Assert.InRange(result.Validation[name], 0, 1);
@@ -121,7 +111,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     public void The_loss_of_the_same_scenes_falls(string task, string? architecture, string? config)
     {
         var losses = new List<double>();
-        Train(Tiny(task, architecture is null ? Clip : Upon(architecture, config!), steps: 30), Path.Combine(folder, "run"), p => { if (p.What is null) losses.Add(p.Loss); });
+        TinyTraining.Train(Tiny(task, architecture is null ? TinyTraining.Clip : Upon(architecture, config!), steps: 30), Path.Combine(folder, "run"), p => { if (p.What is null) losses.Add(p.Loss); });
         Assert.True(losses[^1] < losses[0] * 0.95, $"{losses[0]} to {losses[^1]}");
     }
 
@@ -129,7 +119,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     public void The_text_tower_of_a_segmenter_stays_its_clips_while_the_image_tower_learns()
     {
         var model = Upon("DenseClipModel");
-        Train(Tiny("name: mask_clip_plus, least: 0", model), Path.Combine(folder, "run"));
+        TinyTraining.Train(Tiny("name: mask_clip_plus, least: 0", model), Path.Combine(folder, "run"));
         using var scope = NewDisposeScope();
         using var before = Models.Load<OpenClipModel>(Path.Combine(folder, "clip", "last"));
         using var after = PromptableModels.Load<DenseClipModel>(Path.Combine(folder, "run", "last"));
@@ -157,7 +147,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     [Fact]
     public void A_clip_stays_as_it_is_where_relative_mask_attention_is_trained_in_it_and_both_ways_to_classify_are_timed()
     {
-        var result = Train(Tiny("name: mask_attention, points: 16", Upon("MaskClipPanopticModel", OpenSeg + ", mask_interval: 1")), Path.Combine(folder, "run"));
+        var result = TinyTraining.Train(Tiny("name: mask_attention, points: 16", Upon("MaskClipPanopticModel", OpenSeg + ", mask_interval: 1")), Path.Combine(folder, "run"));
         Assert.True(result.Validation["images_per_second"] > 0 && result.Validation["crop_images_per_second"] > 0);
         Assert.Equal(result.Validation["images_per_second"] / result.Validation["crop_images_per_second"], result.Validation["times_as_fast"], 1e-6);
         Assert.Equal(result.Validation["accuracy"] - result.Validation["crop_accuracy"], result.Validation["accuracy_gain"], 1e-9);
@@ -173,16 +163,5 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
     {
         var model = Upon("OpenSegModel", OpenSeg).Replace("tower_from", "from: elsewhere, tower_from", StringComparison.Ordinal);
         Assert.Contains("not both", Assert.Throws<PanoptesException>(() => Tiny("name: open_seg", model).Start(Path.Combine(folder, "run")).Dispose()).Message, StringComparison.Ordinal);
-    }
-
-    static TrainingResult Train(SceneRecipe recipe, string run, Action<TrainingProgress>? seen = null, CancellationToken cancel = default)
-    {
-        using var ready = recipe.Start(run);
-        return ready.Trainer.Run(seen is null ? null : new Now(seen), cancel);
-    }
-
-    sealed class Now(Action<TrainingProgress> seen) : IProgress<TrainingProgress>
-    {
-        public void Report(TrainingProgress value) => seen(value);
     }
 }

@@ -47,16 +47,6 @@ public sealed class SceneRecipeTests : IDisposable
 
     const string Uni = "model:\n  architecture: UniPerceiverModel\n  config: \n    hidden_size: 16\n    num_attention_heads: 2\n    feedforward_size: 24\n    proposal_layers: 2\n    num_proposals: 6\n    num_selected: 4\n    decoder_layers: 2\n    projection_size: 16\n    mask_side: 4\n    global_side: 2\n" + Texts;
 
-    const string Clip = """
-        model:
-          architecture: CLIP
-          config:
-            embed_dim: 12
-            vision_cfg: {layers: 2, width: 16, head_width: 8, image_size: 32, patch_size: 8}
-            text_cfg: {context_length: 40, vocab_size: 614, width: 16, heads: 2, layers: 1}
-          tokenizer: {merges: MERGES, count: 100}
-        """;
-
     readonly string folder = Directory.CreateTempSubdirectory("panoptes-scenes-").FullName;
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
@@ -65,7 +55,7 @@ public sealed class SceneRecipeTests : IDisposable
         name: tiny
         seed: 3
         task: {{{task}}}
-        {{model.Replace("MERGES", Path.Combine(Parity.Goldens.Repository, "data", "tokenizers", "clip", "merges.txt"), StringComparison.Ordinal)}}
+        {{TinyTraining.WithMerges(model)}}
         data: {concepts: 40, scenes: {size: 32, max_objects: 2}, batch_size: 3, tests: 3}
         schedule: {learning_rate: 0.002, steps: 6}
         training: {precision: float32, log_every: 1, validate_every: 0}
@@ -80,20 +70,20 @@ public sealed class SceneRecipeTests : IDisposable
     [InlineData("name: x_decoder, masks: false, expressions: 0", XDecoder, "cider retrieval")]
     [InlineData("name: seem, names: 10, points: 20, test_clicks: 2, corrections: 1", Seem, "iou_point iou_text iou_composed iou_clicks iou_clicks_without_memory noc_80 noc_80_without_memory pq")]
     [InlineData("name: uni_perceiver, names: 10, points: 20", Uni, "pq cider retrieval")]
-    [InlineData("name: image_region_pixel, names: 10", Clip, "retrieval region_naming miou pixel_naming mean")]
-    [InlineData("name: image_region_pixel, image: 0, pixel: 0", Clip, "mean")]
+    [InlineData("name: image_region_pixel, names: 10", TinyTraining.Clip, "retrieval region_naming miou pixel_naming mean")]
+    [InlineData("name: image_region_pixel, image: 0, pixel: 0", TinyTraining.Clip, "mean")]
     public void A_model_is_trained_resumed_to_the_same_bytes_and_measured(string task, string model, string measures)
     {
         var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
-        Train(Tiny(task, model), unbroken);
+        TinyTraining.Train(Tiny(task, model), unbroken);
         var before = LiveTensors.Settle();
         using (var cancel = new CancellationTokenSource())
-            Assert.Throws<OperationCanceledException>(() => Train(Tiny(task, model), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
-        var result = Train(Tiny(task, model), broken);
+            Assert.Throws<OperationCanceledException>(() => TinyTraining.Train(Tiny(task, model), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
+        var result = TinyTraining.Train(Tiny(task, model), broken);
         Assert.Equal(before, Tensor.TotalCount);
         Assert.Equal(Weights(unbroken), Weights(broken));
         foreach (var name in measures.Split(' ')) Assert.InRange(result.Validation[name], 0, 5);
-        using var loaded = model == Clip ? Representation.Models.Load(Path.Combine(broken, "last")) : PromptableModels.Load(Path.Combine(broken, "last"));
+        using var loaded = model == TinyTraining.Clip ? Representation.Models.Load(Path.Combine(broken, "last")) : PromptableModels.Load(Path.Combine(broken, "last"));
     }
 
     static byte[] Weights(string run) => File.ReadAllBytes(Assert.Single(Directory.GetFiles(Path.Combine(run, "last"), "*.safetensors")));
@@ -101,12 +91,12 @@ public sealed class SceneRecipeTests : IDisposable
     [Fact]
     public void Only_the_decoder_changes_where_it_alone_is_tuned_and_a_low_rank_change_is_part_of_what_is_saved()
     {
-        Train(Tiny("name: segment_anything, things: 1, corrections: 0, test_clicks: 1", Sam), Path.Combine(folder, "first"));
+        TinyTraining.Train(Tiny("name: segment_anything, things: 1, corrections: 0, test_clicks: 1", Sam), Path.Combine(folder, "first"));
         var from = $"model: {{from: {Path.Combine(folder, "first", "last")}}}";
         foreach (var (tune, changed) in (ReadOnlySpan<(string, string[])>)[("decoder", ["mask_decoder"]), ("low_rank, rank: 2", ["mask_decoder", "attn.qkv.weight"])])
         {
             var run = Path.Combine(folder, tune[..3]);
-            Train(Tiny($"name: segment_anything, things: 1, corrections: 0, test_clicks: 1, tune: {tune}", from), run);
+            TinyTraining.Train(Tiny($"name: segment_anything, things: 1, corrections: 0, test_clicks: 1, tune: {tune}", from), run);
             using var scope = NewDisposeScope();
             using var before = PromptableModels.Load<SamModel>(Path.Combine(folder, "first", "last"));
             using var after = PromptableModels.Load<SamModel>(Path.Combine(run, "last"));
@@ -151,7 +141,7 @@ public sealed class SceneRecipeTests : IDisposable
     [InlineData("name: x_decoder, masks: false, captions: false, expressions: 0", XDecoder, "Neither")]
     [InlineData("name: seem, places: 0, words: 0, examples: 0", Seem, "places")]
     [InlineData("name: uni_perceiver, tasks: {answering: 1}", Uni, "Answering")]
-    [InlineData("name: image_region_pixel, image: 0, region: 0, pixel: 0", Clip, "not all 0")]
+    [InlineData("name: image_region_pixel, image: 0, region: 0, pixel: 0", TinyTraining.Clip, "not all 0")]
     [InlineData("name: image_region_pixel", GroupVit, "GroupVitModel")]
     [InlineData("name: x_decoder", "model: {tower_from: ../zoo, architecture: XDecoderModel}", "tower_from")]
     public void A_recipe_that_does_not_fit_is_refused_with_one_sentence(string task, string model, string named)
@@ -166,13 +156,13 @@ public sealed class SceneRecipeTests : IDisposable
     [InlineData("name: x_decoder, names: 10, points: 20", XDecoder)]
     [InlineData("name: seem, names: 10, points: 20, examples: 1", Seem)]
     [InlineData("name: uni_perceiver, names: 10, points: 20", Uni)]
-    [InlineData("name: image_region_pixel, names: 10", Clip)]
+    [InlineData("name: image_region_pixel, names: 10", TinyTraining.Clip)]
     public void A_step_in_bfloat16_has_finite_losses(string task, string model)
     {
         var recipe = Tiny(task, model);
         using var ready = (recipe with { Schedule = recipe.Schedule with { Steps = 1 }, Training = recipe.Training with { Precision = "bfloat16" }, Data = recipe.Data with { Tests = 0 } }).Start(Path.Combine(folder, "half"));
         var losses = new List<double>();
-        ready.Trainer.Run(new Now(p => losses.Add(p.Loss)));
+        ready.Trainer.Run(new TinyTraining.Now(p => losses.Add(p.Loss)));
         Assert.NotEmpty(losses);
         Assert.All(losses, static l => Assert.True(double.IsFinite(l)));
     }
@@ -195,7 +185,7 @@ public sealed class SceneRecipeTests : IDisposable
         {
             using var ready = (plain with { Data = data with { Tests = 0 }, Schedule = plain.Schedule with { Steps = 1 } }).Start(Path.Combine(folder, Guid.NewGuid().ToString("N")));
             var loss = double.NaN;
-            ready.Trainer.Run(new Now(p => loss = p.Loss));
+            ready.Trainer.Run(new TinyTraining.Now(p => loss = p.Loss));
             return loss;
         }
     }
@@ -226,16 +216,5 @@ public sealed class SceneRecipeTests : IDisposable
         File.WriteAllText(Path.Combine(folder, "base.yaml"), "name: base\ntask: {name: segment_anything}\nschedule: {learning_rate: 1, steps: 1}\nmodel: {}\n");
         Assert.True(SceneRecipe.IsOne("extends: base.yaml\nname: other\n", Path.Combine(folder, "other.yaml")));
         Assert.False(SceneRecipe.IsOne("name: other\nmodel: {}\n", Path.Combine(folder, "other.yaml")));
-    }
-
-    static TrainingResult Train(SceneRecipe recipe, string run, Action<TrainingProgress>? seen = null, CancellationToken cancel = default)
-    {
-        using var ready = recipe.Start(run);
-        return ready.Trainer.Run(seen is null ? null : new Now(seen), cancel);
-    }
-
-    sealed class Now(Action<TrainingProgress> seen) : IProgress<TrainingProgress>
-    {
-        public void Report(TrainingProgress value) => seen(value);
     }
 }

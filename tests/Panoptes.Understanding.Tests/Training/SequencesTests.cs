@@ -179,14 +179,5 @@ public sealed class SequencesTests : IDisposable
         return SceneGenerator.Things(set).Select(i => set.Images[i].Concept).Distinct().Order().Select(c => set.Concepts[c].Name);
     }
 
-    TrainingResult Train(SceneRecipe recipe, string run, Action<TrainingProgress>? seen = null)
-    {
-        using var ready = recipe.Start(Path.Combine(folder, run));
-        return ready.Trainer.Run(seen is null ? null : new Now(seen));
-    }
-
-    sealed class Now(Action<TrainingProgress> seen) : IProgress<TrainingProgress>
-    {
-        public void Report(TrainingProgress value) => seen(value);
-    }
+    TrainingResult Train(SceneRecipe recipe, string run, Action<TrainingProgress>? seen = null) => TinyTraining.Train(recipe, Path.Combine(folder, run), seen);
 }

@@ -1,0 +1,33 @@
+using Panoptes.Training;
+using Panoptes.Understanding.Training;
+
+namespace Panoptes.Understanding.Tests.Training;
+
+/// <summary>What tests that train tiny models have in common.</summary>
+static class TinyTraining
+{
+    public const string Clip = """
+        model:
+          architecture: CLIP
+          config:
+            embed_dim: 12
+            vision_cfg: {layers: 2, width: 16, head_width: 8, image_size: 32, patch_size: 8}
+            text_cfg: {context_length: 40, vocab_size: 614, width: 16, heads: 2, layers: 1}
+          tokenizer: {merges: MERGES, count: 100}
+        """;
+
+    /// <summary>A part of a recipe with the path of CLIP's merges where it says MERGES.</summary>
+    public static string WithMerges(string model) => model.Replace("MERGES", Path.Combine(Parity.Goldens.Repository, "data", "tokenizers", "clip", "merges.txt"), StringComparison.Ordinal);
+
+    public static TrainingResult Train(SceneRecipe recipe, string run, Action<TrainingProgress>? seen = null, CancellationToken cancel = default)
+    {
+        using var ready = recipe.Start(run);
+        return ready.Trainer.Run(seen is null ? null : new Now(seen), cancel);
+    }
+
+    /// <summary>Tells at once, on the thread that reports.</summary>
+    public sealed class Now(Action<TrainingProgress> seen) : IProgress<TrainingProgress>
+    {
+        public void Report(TrainingProgress value) => seen(value);
+    }
+}
