@@ -39,8 +39,6 @@ public sealed record MaskAttentionOptions : SceneTaskOptions
 /// <inheritdoc cref="MaskAttentionOptions"/>
 sealed class MaskAttention : SceneObjective
 {
-    const int BatchSize = 16;
-
     /// <summary>The logit of a pixel that is in a mask for certain.</summary>
     const float Certain = 10;
 
@@ -77,11 +75,11 @@ sealed class MaskAttention : SceneObjective
     public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
         var (right, cropRight, all, done) = (0, 0, 0, 0);
-        PanopticCategory[] categories = [.. Enumerable.Range(1, concepts.Length).Select(static c => new PanopticCategory(c, Thing: true))];
-        var (quality, cropQuality) = (new PanopticQuality(categories), new PanopticQuality(categories));
         var (time, cropTime) = (new Stopwatch(), new Stopwatch());
+        var (told, cropTold) = (new Queue<MaskPrediction>(), new Queue<MaskPrediction>());
+        using var kept = NewDisposeScope();
         var known = names.narrow(0, 0, concepts.Length);
-        foreach (var batch in tests.Batches(EmojiSplit.HeldOutStyle, BatchSize))
+        foreach (var batch in tests.Batches(EmojiSplit.HeldOutStyle, SceneMeasures.BatchSize))
         {
             cancel.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
@@ -105,34 +103,24 @@ sealed class MaskAttention : SceneObjective
                 cropTime.Start();
                 var crops = stack([.. Enumerable.Range(0, batch.Count).Select(i => MaskClipPanopticModel.EmbedCrops(model.Clip, pixels[i], proposals[i]))]);
                 cropTime.Stop();
-                Add(quality, batch, model.Logits(output.Embeddings, names), output.Masks[^1]);
-                Add(cropQuality, batch, model.Logits(crops, names), proposals);
+                told.Enqueue(Kept(output.Embeddings, output.Masks[^1]));
+                cropTold.Enqueue(Kept(crops, proposals));
             }
             done += batch.Count;                                                          // whether anybody is told or not
             progress?.Report(new(done, tests.Scenes(EmojiSplit.HeldOutStyle).Count));
         }
-        return new Dictionary<string, double>
-        {
-            ["pq"] = quality.Mean().Quality,
-            ["crop_pq"] = cropQuality.Mean().Quality,
-            ["accuracy"] = (double)right / all,
-            ["crop_accuracy"] = (double)cropRight / all,
-            ["accuracy_gain"] = (double)(right - cropRight) / all,
-            ["images_per_second"] = done / time.Elapsed.TotalSeconds,
-            ["crop_images_per_second"] = done / cropTime.Elapsed.TotalSeconds,
-            ["times_as_fast"] = cropTime.Elapsed / time.Elapsed,
-        };
-    }
+        return new Dictionary<string, double>([
+            .. SceneMeasures.Things(tests, _ => told.Dequeue(), cancel: cancel),
+            .. SceneMeasures.Things(tests, _ => cropTold.Dequeue(), cancel: cancel).Select(static m => new KeyValuePair<string, double>($"crop_{m.Key}", m.Value)),
+            new("accuracy", (double)right / all),
+            new("crop_accuracy", (double)cropRight / all),
+            new("accuracy_gain", (double)(right - cropRight) / all),
+            new("images_per_second", done / time.Elapsed.TotalSeconds),
+            new("crop_images_per_second", done / cropTime.Elapsed.TotalSeconds),
+            new("times_as_fast", cropTime.Elapsed / time.Elapsed),
+        ]);
 
-    void Add(PanopticQuality quality, SceneBatch batch, Tensor logits, Tensor masks)
-    {
-        for (var i = 0; i < batch.Count; i++)
-        {
-            var scene = batch.Scenes[i];
-            var told = SegmentationOutput.Panoptic(logits[i], masks[i], scene.Size, scene.Size, new() { RestIsNothing = true });
-            int[] labels = [.. scene.Ids.Select(static id => (int)id)];
-            quality.Add(labels, [.. scene.Objects.Select((o, k) => new PanopticSegment(k + 1, Array.BinarySearch(concepts, o.Concept) + 1)).Where(s => labels.Contains(s.Id))], told.Ids.Labels, [.. told.Segments.Select(static s => new PanopticSegment(s.Id, s.Class + 1))]);
-        }
+        MaskPrediction Kept(Tensor embeddings, Tensor masks) => new(model.Logits(embeddings, names).MoveToOuterDisposeScope(), masks.MoveToOuterDisposeScope());
     }
 
     public override void Save(string folder)

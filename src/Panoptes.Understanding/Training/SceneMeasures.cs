@@ -7,7 +7,8 @@ namespace Panoptes.Understanding.Training;
 /// <summary>What models that name, caption and find are measured by, on scenes whose drawings they have not seen.</summary>
 static class SceneMeasures
 {
-    const int BatchSize = 16;
+    /// <summary>How many scenes are looked at together; all measures take them in the same batches.</summary>
+    public const int BatchSize = 16;
 
     /// <summary>Every thing with its name and mask: panoptic quality of the things, and the mean IoU over the names and the background.</summary>
     /// <param name="tests">The scenes.</param>
