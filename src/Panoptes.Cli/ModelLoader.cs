@@ -39,6 +39,10 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or answers no questions.</exception>
     public static QuestionAnswerer LoadAnswerer(ParseResult parsed, string path, int batchSize = 64) => QuestionAnswerer.Load(path, Options(parsed, batchSize));
 
+    /// <summary>Whether <see cref="LoadGrounder"/> takes a model, and it answers by nothing but boxes.</summary>
+    public static bool DrawsBoxes(string path) => PromptableModels.Registry.TypeOf(path) is { } type && (type == typeof(Florence2Model) || type == typeof(Kosmos2Model) || type == typeof(UniTabModel) || type == typeof(Pix2SeqModel)
+        || type == typeof(DetrForObjectDetection) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection));
+
     /// <summary>The same of a model that draws boxes around what words speak of.</summary>
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or draws no boxes.</exception>
     public static IGrounder LoadGrounder(ParseResult parsed, string path)

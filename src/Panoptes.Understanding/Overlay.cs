@@ -14,11 +14,17 @@ public sealed record OverlayOptions
     /// <summary>Whether names are written onto the segments.</summary>
     public bool Labels { get; init; } = true;
 
+    /// <summary>Whether scores stand behind the names.</summary>
+    public bool Scores { get; init; } = true;
+
     /// <summary>Whether a legend stands below the image.</summary>
     public bool Legend { get; init; } = true;
 
     /// <summary>Images whose shorter side is smaller, in pixels, are enlarged by a whole number so that names can be read.</summary>
     public int ReadableSide { get; init; } = 384;
+
+    /// <summary>Clicks that are shown: filled where something is meant, a ring where it is not.</summary>
+    public IReadOnlyList<PointPrompt> Clicks { get; init; } = [];
 }
 
 /// <summary>What was found in an image, drawn over it in distinct colors, with names and a legend. Needs no font of the system.</summary>
@@ -61,7 +67,7 @@ public static class Overlay
             var segment = segments[i];
             if ((segment.Mask.Width, segment.Mask.Height) != (image.Width, image.Height))
                 throw new PanoptesException($"A segment's mask has {segment.Mask.Width} x {segment.Mask.Height} pixels; expected the image's {image.Width} x {image.Height}.");
-            tags[i] = Paint(pixels, segment.Mask, Color(i), Text(segment.Label ?? $"{i + 1}", segment.Score), options.Opacity);
+            tags[i] = Paint(pixels, segment.Mask, Color(i), options.Scores ? Text(segment.Label ?? $"{i + 1}", segment.Score) : segment.Label ?? $"{i + 1}", options.Opacity);
         }
         return Finish(pixels, [.. tags.OfType<Tag>()], options);
     }
@@ -120,7 +126,7 @@ public static class Overlay
                 canvas.DrawRect(new SKRect(d.Left * scale, d.Top * scale, d.Right * scale, d.Bottom * scale), paint);
             }
         });
-        return Finish(drawn, [.. detections.Select(d => new Tag(Text(d.Label, d.Score), kinds[d.Label], scale * (d.Left + d.Right) / 2.0, scale * d.Top))], options);
+        return Finish(drawn, [.. detections.Select(d => new Tag(options.Scores ? Text(d.Label, d.Score) : d.Label, kinds[d.Label], scale * (d.Left + d.Right) / 2.0, scale * d.Top))], options);
     }
 
     static string Text(string name, float score) => string.Create(CultureInfo.InvariantCulture, $"{name} {score:0.00}");
@@ -198,6 +204,7 @@ public static class Overlay
     static Image Finish(Image pixels, IReadOnlyList<Tag> tags, OverlayOptions options)
     {
         var (picture, scale) = Enlarge(pixels, options);
+        foreach (var click in options.Clicks) Mark(picture, click, scale);
         using var font = Typography.Font(Math.Clamp(Math.Min(picture.Width, picture.Height) / 30f, 11, 44), bold: true);
         if (options.Labels)
         {
@@ -217,8 +224,33 @@ public static class Overlay
         return options.Legend && tags.Count > 0 ? WithLegend(picture, tags, font) : picture;
     }
 
-    /// <summary>A name on its ground. The part of the picture that it covers is drawn alone: a picture may have a hundred megapixels.</summary>
-    static void Write(Image picture, string text, SKRect box, Rgb color, SKFont font)
+    /// <summary>A name on its ground.</summary>
+    static void Write(Image picture, string text, SKRect box, Rgb color, SKFont font) => Within(picture, box, canvas =>
+    {
+        using var paint = new SKPaint { IsAntialias = true, Color = Skia(color) };
+        canvas.DrawRoundRect(box, font.Size * 0.2f, font.Size * 0.2f, paint);
+        paint.Color = OnTop(color);
+        Typography.Draw(canvas, text, box.Left + (font.Size * 0.3f), box.Top + (font.Size * 0.98f), font, paint);
+    });
+
+    /// <summary>A click, white on black so that it is seen on any ground.</summary>
+    static void Mark(Image picture, PointPrompt click, int scale)
+    {
+        var (x, y, radius) = ((float)(click.X + 0.5) * scale, (float)(click.Y + 0.5) * scale, Math.Max(Math.Min(picture.Width, picture.Height) / 60f, 4));
+        Within(picture, SKRect.Create(x - radius, y - radius, 2 * radius, 2 * radius), canvas =>
+        {
+            using var paint = new SKPaint { IsAntialias = true, Color = SKColors.Black };
+            canvas.DrawCircle(x, y, radius, paint);
+            paint.Color = SKColors.White;
+            canvas.DrawCircle(x, y, radius * 0.75f, paint);
+            if (click.Positive) return;
+            paint.Color = SKColors.Black;
+            canvas.DrawCircle(x, y, radius * 0.4f, paint);
+        });
+    }
+
+    /// <summary>Draws on the part of a picture around a box alone: a picture may have a hundred megapixels.</summary>
+    static void Within(Image picture, SKRect box, Action<SKCanvas> draw)
     {
         var (left, top) = (Math.Max((int)box.Left - 1, 0), Math.Max((int)box.Top - 1, 0));
         var (width, height) = (Math.Min((int)box.Right + 2, picture.Width) - left, Math.Min((int)box.Bottom + 2, picture.Height) - top);
@@ -226,10 +258,7 @@ public static class Overlay
         var part = picture.Crop(left, top, width, height).Draw(canvas =>
         {
             canvas.Translate(-left, -top);
-            using var paint = new SKPaint { IsAntialias = true, Color = Skia(color) };
-            canvas.DrawRoundRect(box, font.Size * 0.2f, font.Size * 0.2f, paint);
-            paint.Color = OnTop(color);
-            Typography.Draw(canvas, text, box.Left + (font.Size * 0.3f), box.Top + (font.Size * 0.98f), font, paint);
+            draw(canvas);
         });
         for (var y = 0; y < height; y++) part.Row(y).CopyTo(picture.Pixels.AsSpan((((top + y) * picture.Width) + left) * 3));
     }

@@ -72,7 +72,7 @@ sealed class DetectCommand : ExampleCommand
     }
 
     /// <summary>What is in each image, the surest first.</summary>
-    static IReadOnlyList<IReadOnlyList<Detection>> Find(IGrounder finder, Image[] photos, string[] names, ExamplePrompt[] examples, string[] labels, double? threshold, double? overlap, CancellationToken cancel)
+    internal static IReadOnlyList<IReadOnlyList<Detection>> Find(IGrounder finder, Image[] photos, string[] names, ExamplePrompt[] examples, string[] labels, double? threshold, double? overlap, CancellationToken cancel)
     {
         var byWords = finder switch
         {

@@ -6,6 +6,7 @@ using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Representation.Explanations;
 using Panoptes.Search;
+using Panoptes.Understanding.Training;
 using Spectre.Console;
 
 namespace Panoptes.Cli.Commands;
@@ -15,24 +16,26 @@ sealed class ExplainCommand : ExampleCommand
 {
     const int Side = 192;
 
-    readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
+    readonly Argument<string[]> images = new("IMAGE") { Description = "Image files; with --recipe none.", Arity = ArgumentArity.ZeroOrMore };
     readonly Option<string[]> text = new("--text", "-t") { Description = "Where this text and each of its words is; may be repeated. Without it: the words that the image lights up in a STAIR model, what a masked autoencoder makes of a part of it, or the attention of a transformer.", HelpName = "TEXT" };
     readonly Option<string?> neighbors = new("--neighbors") { Description = "Show the images of this folder that are nearest in the model's features; 'emoji' for the bundled drawings, 'emoji:STYLE' for those of one style.", HelpName = "DIR" };
-    readonly Option<int> top = new("--top", "-n") { Description = "How many neighbors, or words of a STAIR model, to show.", HelpName = "N", DefaultValueFactory = static _ => 12 };
+    readonly Option<string?> recipe = new("--recipe") { Description = "Show scenes that this recipe holds out, what is in them, and what a model of masks or boxes answers: to clicks, boxes and names, as far as it takes them.", HelpName = "RECIPE" };
+    readonly Option<int> top = new("--top", "-n") { Description = "How many neighbors, words of a STAIR model, or scenes to show.", HelpName = "N", DefaultValueFactory = static _ => 12 };
     readonly Option<ulong> seed = new("--seed") { Description = "Which patches of a masked autoencoder's images are masked.", HelpName = "N" };
     readonly Option<string> output = new("--out", "-o") { Description = "The picture to draw (.png, .jpg or .webp).", HelpName = "FILE", DefaultValueFactory = static _ => "explain.png" };
     readonly Option<string> model = SharedOptions.Model();
 
-    public ExplainCommand() : base("explain", "Draw what a model sees: where each word of a text is, the words that an image lights up, what is behind a mask, where attention goes, or which images are alike.", """
+    public ExplainCommand() : base("explain", "Draw what a model sees: where each word of a text is, the words that an image lights up, what is behind a mask, where attention goes, which images are alike, or what is found in scenes.", """
         panoptes explain photo.jpg --text "a red apple left of a dog" --model runs/filip/last
         panoptes explain photo.jpg --model runs/stair/last --top 20
         panoptes explain *.jpg --model facebook/dinov2-small --out attention.png
         panoptes explain photo.jpg --model facebook/vit-mae-base --seed 3
         panoptes explain photo.jpg --neighbors ~/Pictures --top 6
+        panoptes explain --recipe recipes/seem.yaml --model runs/seem/last --top 4 --out seem.png
         """)
     {
         Add(images);
-        foreach (var option in (ReadOnlySpan<Option>)[text, neighbors, top, seed, output, model]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[text, neighbors, recipe, top, seed, output, model]) Add(option);
         SharedOptions.AtLeastOne(top);
         SharedOptions.EndsIn(output, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
@@ -41,6 +44,8 @@ sealed class ExplainCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
+        if (parsed.GetValue(recipe) is { } scenes) return Scenes(parsed, terminal, scenes, cancel);
+        if (parsed.GetValue(images) is not { Length: > 0 }) throw new UsageException("No image was named; expected image files or, for scenes, --recipe.");
         var files = SharedOptions.ImageFiles(parsed, images);
         var (texts, file0) = (parsed.GetValue(text) ?? [], parsed.GetValue(output)!);
         using var encoder = ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
@@ -93,6 +98,31 @@ sealed class ExplainCommand : ExampleCommand
         new ContactSheet { Rows = rows, CellSize = Side, Columns = 6 }.Render().Save(file0);
         if (terminal.IsJson) terminal.WriteJson(new { picture = file0, explained = found });
         else terminal.Note($"{file0} shows {files.Length} image{(files.Length == 1 ? "" : "s")}.");
+        return App.Success;
+    }
+
+    /// <summary>What a model finds in scenes that a recipe holds out.</summary>
+    int Scenes(ParseResult parsed, Terminal terminal, string recipe, CancellationToken cancel)
+    {
+        foreach (var symbol in (Symbol[])[images, text, neighbors, seed])
+            if (symbol switch { Option o => parsed.GetResult(o) is { Implicit: false }, _ => parsed.GetValue(images) is { Length: > 0 } }) throw new UsageException($"{symbol.Name} does not go with --recipe, whose held-out scenes are shown.");
+        var tests = SceneRecipe.Load(recipe).Tests();
+        var (path, count, file) = (ModelLoader.Resolve(parsed.GetRequiredValue(model)), parsed.GetValue(top), parsed.GetValue(output)!);
+        SheetRow[] rows;
+        if (ModelLoader.DrawsBoxes(path))
+        {
+            using var finder = ModelLoader.LoadGrounder(parsed, path);
+            rows = [.. AnsweredScenes.Rows(finder, tests, count, cancel)];
+        }
+        else
+        {
+            var segmenter = ModelLoader.LoadPromptable(parsed, path, tests.Names);
+            using var owned = segmenter as IDisposable;
+            rows = [.. AnsweredScenes.Rows(segmenter, tests, count, cancel)];
+        }
+        new ContactSheet { Rows = rows, CellSize = AnsweredScenes.Side, Columns = 6 }.Render().Save(file);
+        if (terminal.IsJson) terminal.WriteJson(new { picture = file, scenes = rows.Select(static r => new { caption = r.Caption, answers = r.Cells.Skip(2).Select(static c => c.Label) }) });
+        else terminal.Note($"{file} shows {rows.Length} scene{(rows.Length == 1 ? "" : "s")}.");
         return App.Success;
     }
 

@@ -70,7 +70,7 @@ sealed class SegmentCommand : ExampleCommand
         if (segmented && labeled is null) labeled = new(PanopticSegmentation.Of(found, photo.Width, photo.Height), static _ => true);
 
         var drawn = parsed.GetValue(output) ?? Path.ChangeExtension(path, ".segments.png");
-        Overlay.Draw(photo, found).Save(drawn);
+        Overlay.Draw(photo, found, new() { Clicks = [.. groups.SelectMany(static g => g).OfType<PointPrompt>()] }).Save(drawn);
         if (parsed.GetValue(labels) is { } map) LabelMap.Of(found, photo.Width, photo.Height).ToImage().Save(map);
         var file = parsed.GetValue(coco) ?? (segmented ? Path.ChangeExtension(path, ".panoptic.json") : null);
         var described = new CocoImage(1, Path.GetFileName(path), photo.Width, photo.Height);
@@ -90,10 +90,10 @@ sealed class SegmentCommand : ExampleCommand
     }
 
     /// <summary>A label map, and which of its classes can be counted.</summary>
-    sealed record Labeled(PanopticSegmentation Found, Func<int, bool> Things);
+    internal sealed record Labeled(PanopticSegmentation Found, Func<int, bool> Things);
 
     /// <summary>What a model that labels every pixel by itself says; null: it answers prompts alone, whose answers make the map.</summary>
-    static Labeled? Panoptic(IPromptable model, Image photo, List<IReadOnlyList<Prompt>> groups, string[] words)
+    internal static Labeled? Panoptic(IPromptable model, Image photo, IReadOnlyList<IReadOnlyList<Prompt>> groups, IReadOnlyList<string> words)
     {
         if (groups.SelectMany(static g => g).Any(static p => p is not TextPrompt)) return null;
         switch (model)

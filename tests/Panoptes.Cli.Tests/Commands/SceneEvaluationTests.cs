@@ -1,6 +1,9 @@
+using Panoptes.Imaging;
+using Panoptes.Understanding.Tests;
+
 namespace Panoptes.Cli.Tests.Commands;
 
-/// <summary>Names of pixels, measured by command on the scenes of a recipe.</summary>
+/// <summary>What models find in the scenes of a recipe, measured and drawn by command.</summary>
 public sealed class SceneEvaluationTests : IDisposable
 {
     readonly TemporaryFolder folder = new();
@@ -33,5 +36,42 @@ public sealed class SceneEvaluationTests : IDisposable
         var text = await Command.Succeeds("evaluate", "--model", folder["run/last"], "--recipe", folder["tiny.yaml"], "--side", "64", "--threads", "1");
         Assert.Contains("3 scenes", text.Output, StringComparison.Ordinal);
         await Command.Fails(["evaluate", "--model", folder["run/last"], "--recipe", folder["none.yaml"]], "none.yaml");
+    }
+
+    const string Scenes = """
+        name: scenes
+        task: {name: segment_anything}
+        model: {architecture: SamModel}
+        data: {concepts: 12, scenes: {size: 32, max_objects: 2}, tests: 3}
+        schedule: {learning_rate: 0.002, steps: 2}
+        """;
+
+    public static TheoryData<string, string[]> Answering => new()
+    {
+        { "SAM", ["a click: IoU", "a box: IoU", "everything"] },
+        { "CLIP", ["among "] },
+        { "SeemModel", ["a click: IoU", "a box: IoU", "its name: IoU", "among "] },
+        { "XDecoderModel", ["its name: IoU", "among "] },
+        { "OwlViTForObjectDetection", ["what it finds"] },
+    };
+
+    [Theory]
+    [MemberData(nameof(Answering))]
+    public async Task What_a_model_answers_is_drawn_beside_what_is_there_for_each_prompt_that_it_takes(string kind, string[] answers)
+    {
+        File.WriteAllText(folder["scenes.yaml"], Scenes);
+        var model = kind switch { "SAM" => Path.Combine(Parity.Goldens.Root, "segmentation", "sam-points"), "CLIP" => Path.Combine(Parity.Goldens.Repository, "zoo", "clip-emoji"), _ => folder["model"] };
+        if (kind is "SeemModel" or "XDecoderModel") TinyFolders.Decoder(model, kind);
+        else if (kind.StartsWith("Owl", StringComparison.Ordinal)) TinyFolders.Detector(model, kind);
+        var shown = (await Command.Succeeds("explain", "--recipe", folder["scenes.yaml"], "--model", model, "--top", "2", "--out", folder["sheet.png"], "--threads", "1", "--json")).Json.GetProperty("scenes").EnumerateArray().ToArray();
+        Assert.Equal(2, shown.Length);
+        Assert.All(shown, s =>
+        {
+            Assert.NotEqual("", s.GetProperty("caption").GetString());
+            var told = s.GetProperty("answers").EnumerateArray().Select(static a => a.GetString()!).ToArray();
+            Assert.Equal(answers.Length, told.Length);
+            Assert.All(told.Zip(answers), static p => Assert.StartsWith(p.Second, p.First, StringComparison.Ordinal));
+        });
+        Assert.True(Image.Load(folder["sheet.png"]).Width > 256 * (2 + answers.Length));
     }
 }

@@ -1,0 +1,76 @@
+using Panoptes.Cli.Commands;
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Understanding;
+using Panoptes.Understanding.Training;
+
+namespace Panoptes.Cli;
+
+/// <summary>Scenes that a recipe holds out, and beside what is there what a model answers to each of the prompts that it takes.</summary>
+static class AnsweredScenes
+{
+    /// <summary>The side of a picture; scenes are enlarged to it, so that names can be read.</summary>
+    public const int Side = 256;
+
+    static readonly OverlayOptions Drawn = new() { Legend = false, ReadableSide = Side };
+
+    /// <summary>One row a scene, of a model that answers by masks.</summary>
+    /// <param name="model">Loaded with the names of <paramref name="tests"/>, where it needs any.</param>
+    public static IEnumerable<SheetRow> Rows(IPromptable model, SceneTests tests, int count, CancellationToken cancel)
+    {
+        // What labels every pixel is told of what else there is as well, as in its training.
+        string[] names = [.. tests.Names, .. model is OpenVocabularySegmenter { Model: not MaskClipPanopticModel } ? tests.Others : []];
+        Prompt[] prompts = [.. names.Select(Prompt.Text)];
+        foreach (var scene in tests.Scenes(EmojiSplit.HeldOutStyle).Take(count))
+        {
+            cancel.ThrowIfCancellationRequested();
+            Segment[] there = [.. scene.Objects.Select((o, k) => new Segment(Pixels(scene.Mask(k)), 1, o.Name)).Where(static s => s.Mask.Area > 0)];
+            var cells = new List<SheetCell> { new(scene.Image, "image"), new(Overlay.Draw(scene.Image, there, Drawn with { Scores = false }), "what is there") };
+            using var opened = model.Open(scene.Image);
+            if (model.Takes.HasFlag(PromptKinds.Points))
+            {
+                PointPrompt[] clicks = [.. there.Select(Click)];
+                cells.Add(Answered("a click", [.. clicks.Select(c => opened.Segment([c]))], clicks));
+            }
+            if (model.Takes.HasFlag(PromptKinds.Boxes)) cells.Add(Answered("a box", [.. there.Select(s => opened.Segment([Prompt.Box(s.Box.X, s.Box.Y, s.Box.Right, s.Box.Bottom)]))]));
+            if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
+                cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
+            if (SegmentCommand.Panoptic(model, scene.Image, [prompts], names) is { } labeled) cells.Add(new(Draw(scene, [.. labeled.Found.ToSegments().Where(s => !tests.Others.Contains(s.Label))]), $"among {tests.Names.Count} names"));
+            else if (model.Takes.HasFlag(PromptKinds.Everything)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
+            yield return new(scene.Caption, cells);
+
+            SheetCell Answered(string label, IReadOnlyList<IReadOnlyList<Segment>> answers, PointPrompt[]? clicks = null)
+            {
+                var best = answers.Select((a, i) => a.Count == 0 ? null : a[0] with { Label = there[i].Label }).OfType<Segment>().ToArray();
+                var iou = there.Select((t, i) => answers[i].Count == 0 ? 0 : t.Mask.Iou(answers[i][0].Mask)).DefaultIfEmpty().Average();
+                return new(Overlay.Draw(scene.Image, best, Drawn with { Labels = false, Clicks = clicks ?? [] }), FormattableString.Invariant($"{label}: IoU {iou:0.00}"));
+            }
+        }
+    }
+
+    /// <summary>One row a scene, of a model that answers by boxes.</summary>
+    public static IEnumerable<SheetRow> Rows(IGrounder model, SceneTests tests, int count, CancellationToken cancel)
+    {
+        foreach (var scene in tests.Scenes(EmojiSplit.HeldOutStyle).Take(count))
+        {
+            string[] names = [.. scene.Objects.Select(static o => o.Name).Distinct()];
+            Detection[] there = [.. scene.Objects.Select(static o => new Detection(o.Box.X, o.Box.Y, o.Box.Right, o.Box.Bottom, 1, o.Name))];
+            var found = DetectCommand.Find(model, [scene.Image], model is Detector { Labels: not null } or Pix2Seq or Florence ? [] : names, [], [], null, null, cancel)[0];
+            yield return new(scene.Caption, [new(scene.Image, "image"), new(Overlay.Draw(scene.Image, there, Drawn with { Scores = false }), "what is there"), new(Overlay.Draw(scene.Image, found, Drawn), "what it finds")]);
+        }
+    }
+
+    static RunLengthMask Pixels(Image mask) => RunLengthMask.Encode([.. mask.Pixels.Select(static v => (byte)(v > 127 ? 1 : 0))], mask.Height, mask.Width);
+
+    /// <summary>Where a user would click: as far inside as can be.</summary>
+    static PointPrompt Click(Segment thing)
+    {
+        var pixels = new byte[thing.Mask.Width * thing.Mask.Height];
+        thing.Mask.Decode(pixels);
+        var click = new ClickSimulator(pixels, thing.Mask.Height, thing.Mask.Width).Next(new byte[pixels.Length]) ?? throw new InvalidOperationException("A thing without pixels is not shown.");
+        return Prompt.Point(click.X, click.Y);
+    }
+
+    static Image Draw(Scene scene, IReadOnlyList<Segment> segments) => Overlay.Draw(scene.Image, segments, Drawn);
+}
