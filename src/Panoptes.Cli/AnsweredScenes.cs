@@ -19,9 +19,7 @@ static class AnsweredScenes
     /// <param name="model">Loaded with the names of <paramref name="tests"/>, where it needs any.</param>
     public static IEnumerable<SheetRow> Rows(IPromptable model, SceneTests tests, int count, CancellationToken cancel)
     {
-        // What labels every pixel is told of what else there is as well, as in its training.
-        string[] names = [.. tests.Names, .. model is OpenVocabularySegmenter { Model: not MaskClipPanopticModel } ? tests.Others : []];
-        Prompt[] prompts = [.. names.Select(Prompt.Text)];
+        Prompt[] names = [.. tests.Names.Select(Prompt.Text)];
         foreach (var scene in tests.Scenes(EmojiSplit.HeldOutStyle).Take(count))
         {
             cancel.ThrowIfCancellationRequested();
@@ -36,7 +34,7 @@ static class AnsweredScenes
             if (model.Takes.HasFlag(PromptKinds.Boxes)) cells.Add(Answered("a box", [.. there.Select(s => opened.Segment([Prompt.Box(s.Box.X, s.Box.Y, s.Box.Right, s.Box.Bottom)]))]));
             if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
                 cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
-            if (SegmentCommand.Panoptic(model, scene.Image, [prompts], names) is { } labeled) cells.Add(new(Draw(scene, [.. labeled.Found.ToSegments().Where(s => !tests.Others.Contains(s.Label))]), $"among {tests.Names.Count} names"));
+            if (SegmentCommand.Panoptic(model, scene.Image, [names], tests.Names) is { } labeled) cells.Add(new(Draw(scene, [.. labeled.Found.ToSegments()]), $"among {tests.Names.Count} names"));
             else if (model.Takes.HasFlag(PromptKinds.Everything)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
             yield return new(scene.Caption, cells);
 

@@ -8,7 +8,7 @@ namespace Panoptes.Understanding;
 /// <param name="MeanIou">Over the names and the background.</param>
 /// <param name="ChanceIou">The same of maps that belong to other scenes: what knowing the usual shapes and places is worth.</param>
 /// <param name="PixelAccuracy">Of all pixels.</param>
-/// <param name="NamingAccuracy">Of the pixels of things, whichever were taken for background: the share whose most likely name of a thing is theirs.</param>
+/// <param name="NamingAccuracy">Of the pixels of things, whichever were taken for background: the share whose most likely name is theirs.</param>
 /// <param name="Threshold">Below which similarity a pixel is background, chosen on scenes of the training style.</param>
 public sealed record OpenVocabularyScores(double MeanIou, double ChanceIou, double PixelAccuracy, double NamingAccuracy, double Threshold);
 
@@ -25,12 +25,12 @@ public static class OpenVocabularyEvaluation
     public static OpenVocabularyScores Run(SceneTests tests, OpenVocabularySegmenter segmenter, EmojiSplit split = EmojiSplit.HeldOutStyle, IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
     {
         using var pause = Native.FinalizerPause.TryBegin();
-        using var names = segmenter.Names([.. tests.Names, .. tests.Others]);
+        using var names = segmenter.Names(tests.Names);
         return Run(tests, batch => segmenter.Dense(batch, names), split, progress, cancel);
     }
 
     /// <param name="tests">The scenes.</param>
-    /// <param name="similarities">What the model says of a batch: [b, names, height, width] in any unit and size, larger being likelier, for the names in the order of <see cref="SceneTests.Names"/> and after them for <see cref="SceneTests.Others"/>.</param>
+    /// <param name="similarities">What the model says of a batch: [b, names, height, width] in any unit and size, larger being likelier, for the names in the order of <see cref="SceneTests.Names"/>.</param>
     /// <param name="split">The held-out scenes.</param>
     public static OpenVocabularyScores Run(SceneTests tests, Func<SceneBatch, Tensor> similarities, EmojiSplit split = EmojiSplit.HeldOutStyle, IProgress<EvaluationProgress>? progress = null, CancellationToken cancel = default)
     {
@@ -83,8 +83,7 @@ public static class OpenVocabularyEvaluation
                 labels.AddRange(l);
             }
         }
-        float[] sorted = [.. best.Where(float.IsFinite).Order()];
-        if (sorted.Length == 0) return 0;
+        float[] sorted = [.. best.Order()];
         var (chosen, highest) = (0f, -1.0);
         var (label, told) = (labels.ToArray(), new int[labels.Count]);
         for (var step = 0; step < Steps; step++)
@@ -105,9 +104,7 @@ public static class OpenVocabularyEvaluation
         var said = similarities(batch).to(ScalarType.Float32);
         var side = batch.Ids.shape[1];
         if (said.shape[2] != side || said.shape[3] != side) said = nn.functional.interpolate(said, [side, side], mode: InterpolationMode.Bilinear, align_corners: false);
-        // What is likelier to be something else is no thing, however low the threshold is.
-        var (best, name) = said.narrow(1, 0, tests.Names.Count).max(1);
-        if (tests.Others.Count > 0) best = best.masked_fill(said.narrow(1, tests.Names.Count, tests.Others.Count).amax(1).gt(best), double.NegativeInfinity);
+        var (best, name) = said.max(1);
         var labels = new int[batch.Scenes.Count * side * side];
         for (var (s, at) = (0, 0); s < batch.Scenes.Count; s++)
         {

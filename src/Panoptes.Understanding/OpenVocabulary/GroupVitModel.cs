@@ -467,18 +467,24 @@ public sealed class GroupVitModel(GroupVitConfig config) : DualEncoder
             vision with { Groups = vision.Groups.MoveToOuterDisposeScope(), Pooled = vision.Pooled.MoveToOuterDisposeScope() });
     }
 
-    /// <summary>How likely each text is at each pixel: every group chooses among the texts by its cosines times the scale (softmax), and a pixel has the choice of its groups.</summary>
+    /// <summary>
+    /// How likely each text is at each pixel: every group chooses among the texts by its cosines times the scale (softmax), a pixel has the choice of its groups, and what is unlikely for the image as a whole is unlikely
+    /// everywhere: a group of background, which has no text, would else take any of them. (The authors leave out all but the five likeliest texts of the image, NVlabs/GroupViT,
+    /// segmentation/evaluation/group_vit_seg.py; here every text counts as much as it is likely.)
+    /// </summary>
     /// <param name="pixels">[images, channels, height, width]</param>
     /// <param name="texts">[texts, embedding], normalized</param>
     /// <param name="height">Of the result.</param>
     /// <param name="width">Of the result.</param>
-    /// <returns>[images, texts, height, width] from 0 to 1, whose sum over the texts is 1</returns>
+    /// <returns>[images, texts, height, width] from 0 to 1, whose sum over the texts is at most 1</returns>
     public Tensor Segment(Tensor pixels, Tensor texts, long height, long width)
     {
         using var scope = NewDisposeScope();
         var vision = Vision.Groups(pixels);
-        var choice = Normalize(Vision.EmbedTokens(vision.Groups).to(texts.dtype)).matmul(texts.t()).mul(LogitScale.Value.exp()).softmax(-1).transpose(1, 2);
+        var choice = Choices(vision.Groups).mul(Choices(vision.Pooled.unsqueeze(1))).transpose(1, 2);
         return choice.matmul(Grouping(vision.Assignments, height, width, pixels.shape[2], pixels.shape[3]).to(texts.dtype).flatten(2)).unflatten(2, [height, width]).MoveToOuterDisposeScope();
+
+        Tensor Choices(Tensor tokens) => Normalize(Vision.EmbedTokens(tokens).to(texts.dtype)).matmul(texts.t()).mul(LogitScale.Value.exp()).softmax(-1);
     }
 
     /// <summary>Which pixels the last groups are made of: the product of the stages' soft assignments, resized bilinearly.</summary>

@@ -49,19 +49,15 @@ public sealed class MultiLabelLoss(int nouns = 3) : FeatureObjective
     /// </summary>
     /// <param name="images">[b, embedding], of length 1</param>
     /// <param name="texts">[texts, embedding], of length 1, all different</param>
-    /// <param name="shown">Which texts are true of which images, [b, texts] bool, one map for each kind of texts (such as things, and what is behind them): an image picks one of each kind. Every image has one of every kind, every text
-    /// is in one map.</param>
+    /// <param name="shown">[b, texts] bool: which texts are true of which images; every image has one, every text has one</param>
     /// <param name="scale">What cosines are multiplied by.</param>
     /// <returns>A scalar with its gradient.</returns>
-    public static Tensor Of(Tensor images, Tensor texts, IReadOnlyList<Tensor> shown, Tensor scale)
+    public static Tensor Of(Tensor images, Tensor texts, Tensor shown, Tensor scale)
     {
         using var scope = NewDisposeScope();
         var logits = images.matmul(texts.t()).mul(scale);                                                 // [image, text]
-        var fromImages = stack([.. shown.Select(s => logits.logsumexp(1) - Own(s).logsumexp(1))]).mean();
-        var fromTexts = logits.logsumexp(0) - Own(shown.Aggregate(static (a, b) => a.logical_or(b))).logsumexp(0);
-        return ((fromImages + fromTexts.mean()) / 2).MoveToOuterDisposeScope();
-
-        Tensor Own(Tensor of) => logits.masked_fill(of.logical_not(), double.NegativeInfinity);
+        var own = logits.masked_fill(shown.logical_not(), double.NegativeInfinity);
+        return (((logits.logsumexp(1) - own.logsumexp(1)).mean() + (logits.logsumexp(0) - own.logsumexp(0)).mean()) / 2).MoveToOuterDisposeScope();
     }
 
     /// <summary>The texts of one sample's views 1 and on: different nouns drawn of those given, each in a drawn template, filled up with the caption where there are too few.</summary>

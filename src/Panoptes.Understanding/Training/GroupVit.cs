@@ -19,13 +19,6 @@ public sealed record GroupVitOptions : SceneTaskOptions
     /// <summary>Whether images are also contrasted with the nouns of captions, each in one of the paper's prompts; otherwise with the captions alone.</summary>
     public bool Nouns { get; init; } = true;
 
-    /// <summary>
-    /// Whether captions go on with what is behind the things, as captions of photographs speak of sky and grass, and nouns are of it, too. Without it the background has no text to go to and takes the name of a thing.
-    /// </summary>
-    public bool Backgrounds { get; init; } = true;
-
-    public override IReadOnlyList<string> Others => Backgrounds ? [.. Enum.GetValues<SceneStuff>().Select(GroupVit.NameOf)] : [];
-
     public override SceneObjective Create(SceneSetting setting)
     {
         var model = setting.Recipe.Model.Build<DualEncoder>(setting);
@@ -53,26 +46,20 @@ sealed class GroupVit(DualEncoder model, SceneTexts texts, GroupVitOptions optio
     {
         (model.Images as IRandomTower)?.Random = random;
         var images = DualEncoder.Normalize(model.Images.Encode(texts.Pixels(batch)).to(ScalarType.Float32));
-        var captions = DualEncoder.Normalize(texts.Encode(options.Backgrounds ? [.. batch.Scenes.Select(Described)] : batch.Captions).to(ScalarType.Float32));
+        var captions = DualEncoder.Normalize(texts.Encode(batch.Captions).to(ScalarType.Float32));
         if (!options.Nouns)
         {
             using var apart = Autocast.To(ScalarType.Float32);
             return new Dictionary<string, Tensor> { ["loss"] = ContrastiveLoss.Of(new(images, captions, model.LogitScale.Value.exp())) };
         }
         // What several scenes show is prompted and encoded once, apart from the captions, which are much longer.
-        var (names, shown) = Shown(batch, options.Backgrounds);
+        var (names, shown) = Shown(batch);
         var prompts = DualEncoder.Normalize(texts.Encode(Prompted(names, step)).to(ScalarType.Float32));
         using var exact = Autocast.To(ScalarType.Float32);                            // cosines are compared in float32
         var scale = model.LogitScale.Value.exp();
         var (contrastive, nouns) = (ContrastiveLoss.Of(new(images, captions, scale)), MultiLabelLoss.Of(images, prompts, shown, scale));
         return new Dictionary<string, Tensor> { ["loss"] = contrastive + nouns, ["contrastive"] = contrastive, ["nouns"] = nouns };
     }
-
-    /// <summary>What a kind of background is called.</summary>
-    internal static string NameOf(SceneStuff stuff) => stuff == SceneStuff.Ground ? "ground" : $"{stuff.ToString().ToLowerInvariant()} background";
-
-    /// <summary>A scene's caption with what is behind its things.</summary>
-    internal static string Described(Scene scene) => $"{scene.Caption} {(scene.HasGround ? $"on {NameOf(SceneStuff.Ground)} before" : "on")} a {NameOf(scene.Background)}";
 
     string[] Prompted(IReadOnlyList<string> names, long step)
     {
@@ -82,33 +69,16 @@ sealed class GroupVit(DualEncoder model, SceneTexts texts, GroupVitOptions optio
         return said;
     }
 
-    /// <summary>The nouns of a batch, each once, and which scenes show them: [b, nouns] bool, of things and, if asked for, of what is behind them.</summary>
-    internal static (IReadOnlyList<string> Names, IReadOnlyList<Tensor> Shown) Shown(SceneBatch batch, bool backgrounds)
+    /// <summary>The names of the things in a batch, each once, and which scenes show them: [b, names] bool.</summary>
+    internal static (IReadOnlyList<string> Names, Tensor Shown) Shown(SceneBatch batch)
     {
         var (names, places) = (new List<string>(), new Dictionary<string, int>(StringComparer.Ordinal));
-        var (things, behind) = (new List<(int Image, int Name)>(), new List<(int Image, int Name)>());
+        foreach (var thing in batch.Scenes.SelectMany(static s => s.Objects))
+            if (places.TryAdd(thing.Name, names.Count)) names.Add(thing.Name);
+        var shown = new bool[batch.Count * names.Count];
         for (var i = 0; i < batch.Count; i++)
-        {
-            var scene = batch.Scenes[i];
-            foreach (var thing in scene.Objects) things.Add((i, Place(thing.Name)));
-            if (!backgrounds) continue;
-            behind.Add((i, Place(NameOf(scene.Background))));
-            if (scene.HasGround) behind.Add((i, Place(NameOf(SceneStuff.Ground))));
-        }
-        return (names, backgrounds ? [Map(things), Map(behind)] : [Map(things)]);
-
-        int Place(string name)
-        {
-            if (places.TryAdd(name, names.Count)) names.Add(name);
-            return places[name];
-        }
-
-        Tensor Map(List<(int Image, int Name)> of)
-        {
-            var shown = new bool[batch.Count * names.Count];
-            foreach (var (image, name) in of) shown[(image * names.Count) + name] = true;
-            return tensor(shown, [batch.Count, names.Count]);
-        }
+            foreach (var thing in batch.Scenes[i].Objects) shown[i * names.Count + places[thing.Name]] = true;
+        return (names, tensor(shown, [batch.Count, names.Count]));
     }
 
     public override void AfterStep() => texts.BoundScale();
@@ -170,7 +140,7 @@ sealed class SceneTexts(DualEncoder model, ImageProcessor processor, Tokenizer t
     /// <param name="similarities">Of prepared pictures and of the names' embeddings.</param>
     public IReadOnlyDictionary<string, double> Measure(SceneTests tests, Func<Tensor, Tensor, Tensor> similarities, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
-        using var names = Names([.. tests.Names, .. tests.Others]);
+        using var names = Names(tests.Names);
         var scores = OpenVocabularyEvaluation.Run(tests, batch => similarities(Pixels(batch), names), progress: progress, cancel: cancel);
         return new Dictionary<string, double> { ["miou"] = scores.MeanIou, ["miou_chance"] = scores.ChanceIou, ["over_chance"] = scores.MeanIou / Math.Max(scores.ChanceIou, 1e-6), ["naming"] = scores.NamingAccuracy };
     }

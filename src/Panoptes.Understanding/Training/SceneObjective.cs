@@ -60,9 +60,6 @@ public abstract record SceneTaskOptions
 {
     public required string Name { get; init; }
 
-    /// <summary>Names of what is no thing that training speaks of; told in tests, they count as background.</summary>
-    public virtual IReadOnlyList<string> Others => [];
-
     /// <summary>Builds the model and what trains it.</summary>
     /// <exception cref="PanoptesException">The recipe's model or data do not fit the task.</exception>
     public abstract SceneObjective Create(SceneSetting setting);
@@ -104,9 +101,6 @@ public sealed class SceneTests(EmojiSet emoji, SceneOptions options, int count)
 
     /// <summary>What the things of training scenes may be called, each once.</summary>
     public IReadOnlyList<string> Names => [.. concepts.Select(c => emoji.Concepts[c].Name)];
-
-    /// <summary>Names of what is no thing that training spoke of, too: what is told to be one of them is background.</summary>
-    public IReadOnlyList<string> Others { get; init; } = [];
 
     /// <summary>The position of a concept in <see cref="Names"/>; -1 for one that is not trained on.</summary>
     public int NameOf(int concept) => Math.Max(-1, Array.BinarySearch(concepts, concept));

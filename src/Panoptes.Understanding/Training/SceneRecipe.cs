@@ -89,7 +89,7 @@ public sealed record SceneRecipe : ITrainingRecipe
     {
         if (Data.Tests < 1) throw new PanoptesException($"The recipe {Name} measures on no scenes (data.tests is {Data.Tests}).");
         var emoji = EmojiSet.Open();
-        return new(Data.Concepts is { } concepts ? emoji.Subset(concepts) : emoji, Composed.Scenes, Data.Tests) { Others = Task.Others };
+        return new(Data.Concepts is { } concepts ? emoji.Subset(concepts) : emoji, Composed.Scenes, Data.Tests);
     }
 
     /// <summary>The data with the photographs that they ask for.</summary>
