@@ -14,6 +14,7 @@ sealed record Case(string Unit, double Per, Func<IRun> Build)
         ["mae_base_train_bf16"] = new("samples/s", 16, static () => MaskedCases.Mae(ScalarType.BFloat16)),
         ["sam_b_encode_bf16"] = new("images/s", 1, static () => SamCases.Encode(ScalarType.BFloat16)),
         ["sam_b_prompt_f32"] = new("prompts/s", 1, static () => SamCases.Prompt()),
+        ["sam_b_prompts_bf16"] = new("prompts/s", SamCases.Together, static () => SamCases.Prompts()),
         ["sam_b_everything"] = new("images/s", 1, static () => SamCases.Everything()),
         ["search_million"] = new("queries/s", 1, static () => SearchCases.Million(open: false)),
         ["search_million_opened"] = new("queries/s", 1, static () => SearchCases.Million(open: true)),

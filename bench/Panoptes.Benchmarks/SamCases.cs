@@ -6,6 +6,8 @@ namespace Panoptes.Benchmarks;
 /// <summary>SAM ViT-B: encoding an image of 1024 pixels, answering a click, finding everything.</summary>
 static class SamCases
 {
+    public const int Together = 64;
+
     public static IRun Encode(ScalarType dtype)
     {
         var model = Model(dtype);
@@ -18,6 +20,15 @@ static class SamCases
         var model = Model(ScalarType.Float32);
         var image = new SamFeatures([randn(1, 256, 64, 64)]);
         var (points, labels) = (tensor(new[] { 500f, 375f }, [1, 1, 1, 2]), ones([1, 1, 1], ScalarType.Int64));
+        return new Run(model, () => model.Decode(image, new(points, labels)));
+    }
+
+    /// <summary>As many clicks at once as the search for everything decodes together.</summary>
+    public static IRun Prompts()
+    {
+        var model = Model(ScalarType.BFloat16);
+        var image = new SamFeatures([randn([1, 256, 64, 64], ScalarType.BFloat16)]);
+        var (points, labels) = (rand([Together, 1, 1, 2]).mul_(1023), ones([Together, 1, 1], ScalarType.Int64));
         return new Run(model, () => model.Decode(image, new(points, labels)));
     }
 

@@ -36,6 +36,7 @@ static class AnsweredScenes
                 cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
             if (SegmentCommand.Panoptic(model, scene.Image, [names], tests.Names) is { } labeled) cells.Add(new(Draw(scene, [.. labeled.Found.ToSegments()]), $"among {tests.Names.Count} names"));
             else if (model.Takes.HasFlag(PromptKinds.Everything)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
+            if (model is UnifiedIo unified) cells.Add(new(unified.Depth(scene.Image), "how far everything is"));
             yield return new(scene.Caption, cells);
 
             SheetCell Answered(string label, IReadOnlyList<IReadOnlyList<Segment>> answers, PointPrompt[]? clicks = null)

@@ -40,7 +40,7 @@ static class ModelLoader
     public static QuestionAnswerer LoadAnswerer(ParseResult parsed, string path, int batchSize = 64) => QuestionAnswerer.Load(path, Options(parsed, batchSize));
 
     /// <summary>Whether <see cref="LoadGrounder"/> takes a model, and it answers by nothing but boxes.</summary>
-    public static bool DrawsBoxes(string path) => PromptableModels.Registry.TypeOf(path) is { } type && (type == typeof(Florence2Model) || type == typeof(Kosmos2Model) || type == typeof(UniTabModel) || type == typeof(Pix2SeqModel)
+    public static bool DrawsBoxes(string path) => PromptableModels.Registry.TypeOf(path) is { } type && (type == typeof(Florence2Model) || type == typeof(Kosmos2Model) || type == typeof(UniTabModel) || type == typeof(Pix2SeqModel) || type == typeof(VisionLlmModel)
         || type == typeof(DetrForObjectDetection) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection));
 
     /// <summary>The same of a model that draws boxes around what words speak of.</summary>
@@ -55,8 +55,25 @@ static class ModelLoader
             _ when type == typeof(Kosmos2Model) => Kosmos.Load(path, Load(parsed)),
             _ when type == typeof(UniTabModel) => UniTab.Load(path, Load(parsed)),
             _ when type == typeof(Pix2SeqModel) => Pix2Seq.Load(path, Load(parsed)),
+            _ when type == typeof(VisionLlmModel) => VisionLlm.Load(path, Load(parsed)),
+            _ when type == typeof(UnifiedIoModel) => UnifiedIo.Load(path, Load(parsed)),
             _ when type == typeof(DetrForObjectDetection) || type == typeof(DetrForSegmentation) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection) => Detector.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
-            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that draws boxes" : $"a {type.Name}, which draws no boxes by itself")}; expected a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB or a Pix2Seq v2."),
+            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that draws boxes" : $"a {type.Name}, which draws no boxes by itself")}; expected a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO."),
+        };
+    }
+
+    /// <summary>The same of a model that answers questions in words of its own.</summary>
+    /// <exception cref="PanoptesException">There is no such model, or it is damaged or answers no questions.</exception>
+    public static IAnswerer LoadWriter(ParseResult parsed, string path)
+    {
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        var type = PromptableModels.Registry.TypeOf(path);
+        return type switch
+        {
+            _ when type == typeof(UniTabModel) => UniTab.Load(path, Load(parsed)),
+            _ when type == typeof(VisionLlmModel) => VisionLlm.Load(path, Load(parsed)),
+            _ when type == typeof(UnifiedIoModel) => UnifiedIo.Load(path, Load(parsed)),
+            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that answers questions" : $"a {type.Name}, which answers no questions")}; expected a BEiT-3, a UniTAB, a VisionLLM or a Unified-IO."),
         };
     }
 
@@ -91,6 +108,8 @@ static class ModelLoader
             _ when typeof(ISegmentAnything).IsAssignableFrom(type) => Sam.Load(path, new() { Dtype = Precision(parsed) }),
             _ when type == typeof(SeemModel) => SeemSegmenter.Load(path, words, load),
             _ when type == typeof(XDecoderModel) => XDecoderSegmenter.Load(path, words, load),
+            _ when type == typeof(UniPerceiverModel) => UniPerceiverSegmenter.Load(path, words, load),
+            _ when type == typeof(UnifiedIoModel) => UnifiedIo.Load(path, load),
             _ when type == typeof(Mask2FormerForUniversalSegmentation) || type == typeof(OneFormerForUniversalSegmentation) || type == typeof(DetrForSegmentation) || (type is null && Models.Registry.TypeOf(path) == typeof(BeitForSemanticSegmentation)) => Segmenter.Load(path, Options(parsed, 1)),
             _ => OpenVocabularySegmenter.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
         };

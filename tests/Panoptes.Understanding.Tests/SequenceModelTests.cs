@@ -344,10 +344,12 @@ public sealed class SequenceModelTests : IDisposable
     VisionLlmModel VisionLlm() => Made($$"""{"max_bins":64,"max_classes":4,"max_objects":4,"classes":["cat","dog"],"text_vocab_size":{{words}},{{Sizes}}}""", static s => new VisionLlmModel(s.Read<VisionLlmConfig>(), s));
 
     [Fact]
-    public void A_trained_UniTAB_and_Pix2Seq_are_loaded_with_what_stands_beside_them_and_keep_no_tensor()
+    public void What_recipes_train_to_write_sequences_is_loaded_with_what_stands_beside_them_and_keep_no_tensor()
     {
-        var (unitab, pix2seq) = (Path.Combine(folder, "unitab"), Path.Combine(folder, "pix2seq"));
+        var (unitab, pix2seq, visionLlm, unifiedIo) = (Path.Combine(folder, "unitab"), Path.Combine(folder, "pix2seq"), Path.Combine(folder, "vision-llm"), Path.Combine(folder, "unified-io"));
         TinyFolders.Trained(unitab, "UniTAB");
+        TinyFolders.Trained(visionLlm, "VisionLLM");
+        TinyFolders.Trained(unifiedIo, "UnifiedIO");
         TinyFolders.Trained(pix2seq, "Pix2SeqV2");
         var photo = new Image(40, 30, 3);
         new Random(1).NextBytes(photo.Pixels);
@@ -370,6 +372,22 @@ public sealed class SequenceModelTests : IDisposable
             using var boxes = Understanding.Pix2Seq.Load(pix2seq);
             Assert.Equal(boxes.Model.Config.MaxObjects, boxes.Detect(photo, 0).Count);
             Assert.NotNull(boxes.Caption(photo, new() { MaxTokens = 5 }).Text);
+            using (var vision = Understanding.VisionLlm.Load(visionLlm))
+            {
+                Assert.All(vision.Detect(photo, new(["cat", "dog"], vision.Model.Config.MaxBins)), d => Assert.Contains(d.Label, (string[])["cat", "dog"]));
+                Assert.NotNull(vision.Answer(photo, "what is it?").Text);
+                Assert.NotNull(vision.Caption(photo, new() { MaxTokens = 5 }).Text);
+                Assert.Contains("text prompt is empty", Assert.Throws<PanoptesException>(() => ((IGrounder)vision).Find(photo, [" "])).Message, StringComparison.Ordinal);
+            }
+            using (var unified = Understanding.UnifiedIo.Load(unifiedIo))
+            {
+                Assert.Equal((40, 30, 1), (unified.Depth(photo).Width, unified.Depth(photo).Height, unified.Depth(photo).Channels));
+                Assert.All(unified.Segment(photo, [Prompt.Text("cat")]), static s => Assert.Equal((40, 30, "cat"), (s.Mask.Width, s.Mask.Height, s.Label)));
+                Assert.NotNull(unified.Detect(photo));
+                Assert.NotNull(unified.Answer(photo, "what is it?").Text);
+                Assert.Contains("expected texts and nothing else", Assert.Throws<PanoptesException>(() => unified.Segment(photo, [Prompt.Point(3, 3)])).Message, StringComparison.Ordinal);
+                Assert.Contains("text prompt is empty", Assert.Throws<PanoptesException>(() => unified.Segment(photo, [Prompt.Text(" ")])).Message, StringComparison.Ordinal);
+            }
             Assert.Contains("expected a UniTAB", Assert.Throws<PanoptesException>(() => Understanding.UniTab.Load(pix2seq)).Message, StringComparison.Ordinal);
         }
     }

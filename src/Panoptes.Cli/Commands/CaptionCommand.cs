@@ -13,7 +13,7 @@ sealed class CaptionCommand : ExampleCommand
     static readonly CaptionOptions Usual = new();
 
     readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
-    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa, a BEiT-3 for captions, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a UniTAB or a Pix2Seq v2: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa, a BEiT-3 for captions, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a Uni-Perceiver v2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
     readonly Option<CaptionDetail> detail = new("--detail", "-d") { Description = "How much is said, by Florence-2 (all three) and Kosmos-2 (brief or detailed).", HelpName = "brief|detailed|paragraph", DefaultValueFactory = static _ => CaptionDetail.Brief };
     readonly Option<int?> beams = new("--beams", "-b") { Description = "How many texts are followed at once; 1 takes the likeliest word every time. By default 4, or what the model's own files say.", HelpName = "N" };
     readonly Option<int?> least = new("--min-tokens") { Description = "The fewest tokens of a caption, by CoCa and BEiT-3; 1 by default.", HelpName = "N" };
@@ -103,6 +103,16 @@ sealed class CaptionCommand : ExampleCommand
         {
             var pix2seq = (Pix2Seq)ModelLoader.LoadGrounder(parsed, path);
             return (photos => [.. photos.Select(p => pix2seq.Caption(p, Asked(new() { MaxTokens = 40 }))).Select(static c => new Caption(c.Text, c.Score))], pix2seq);
+        }
+        if (type == typeof(VisionLlmModel) || type == typeof(UnifiedIoModel))
+        {
+            var (writer, options) = (ModelLoader.LoadGrounder(parsed, path), Asked(new() { MaxTokens = 40 }));
+            return (photos => [.. photos.Select(p => writer is VisionLlm vision ? vision.Caption(p, options) : ((UnifiedIo)writer).Caption(p, options)).Select(static c => new Caption(c.Text, c.Score))], writer);
+        }
+        if (type == typeof(UniPerceiverModel))
+        {
+            var perceiver = (UniPerceiverSegmenter)ModelLoader.LoadPromptable(parsed, path, []);
+            return (photos => [.. photos.Select(p => new Caption(perceiver.Caption(p)))], perceiver);
         }
         if (type == typeof(XDecoderModel) || type == typeof(SeemModel))
         {

@@ -43,7 +43,7 @@ sealed class DetectCommand : ExampleCommand
         ExamplePrompt[] examples = [.. given.Select(PromptParser.WholeOrLike)];
         var pictures = Pictures.Of(files, parsed.GetValue(output), ".boxes.png", always: true);
         using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
-        if (names.Length + examples.Length == 0 && finder is not (Florence or Pix2Seq or Detector { Labels: not null })) throw new UsageException("This model finds what it is told; expected --text or, for an OWL-ViT, --like.");
+        if (names.Length + examples.Length == 0 && finder is not (Florence or Pix2Seq or UnifiedIo or Detector { Labels: not null })) throw new UsageException("This model finds what it is told; expected --text or, for an OWL-ViT, --like.");
         var done = 0;
         var found = await terminal.InChunks<Found>("Detecting", files, chunk =>
         {
@@ -79,6 +79,7 @@ sealed class DetectCommand : ExampleCommand
             _ when names.Length == 0 && examples.Length > 0 => [.. photos.Select(static _ => (IReadOnlyList<Detection>)[])],
             Detector detector => detector.Detect(photos, names.Length == 0 ? null : names, threshold, overlap, cancellation: cancel),
             Florence florence when names.Length == 0 => [.. photos.Select(p => (IReadOnlyList<Detection>)[.. florence.Detect(p).Where(d => d.Score > (threshold ?? 0))])],
+            UnifiedIo unified when names.Length == 0 => [.. photos.Select(p => (IReadOnlyList<Detection>)[.. unified.Detect(p).Where(d => d.Score > (threshold ?? 0))])],
             Pix2Seq pix2seq when names.Length == 0 => [.. photos.Select(p => pix2seq.Detect(p, threshold))],
             _ => (IReadOnlyList<IReadOnlyList<Detection>>)[.. photos.Select(p =>
             {

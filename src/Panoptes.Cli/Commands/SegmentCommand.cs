@@ -30,7 +30,7 @@ sealed class SegmentCommand : ExampleCommand
     readonly Option<string?> coco = new("--coco") { Description = "Also write the segments as COCO's annotations; with --panoptic, where its JSON goes (IMAGE.panoptic.json by default), and the picture of ids into the folder of that name.", HelpName = "JSON" };
 
     public SegmentCommand() : base("segment",
-        "Segment what is clicked at, drawn around, scribbled on, named or shown, or everything. What can be asked for depends on the model: a SAM takes places, and with --detector words, GroupViT, CLIPSeg or a CLIP words, Mask2Former and OneFormer the names of their classes, SEEM all of it.", """
+        "Segment what is clicked at, drawn around, scribbled on, named or shown, or everything. What can be asked for depends on the model: a SAM takes places, and with --detector words, GroupViT, CLIPSeg, a CLIP, X-Decoder, Uni-Perceiver or Unified-IO words, Mask2Former and OneFormer the names of their classes, SEEM all of it.", """
         panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375
         panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375 --point 520,600,- --all-masks
         panoptes segment photo.jpg --model facebook/sam-vit-base --box 40,60,300,420 --box 350,80,610,430 --coco found.json
@@ -107,6 +107,8 @@ sealed class SegmentCommand : ExampleCommand
             case XDecoderSegmenter or SeemSegmenter:
                 var decoder = model is SeemSegmenter seem ? seem.Names : (XDecoderSegmenter)model;
                 using (var encoded = decoder.Encode(photo)) return new(decoder.Panoptic(encoded, words), static _ => true);
+            case UniPerceiverSegmenter names:
+                return new(names.Panoptic(photo, words), static _ => true);
             default:
                 return null;
         }

@@ -72,11 +72,11 @@ public sealed class SeemSegmenter(SeemModel model, Tokenizer tokenizer, IReadOnl
         if (shown is not null) question = question with { Examples = shown.Maps, ExamplePoints = SeemPrompts.Points(Small(examples[0].Pixels), null, Model.Config.MaxPoints) };
         if (texts is [var text])
         {
-            var (ids, mask) = XDecoderSegmenter.Tokens(Names.Tokenizer, Model.Config, [text.Words]);
+            var (ids, mask) = XDecoderSegmenter.Tokens(Names.Tokenizer, Model.Config.TextConfig.MaxPositionEmbeddings, [text.Words]);
             question = question with { Words = Model.XDecoder.Texts.Words(ids, mask), Text = Model.XDecoder.EmbedTexts(ids) };
         }
         var answer = Model.Answer(image.Maps, question);
-        return XDecoderSegmenter.Best(answer.Steps[^1].Similarity[0].softmax(-1), answer.Steps[^1].MaskLogits[0], image, Readings, texts is [var label] ? label.Words : null);
+        return XDecoderSegmenter.Best(answer.Steps[^1].Similarity[0].softmax(-1), answer.Steps[^1].MaskLogits[0], image.Width, image.Height, Readings, texts is [var label] ? label.Words : null);
     }
 
     /// <summary>Everything that was pointed at in the image itself; null: nothing.</summary>

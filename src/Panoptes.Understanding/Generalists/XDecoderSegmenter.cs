@@ -77,32 +77,31 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        return new(Model.Encode(Pixels(image, Model.Config)), image.Width, image.Height);
+        return new(Model.Encode(Pixels(image, Model.Config.ImageSize, Model.Config.ImageMean, Model.Config.ImageStd)), image.Width, image.Height);
     }
 
     /// <summary>An image as the model takes it: [1, 3, side, side].</summary>
-    internal static Tensor Pixels(Image image, XDecoderModelConfig config)
+    internal static Tensor Pixels(Image image, int side, double[] imageMean, double[] imageStd)
     {
-        var side = config.ImageSize;
-        if (config.ImageMean.Length != 3 || config.ImageStd.Length != 3) throw new PanoptesException("image_mean and image_std have other than 3 numbers.");
+        if (imageMean.Length != 3 || imageStd.Length != 3) throw new PanoptesException("image_mean and image_std have other than 3 numbers.");
         using var scope = NewDisposeScope();
         using var pixels = TensorConversion.ToTensor(image.ToRgb().Resize(side, side), ScalarType.Float32);
-        var mean = tensor(config.ImageMean.Select(static v => (float)v).ToArray(), [3, 1, 1]);
-        var deviation = tensor(config.ImageStd.Select(static v => (float)v).ToArray(), [3, 1, 1]);
+        var mean = tensor(imageMean.Select(static v => (float)v).ToArray(), [3, 1, 1]);
+        var deviation = tensor(imageStd.Select(static v => (float)v).ToArray(), [3, 1, 1]);
         return ((pixels - mean) / deviation).unsqueeze(0).MoveToOuterDisposeScope();
     }
 
     /// <summary>Ids and which of them are the texts' own.</summary>
-    internal static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, XDecoderModelConfig config, IReadOnlyList<string> texts)
+    internal static (Tensor Ids, Tensor Mask) Tokens(Tokenizer tokenizer, int most, IReadOnlyList<string> texts)
     {
-        var batch = tokenizer.Encode(texts, config.TextConfig.MaxPositionEmbeddings);
+        var batch = tokenizer.Encode(texts, most);
         foreach (var i in batch.Truncated) throw new PanoptesException($"The text \"{(texts[i].Length <= 60 ? texts[i] : texts[i][..60] + "…")}\" has {batch.Lengths[i]} tokens; the model takes at most {batch.Columns}.");
         return (batch.InputIds(), batch.AttentionMask());
     }
 
     Tensor EmbedTexts(IReadOnlyList<string> texts)
     {
-        var (ids, _) = Tokens(tokenizer, Model.Config, texts);
+        var (ids, _) = Tokens(tokenizer, Model.Config.TextConfig.MaxPositionEmbeddings, texts);
         return Model.EmbedTexts(ids);
     }
 
@@ -148,9 +147,9 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         Prompt.Text(expression).Check(image.Width, image.Height);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (ids, mask) = Tokens(tokenizer, Model.Config, [expression]);
+        var (ids, mask) = Tokens(tokenizer, Model.Config.TextConfig.MaxPositionEmbeddings, [expression]);
         var (similarity, masks) = Model.Refer(image.Maps, ids, mask);
-        return Best(similarity[0].softmax(-1), masks[0], image, most, expression);
+        return Best(similarity[0].softmax(-1), masks[0], image.Width, image.Height, most, expression);
     }
 
     /// <summary>The image in a sentence.</summary>
@@ -202,13 +201,13 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         var found = Model.Segment(image.Maps, Classes(classes));
         var (queries, chances) = (found.Classes.shape[1] - 1, found.Classes[0].softmax(-1).select(1, 0));
         var sure = (int)chances.narrow(0, 0, queries).ge(Threshold).sum().item<long>();
-        return sure == 0 ? [] : Best(chances.narrow(0, 0, queries), found.Masks[0].narrow(0, 0, queries), image, sure, name);
+        return sure == 0 ? [] : Best(chances.narrow(0, 0, queries), found.Masks[0].narrow(0, 0, queries), image.Width, image.Height, sure, name);
     }
 
     /// <summary>The likeliest masks that are not the same.</summary>
     /// <param name="chances">[queries]</param>
     /// <param name="masks">[queries, rows, columns] logits</param>
-    internal static IReadOnlyList<Segment> Best(Tensor chances, Tensor masks, DecodedImage image, int most, string? label = null)
+    internal static IReadOnlyList<Segment> Best(Tensor chances, Tensor masks, int width, int height, int most, string? label = null)
     {
         const double same = 0.7;
         var (values, order) = chances.to(ScalarType.Float32).sort(0, descending: true);
@@ -217,9 +216,9 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         for (var i = 0; i < queries.Length && found.Count < most; i++)
         {
             using var scope = NewDisposeScope();
-            var logits = nn.functional.interpolate(masks[queries[i]].to(ScalarType.Float32).unsqueeze(0).unsqueeze(0), [image.Height, image.Width], mode: InterpolationMode.Bilinear, align_corners: false);
+            var logits = nn.functional.interpolate(masks[queries[i]].to(ScalarType.Float32).unsqueeze(0).unsqueeze(0), [height, width], mode: InterpolationMode.Bilinear, align_corners: false);
             var inside = logits.gt(0);
-            var mask = RunLengthMask.Encode(inside.to(ScalarType.Byte).flatten().data<byte>().ToArray(), image.Height, image.Width);
+            var mask = RunLengthMask.Encode(inside.to(ScalarType.Byte).flatten().data<byte>().ToArray(), height, width);
             if (mask.Area == 0 || found.Exists(f => f.Mask.Iou(mask) > same)) continue;
             found.Add(new(mask, sure[i] * logits.sigmoid().masked_select(inside).mean().item<float>(), label));
         }

@@ -19,7 +19,7 @@ namespace Panoptes.Understanding;
 /// <param name="processor">Prepares its images.</param>
 /// <param name="tokenizer">Of its texts.</param>
 /// <param name="device">Where the model is; null: the CPU.</param>
-public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IGrounder
+public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IGrounder, IAnswerer
 {
     public UniTabModel Model { get; } = SequenceFolder.Ready(model);
 
@@ -57,8 +57,6 @@ public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenize
 
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold) => [.. texts.SelectMany(t => Ground(image, t)).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
 
-    /// <summary>The answer to a question about the image.</summary>
-    /// <exception cref="PanoptesException">The question is empty.</exception>
     public ImageCaption Answer(Image image, string question)
     {
         using var pixels = SequenceFolder.Pixels(processor, image, device);
@@ -117,7 +115,15 @@ public sealed class Pix2Seq(Pix2SeqModel model, ImageProcessor processor, Tokeni
     public void Dispose() => Model.Dispose();
 }
 
-/// <summary>What the two have in common.</summary>
+/// <summary>Anything that answers questions about images in words of its own: <see cref="UniTab"/>, <see cref="UnifiedIo"/>, <see cref="VisionLlm"/>.</summary>
+public interface IAnswerer : IDisposable
+{
+    /// <summary>The answer to a question about the image; the score is the sum of its tokens' log-probabilities, at most 0.</summary>
+    /// <exception cref="PanoptesException">The question is empty or too long.</exception>
+    ImageCaption Answer(Image image, string question);
+}
+
+/// <summary>What the models that write sequences have in common.</summary>
 static class SequenceFolder
 {
     internal static T Load<TModel, T>(string model, LoadOptions? options, Func<TModel, ImageProcessor, Tokenizer, Device?, T> make, string expected) where TModel : Module

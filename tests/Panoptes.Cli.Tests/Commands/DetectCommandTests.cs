@@ -175,11 +175,43 @@ public sealed class DetectCommandTests : IDisposable
         Assert.NotNull((await Command.Succeeds("caption", In("photo.png"), "--model", pix2seq, "--json")).Json[0].GetProperty("caption").GetString());
     }
 
-    [Fact]
-    public async Task An_X_Decoder_captions_as_well()
+    [Theory]
+    [InlineData(XDecoderTiny.XDecoder)]
+    [InlineData(XDecoderTiny.Uni)]
+    public async Task A_generalist_captions_as_well_and_segments_what_is_named(string architecture)
     {
-        TinyFolders.Decoder(In("decoder"), XDecoderTiny.XDecoder);
+        TinyFolders.Decoder(In("decoder"), architecture);
         Assert.NotNull((await Command.Succeeds("caption", In("photo.png"), "--model", In("decoder"), "--json")).Json[0].GetProperty("caption").GetString());
+        var named = (await Command.Succeeds("segment", In("photo.png"), "--model", In("decoder"), "--text", "a cat", "--text", "dog", "--panoptic", "--coco", In("p.json"), "--json")).Json.GetProperty("segments").EnumerateArray();
+        Assert.All(named, static s => Assert.Contains(s.GetProperty("label").GetString(), (string[])["a cat", "dog"]));
+        Assert.True(File.Exists(In("p.json")));
+        await Command.Fails(["segment", In("photo.png"), "--model", In("decoder"), "--point", "3,3"], "takes no points");
+    }
+
+    [Fact]
+    public async Task A_VisionLLM_and_a_Unified_IO_detect_ground_caption_and_answer_and_the_second_paints()
+    {
+        string vision = In("vision"), unified = In("unified");
+        TinyFolders.Trained(vision, "VisionLLM");
+        TinyFolders.Trained(unified, "UnifiedIO");
+        foreach (var model in (string[])[vision, unified])
+        {
+            AllInside((await Command.Succeeds("detect", In("photo.png"), "--model", model, "--text", "cat", "--text", "dog", "--json")).Json[0].GetProperty("detections").EnumerateArray());
+            AllInside((await Command.Succeeds("ground", In("photo.png"), "a red cat", "--model", model, "--json")).Json.GetProperty("texts")[0].GetProperty("boxes").EnumerateArray());
+            Assert.NotNull((await Command.Succeeds("caption", In("photo.png"), "--model", model, "--max-tokens", "5", "--json")).Json[0].GetProperty("caption").GetString());
+            var answers = (await Command.Succeeds("answer", "what is it?", In("photo.png"), "--model", model, "--json")).Json[0].GetProperty("answers");
+            Assert.InRange(answers[0].GetProperty("probability").GetDouble(), 0, 1);
+            Assert.Equal(App.WrongUsage, (await Command.Run("answer", "what is it?", In("photo.png"), "--model", model, "--top", "2")).Code);
+        }
+        Assert.Equal(App.WrongUsage, (await Command.Run("detect", In("photo.png"), "--model", vision)).Code);
+        AllInside((await Command.Succeeds("detect", In("photo.png"), "--model", unified, "--json")).Json[0].GetProperty("detections").EnumerateArray());
+        Assert.All((await Command.Succeeds("segment", In("photo.png"), "--model", unified, "--text", "cat", "--text", "dog", "--out", In("s.png"), "--json")).Json.GetProperty("segments").EnumerateArray(), static s => Assert.Contains(s.GetProperty("label").GetString(), (string[])["cat", "dog"]));
+        await Command.Succeeds("depth", In("photo.png"), "--model", unified, "--out", In("depth.png"));
+        var (depth, photo) = (Image.Load(In("depth.png")), Image.Load(In("photo.png")));
+        Assert.Equal((photo.Width, photo.Height), (depth.Width, depth.Height));
+        await Command.Fails(["depth", In("photo.png"), "--model", vision], "a VisionLlmModel, which tells no depth; expected a Unified-IO.");
+        await Command.Fails(["answer", "what?", In("photo.png"), "--model", Model(Owl)], "which answers no questions");
+        Assert.Equal(App.WrongUsage, (await Command.Run("depth", In("photo.png"), In("photo.png"), "--model", unified)).Code);
     }
 
     [Theory]

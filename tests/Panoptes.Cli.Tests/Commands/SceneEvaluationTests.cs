@@ -52,7 +52,7 @@ public sealed class SceneEvaluationTests : IDisposable
         { "CLIP", ["among "] },
         { "SeemModel", ["a click: IoU", "a box: IoU", "its name: IoU", "among "] },
         { "XDecoderModel", ["its name: IoU", "among "] },
-        { "OwlViTForObjectDetection", ["what it finds"] },
+        { "DetrForObjectDetection", ["what it finds"] },
     };
 
     [Theory]
@@ -62,7 +62,7 @@ public sealed class SceneEvaluationTests : IDisposable
         File.WriteAllText(folder["scenes.yaml"], Scenes);
         var model = kind switch { "SAM" => Path.Combine(Parity.Goldens.Root, "segmentation", "sam-points"), "CLIP" => Path.Combine(Parity.Goldens.Repository, "zoo", "clip-emoji"), _ => folder["model"] };
         if (kind is "SeemModel" or "XDecoderModel") TinyFolders.Decoder(model, kind);
-        else if (kind.StartsWith("Owl", StringComparison.Ordinal)) TinyFolders.Detector(model, kind);
+        else if (kind.StartsWith("Detr", StringComparison.Ordinal)) TinyFolders.Detector(model, kind);
         var shown = (await Command.Succeeds("explain", "--recipe", folder["scenes.yaml"], "--model", model, "--top", "2", "--out", folder["sheet.png"], "--threads", "1", "--json")).Json.GetProperty("scenes").EnumerateArray().ToArray();
         Assert.Equal(2, shown.Length);
         Assert.All(shown, s =>

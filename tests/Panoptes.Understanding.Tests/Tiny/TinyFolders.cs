@@ -70,7 +70,7 @@ static class TinyFolders
             foreach (var file in Directory.GetFiles(Path.Combine(Goldens.Root, "representation", "clip_tokenizer"), "*.*").Where(static f => Path.GetFileName(f) is "vocab.json" or "merges.txt")) File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
     }
 
-    /// <summary>An X-Decoder or a SEEM, which reads what the bundled CLIP's tokenizer writes.</summary>
+    /// <summary>An X-Decoder, a SEEM or a Uni-Perceiver v2, which reads what the bundled CLIP's tokenizer writes.</summary>
     public static void Decoder(string folder, string architecture)
     {
         var tokenizer = Tokenizer.Load(Path.Combine(Goldens.Repository, "zoo", "clip-emoji"));
@@ -80,12 +80,12 @@ static class TinyFolders
         tokenizer.Save(folder);
     }
 
-    /// <summary>A UniTAB or a Pix2Seq v2 (of cat and dog), as recipes save them.</summary>
+    /// <summary>A UniTAB, a VisionLLM, a Unified-IO or a Pix2Seq v2 (of cat and dog), as recipes save them.</summary>
     public static void Trained(string folder, string architecture)
     {
         var tokenizer = Tokenizer.Load(Path.Combine(Goldens.Repository, "zoo", "clip-emoji"));
         var config = SequencesTiny.Tiny[architecture].Config.Replace("\"text_vocab_size\":10", $"\"text_vocab_size\":{tokenizer.VocabularySize}", StringComparison.Ordinal)
-            .Replace("\"max_sequence_tokens\":16", "\"max_sequence_tokens\":96", StringComparison.Ordinal).Replace("\"max_prompt_tokens\":8", "\"max_prompt_tokens\":24", StringComparison.Ordinal);
+            .Replace("\"max_sequence_tokens\":16", "\"max_sequence_tokens\":96", StringComparison.Ordinal).Replace("\"max_prompt_tokens\":8", "\"max_prompt_tokens\":48", StringComparison.Ordinal);
         Save(folder, PromptableModels.All.Single(e => e.Architecture == architecture).Build(new(config, architecture, static _ => null)), 5);
         tokenizer.Save(folder);
         File.WriteAllText(Path.Combine(folder, "preprocessor_config.json"), """{"image_processor_type":"ViTImageProcessor","size":{"height":16,"width":16} }""");

@@ -1,0 +1,51 @@
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
+using Panoptes.Representation;
+using Panoptes.Text;
+
+namespace Panoptes.Understanding;
+
+/// <summary>A VisionLLM, as its recipe trains it, with its image processor and its tokenizer: it is told in words what to find and how to write it. Not for several threads at once.</summary>
+/// <example><code>
+/// using var model = VisionLlm.Load("runs/vision-llm/last");
+/// foreach (var found in model.Detect(image, new(["cat", "red apple"], Bins: 24))) Console.WriteLine($"{found.Label} {found.Left:0},{found.Top:0}");
+/// </code></example>
+/// <inheritdoc cref="UniTab(UniTabModel, ImageProcessor, Tokenizer, Device?)" path="/param"/>
+public sealed class VisionLlm(VisionLlmModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IGrounder, IAnswerer
+{
+    public VisionLlmModel Model { get; } = SequenceFolder.Ready(model);
+
+    /// <inheritdoc cref="UniTab.Load"/>
+    public static VisionLlm Load(string model, LoadOptions? options = null) => SequenceFolder.Load<VisionLlmModel, VisionLlm>(model, options, static (m, p, t, d) => new(m, p, t, d), "a VisionLLM");
+
+    /// <summary>What a query asks for, in the order in which it was written; the score is the probability of the class among those of the query.</summary>
+    /// <exception cref="PanoptesException">A query that cannot be, or that is too long.</exception>
+    public IReadOnlyList<Detection> Detect(Image image, VisionLlmQuery query)
+    {
+        using var pixels = SequenceFolder.Pixels(processor, image, device);
+        return Model.Detect(pixels, query, tokenizer, image.Width, image.Height)[0];
+    }
+
+    IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold)
+    {
+        foreach (var text in texts) Prompt.Text(text).Check(image.Width, image.Height);
+        return [.. Detect(image, new([.. texts.Distinct(StringComparer.Ordinal)], Model.Config.MaxBins)).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
+    }
+
+    /// <summary>The image in a sentence.</summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="options">How it is sought; null: greedily.</param>
+    public ImageCaption Caption(Image image, SequenceOptions? options = null)
+    {
+        using var pixels = SequenceFolder.Pixels(processor, image, device);
+        return Model.Caption(pixels, tokenizer, options)[0];
+    }
+
+    public ImageCaption Answer(Image image, string question)
+    {
+        using var pixels = SequenceFolder.Pixels(processor, image, device);
+        return Model.Answer(pixels, question, tokenizer)[0];
+    }
+
+    public void Dispose() => Model.Dispose();
+}
