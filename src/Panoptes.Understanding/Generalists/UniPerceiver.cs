@@ -48,6 +48,9 @@ public sealed record UniPerceiverConfig : ModelConfig
     public double[] ImageStd { get; init; } = [0.26862954, 0.26130258, 0.27577711];
     public int CaptionStartTokenId { get; init; } = 49406;
     public int CaptionEndTokenId { get; init; } = 49407;
+
+    /// <summary>The tokens that captions were made of in training, the end among them: no others were learned as targets. Null: any.</summary>
+    public int[]? CaptionTokens { get; init; }
     public string ModelType { get; init; } = "uni_perceiver_v2";
     public string[] Architectures { get; init; } = ["UniPerceiverModel"];
 }
@@ -220,7 +223,7 @@ public sealed class UniPerceiverModel : Module
         LogitScale = new([], Init.Constant(Math.Log(1 / 0.07)));
     }
 
-    public UniPerceiverConfig Config { get; }
+    public UniPerceiverConfig Config { get; internal set; }
 
     public DecoderPyramid Pyramid { get; }
 
@@ -248,6 +251,7 @@ public sealed class UniPerceiverModel : Module
     internal static UniPerceiverModel Build(ModelSource source)
     {
         var config = source.Read<UniPerceiverConfig>();
+        if (config.CaptionTokens?.Any(id => (uint)id >= (uint)config.TextConfig.VocabSize) == true) throw new PanoptesException($"caption_tokens has ids that are none of the {config.TextConfig.VocabSize} tokens.");
         return new(config, DecoderPyramid.Build(config.BackboneConfig, source, "pyramid.backbone"));
     }
 

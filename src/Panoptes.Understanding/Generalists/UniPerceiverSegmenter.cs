@@ -72,7 +72,7 @@ public sealed class UniPerceiverSegmenter(UniPerceiverModel model, Tokenizer tok
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        words ??= arange(tokenizer.VocabularySize, dtype: ScalarType.Int64).DetachFromDisposeScope();
+        words ??= (Model.Config.CaptionTokens is { Length: > 0 } tokens ? tensor(tokens.Select(static id => (long)id).ToArray()) : arange(Model.Config.TextConfig.VocabSize, dtype: ScalarType.Int64)).DetachFromDisposeScope();
         return tokenizer.Decode(Model.Caption(Model.Encode(Pixels(image)), words, Model.Config.TextConfig.MaxPositionEmbeddings)[0]).Trim();
     }
 

@@ -28,7 +28,18 @@ public sealed record UniPerceiverOptions : SceneTaskOptions
             if (task is UniTask.Classification or UniTask.Answering) throw new PanoptesException($"The task {task} does not go with scenes of several things; expected detection, retrieval and captioning.");
         var mixture = new TaskMixture([.. Tasks.OrderBy(static t => t.Key).Select(static t => new TrainedTask(t.Key.ToString(), t.Value))], setting.Recipe.Seed);
         var (model, tokenizer) = setting.Recipe.Model.BuildWithTexts<UniPerceiverModel, UniPerceiverConfig>(setting, ClipTowers.WithTowersOf, ClipTowers.UniPerceiver, static m => m.Config.TextConfig);
+        model.Config = model.Config with { CaptionTokens = CaptionTokens(setting, tokenizer, model.Config.TextConfig.MaxPositionEmbeddings) };
         return new UniPerceiving(model, tokenizer, mixture, this, setting);
+    }
+
+    /// <summary>The words that captions are made of: those of scenes of the training style, and the names.</summary>
+    static int[]? CaptionTokens(SceneSetting setting, Tokenizer tokenizer, int most)
+    {
+        if (setting.Recipe.Data.Tests < 1) return null;
+        using var scope = NewDisposeScope();
+        var tests = setting.Recipe.Tests();
+        var (ids, mask) = SceneLessons.Tokens(tokenizer, most, [.. tests.Scenes(EmojiSplit.Train).Select(static s => s.Caption), .. tests.Names], cut: true);
+        return [.. ids.masked_select(mask.ne(0)).data<long>().ToArray().Select(static id => (int)id).Distinct().Order()];
     }
 }
 
@@ -78,9 +89,7 @@ sealed class UniPerceiving(UniPerceiverModel model, Tokenizer tokenizer, TaskMix
         }
         if (options.Tasks.ContainsKey(UniTask.Captioning))
         {
-            // The words that captions are made of: those of scenes of the training style, and the names.
-            var (ids, mask) = SceneLessons.Tokens(tokenizer, most, [.. tests.Scenes(EmojiSplit.Train).Select(static s => s.Caption), .. tests.Names], cut: true);
-            var vocabulary = tensor(ids.masked_select(mask.ne(0)).data<long>().ToArray().Distinct().Order().ToArray());
+            var vocabulary = tensor(c.CaptionTokens!.Select(static id => (long)id).ToArray());
             Add(SceneMeasures.Captions(tests, batch => SceneMeasures.Words(tokenizer, model.Caption(Images(batch), vocabulary, most)), cancel: cancel));
         }
         return result;
