@@ -15,9 +15,9 @@ static class AnsweredScenes
 
     static readonly OverlayOptions Drawn = new() { Legend = false, ReadableSide = Side };
 
-    /// <summary>One row a scene, of a model that answers by masks.</summary>
-    /// <param name="model">Loaded with the names of <paramref name="tests"/>, where it needs any.</param>
-    public static IEnumerable<SheetRow> Rows(IPromptable model, SceneTests tests, int count, CancellationToken cancel)
+    /// <summary>One row a scene, of models that answer by masks.</summary>
+    /// <param name="models">Loaded with the names of <paramref name="tests"/>, where they need any.</param>
+    public static IEnumerable<SheetRow> Rows(IReadOnlyList<IPromptable> models, SceneTests tests, int count, CancellationToken cancel)
     {
         Prompt[] names = [.. tests.Names.Select(Prompt.Text)];
         foreach (var scene in tests.Scenes(EmojiSplit.HeldOutStyle).Take(count))
@@ -25,19 +25,24 @@ static class AnsweredScenes
             cancel.ThrowIfCancellationRequested();
             Segment[] there = [.. scene.Objects.Select((o, k) => new Segment(Pixels(scene.Mask(k)), 1, o.Name)).Where(static s => s.Mask.Area > 0)];
             var cells = new List<SheetCell> { new(scene.Image, "image"), new(Overlay.Draw(scene.Image, there, Drawn with { Scores = false }), "what is there") };
-            using var opened = model.Open(scene.Image);
-            if (model.Takes.HasFlag(PromptKinds.Points))
-            {
-                PointPrompt[] clicks = [.. there.Select(Click)];
-                cells.Add(Answered("a click", [.. clicks.Select(c => opened.Segment([c]))], clicks));
-            }
-            if (model.Takes.HasFlag(PromptKinds.Boxes)) cells.Add(Answered("a box", [.. there.Select(s => opened.Segment([Prompt.Box(s.Box.X, s.Box.Y, s.Box.Right, s.Box.Bottom)]))]));
-            if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
-                cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
-            if (SegmentCommand.Panoptic(model, scene.Image, [names], tests.Names) is { } labeled) cells.Add(new(Draw(scene, [.. labeled.Found.ToSegments()]), $"among {tests.Names.Count} names"));
-            else if (model.Takes.HasFlag(PromptKinds.Everything)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
-            if (model is UnifiedIo unified) cells.Add(new(unified.Depth(scene.Image), "how far everything is"));
+            foreach (var model in models) Answer(model);
             yield return new(scene.Caption, cells);
+
+            void Answer(IPromptable model)
+            {
+                using var opened = model.Open(scene.Image);
+                if (model.Takes.HasFlag(PromptKinds.Points))
+                {
+                    PointPrompt[] clicks = [.. there.Select(Click)];
+                    cells.Add(Answered("a click", [.. clicks.Select(c => opened.Segment([c]))], clicks));
+                }
+                if (model.Takes.HasFlag(PromptKinds.Boxes)) cells.Add(Answered("a box", [.. there.Select(s => opened.Segment([Prompt.Box(s.Box.X, s.Box.Y, s.Box.Right, s.Box.Bottom)]))]));
+                if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
+                    cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
+                if (SegmentCommand.Panoptic(model, scene.Image, [names], tests.Names) is { } labeled) cells.Add(new(Draw(scene, [.. labeled.Found.ToSegments()]), model is OpenVocabularySegmenter && model != models[0] ? "where it is sure enough" : $"among {tests.Names.Count} names"));
+                else if (model.Takes.HasFlag(PromptKinds.Everything)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
+                if (model is UnifiedIo unified) cells.Add(new(unified.Depth(scene.Image), "how far everything is"));
+            }
 
             SheetCell Answered(string label, IReadOnlyList<IReadOnlyList<Segment>> answers, PointPrompt[]? clicks = null)
             {

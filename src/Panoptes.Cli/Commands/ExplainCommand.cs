@@ -6,6 +6,7 @@ using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Representation.Explanations;
 using Panoptes.Search;
+using Panoptes.Understanding;
 using Panoptes.Understanding.Training;
 using Spectre.Console;
 
@@ -116,14 +117,25 @@ sealed class ExplainCommand : ExampleCommand
         }
         else
         {
-            var segmenter = ModelLoader.LoadPromptable(parsed, path, tests.Names);
-            using var owned = segmenter as IDisposable;
-            rows = [.. AnsweredScenes.Rows(segmenter, tests, count, cancel)];
+            var segmenters = Answering(parsed, path, tests, cancel);
+            rows = [.. AnsweredScenes.Rows(segmenters, tests, count, cancel)];
+            foreach (var segmenter in segmenters.OfType<IDisposable>()) segmenter.Dispose();
         }
         new ContactSheet { Rows = rows, CellSize = AnsweredScenes.Side, Columns = 6 }.Render().Save(file);
         if (terminal.IsJson) terminal.WriteJson(new { picture = file, scenes = rows.Select(static r => new { caption = r.Caption, answers = r.Cells.Skip(2).Select(static c => c.Label) }) });
         else terminal.Note($"{file} shows {rows.Length} scene{(rows.Length == 1 ? "" : "s")}.");
         return App.Success;
+    }
+
+    /// <summary>Models of masks, drawn side by side; one that has a probability of each name for every pixel also with what is too unlikely left as background, from the probability on that it is measured with.</summary>
+    static IReadOnlyList<IPromptable> Answering(ParseResult parsed, string path, SceneTests tests, CancellationToken cancel)
+    {
+        var model = ModelLoader.LoadPromptable(parsed, path, tests.Names);
+        if (model is not OpenVocabularySegmenter { Model: not MaskClipPanopticModel } dense) return [model];
+        dense.Dispose();
+        var options = new SegmenterOptions { Dtype = ModelLoader.Precision(parsed), Device = ModelLoader.Device(parsed), Side = tests.Options.Size, Templates = MultiLabelLoss.Templates, TruncateTexts = true, Others = [] };
+        var likeliest = OpenVocabularySegmenter.Load(path, options);
+        return [likeliest, OpenVocabularySegmenter.Load(path, options with { Threshold = OpenVocabularyEvaluation.Threshold(tests, likeliest, cancel) })];
     }
 
     static async Task NeighborsAsync(Terminal terminal, ImageEncoder encoder, string[] files, Gallery gallery, int count, List<SheetRow> rows, List<object> found, CancellationToken cancel)

@@ -68,7 +68,15 @@ public static class OpenVocabularyEvaluation
         return new(scores.MeanIou, chance.MeanIou, scores.PixelAccuracy, things == 0 ? 0 : (double)right / things, threshold);
     }
 
-    /// <summary>The similarity from which on a pixel counts as a thing, by the mean IoU on scenes of the training style.</summary>
+    /// <summary>The similarity from which on a pixel counts as a thing, by the mean IoU on scenes of the training style: what <see cref="Run(SceneTests, OpenVocabularySegmenter, EmojiSplit, IProgress{EvaluationProgress}?, CancellationToken)"/> goes by.</summary>
+    /// <param name="tests">The scenes.</param>
+    /// <param name="segmenter">The model.</param>
+    public static float Threshold(SceneTests tests, OpenVocabularySegmenter segmenter, CancellationToken cancel = default)
+    {
+        using var names = segmenter.Names(tests.Names);
+        return Threshold(tests, batch => segmenter.Dense(batch, names), cancel);
+    }
+
     static float Threshold(SceneTests tests, Func<SceneBatch, Tensor> similarities, CancellationToken cancel)
     {
         var (best, name, labels) = (new List<float>(), new List<int>(), new List<int>());

@@ -49,7 +49,7 @@ public sealed class SceneEvaluationTests : IDisposable
     public static TheoryData<string, string[]> Answering => new()
     {
         { "SAM", ["a click: IoU", "a box: IoU", "everything"] },
-        { "CLIP", ["among "] },
+        { "CLIP", ["among ", "where it is sure enough"] },
         { "SeemModel", ["a click: IoU", "a box: IoU", "its name: IoU", "among "] },
         { "XDecoderModel", ["its name: IoU", "among "] },
         { "DetrForObjectDetection", ["what it finds"] },
