@@ -119,15 +119,18 @@ public sealed class GroupVitTests
     }
 
     [Fact]
-    public void Segments_are_probabilities_over_the_texts_at_any_size_of_image()
+    public void Segments_are_probabilities_over_the_texts_times_those_of_the_whole_image_at_any_size()
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         using var model = Model();
         var texts = DualEncoder.Normalize(model.Text.Encode(GroupVitTiny.Ids));
-        var dense = model.Segment(randn([1, 3, 24, 12], generator: new Generator(3)), texts, 31, 17);
+        var pixels = randn([1, 3, 24, 12], generator: new Generator(3));
+        var dense = model.Segment(pixels, texts, 31, 17);
         Assert.Equal([1, 2, 31, 17], dense.shape);
-        Assert.True((dense.sum(1) - 1).abs().max().item<float>() < 1e-4);
+        var whole = model.Forward(pixels, GroupVitTiny.Ids).LogitsPerImage.softmax(-1).view(1, 2, 1, 1);
+        Assert.True((whole.amax() - whole.amin()).item<float>() > 1e-3);
+        Assert.True(((dense / whole).sum(1) - 1).abs().max().item<float>() < 1e-4);
     }
 
     [Fact]

@@ -62,7 +62,8 @@ public sealed class OpenVocabularySegmenterTests : IDisposable
             Assert.Equal((image.Width, image.Height), (map.Width, map.Height));
             var probabilities = Enumerable.Range(0, 3).Select(map.Probabilities).ToArray();
             Assert.All(probabilities, p => Assert.All(p, static v => Assert.InRange(v, 0, 1.0001f)));
-            if (kind != "CLIPSegForImageSegmentation") Assert.All(Enumerable.Range(0, image.Width * image.Height), i => Assert.Equal(1, probabilities.Sum(p => p[i]), 3));
+            if (kind == "GroupViTModel") Assert.All(Enumerable.Range(0, image.Width * image.Height), i => Assert.InRange(probabilities.Sum(p => p[i]), 1e-3, 1.001));
+            else if (kind != "CLIPSegForImageSegmentation") Assert.All(Enumerable.Range(0, image.Width * image.Height), i => Assert.Equal(1, probabilities.Sum(p => p[i]), 3));
             Assert.Equal(image.Width * image.Height, map.Labels.Length);
             Assert.Equal(map.Segments.Sum(static s => s.Mask.Area), map.Labels.ToArray().Count(static l => l >= 0));
             for (var i = 0; i < map.Labels.Length; i++)

@@ -28,7 +28,7 @@ public sealed record SegmenterOptions
     /// <summary>How often MaskCLIP looks a patch further, along each side, for a map as many times as fine; a divisor of the patch (32 for a ResNet).</summary>
     public int Shifts { get; init; } = 1;
 
-    /// <summary>A pixel none of whose labels has this probability gets none. Null: 0.5 for CLIPSeg, which judges every label by itself, else 0, since the labels share a probability of 1.</summary>
+    /// <summary>A pixel none of whose labels has this probability gets none. Null: 0.5 for CLIPSeg, which judges every label by itself, else 0, since the labels share a probability of 1 (with GroupViT of 1 at most).</summary>
     public float? Threshold { get; init; }
 
     /// <summary>Sentences with <c>{}</c> where a label goes ("a photo of a {}."), whose embeddings are averaged; null: the label alone.</summary>
@@ -293,7 +293,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
         return (shifts == 1 ? Dense(Model, pixels, conditions, maskClip) : OfMaskClip(Stitched(pixels), conditions, maskClip))[0].cpu().MoveToOuterDisposeScope();
     }
 
-    /// <summary>How likely each prompt is at each place of prepared pictures, whichever way the model has; sums to 1 over the prompts but with CLIPSeg.</summary>
+    /// <summary>How likely each prompt is at each place of prepared pictures, whichever way the model has; sums to 1 over the prompts but with CLIPSeg, and with GroupViT to 1 at most.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
     /// <param name="conditions">[prompts, embedding], of length 1 but for CLIPSeg's</param>
     /// <returns>[b, prompts, rows, columns] float32, at the model's own resolution</returns>
