@@ -1,4 +1,3 @@
-using Panoptes.Cli.Commands;
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
@@ -16,21 +15,17 @@ static class AnsweredScenes
     static readonly OverlayOptions Drawn = new() { Legend = false, ReadableSide = Side };
 
     /// <summary>One row a scene, of models that answer by masks.</summary>
-    /// <param name="models">Loaded with the names of <paramref name="tests"/>, where they need any.</param>
-    public static IEnumerable<SheetRow> Rows(IReadOnlyList<IPromptable> models, SceneTests tests, int count, CancellationToken cancel)
+    /// <param name="model">Loaded with the names of <paramref name="tests"/>, where it needs any.</param>
+    /// <param name="sure">The probability from which on a pixel that a model of every pixel names is drawn a second time; null: once.</param>
+    public static IEnumerable<SheetRow> Rows(IPromptable model, float? sure, SceneTests tests, int count, CancellationToken cancel)
     {
-        Prompt[] names = [.. tests.Names.Select(Prompt.Text)];
         foreach (var scene in tests.Scenes(EmojiSplit.HeldOutStyle).Take(count))
         {
             cancel.ThrowIfCancellationRequested();
             Segment[] there = [.. scene.Objects.Select((o, k) => new Segment(Pixels(scene.Mask(k)), 1, o.Name)).Where(static s => s.Mask.Area > 0)];
             var cells = new List<SheetCell> { new(scene.Image, "image"), new(Overlay.Draw(scene.Image, there, Drawn with { Scores = false }), "what is there") };
-            foreach (var model in models) Answer(model);
-            yield return new(scene.Caption, cells);
-
-            void Answer(IPromptable model)
+            using (var opened = model.Open(scene.Image))
             {
-                using var opened = model.Open(scene.Image);
                 if (model.Takes.HasFlag(PromptKinds.Points))
                 {
                     PointPrompt[] clicks = [.. there.Select(Click)];
@@ -39,10 +34,18 @@ static class AnsweredScenes
                 if (model.Takes.HasFlag(PromptKinds.Boxes)) cells.Add(Answered("a box", [.. there.Select(s => opened.Segment([Prompt.Box(s.Box.X, s.Box.Y, s.Box.Right, s.Box.Bottom)]))]));
                 if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
                     cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
-                if (SegmentCommand.Panoptic(model, scene.Image, [names], tests.Names) is { } labeled) cells.Add(new(Draw(scene, [.. labeled.Found.ToSegments()]), model is OpenVocabularySegmenter && model != models[0] ? "where it is sure enough" : $"among {tests.Names.Count} names"));
+                if (model.Panoptic(scene.Image, tests.Names) is { } all) cells.Add(new(Draw(scene, [.. all.Found.ToSegments()]), $"among {tests.Names.Count} names"));
                 else if (model.Takes.HasFlag(PromptKinds.Everything)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
+                if (sure is { } threshold && model is OpenVocabularySegmenter pixels)
+                {
+                    var before = pixels.Threshold;
+                    pixels.Threshold = threshold;
+                    cells.Add(new(Draw(scene, [.. model.Panoptic(scene.Image, tests.Names)!.Found.ToSegments()]), "where it is sure enough"));
+                    pixels.Threshold = before;
+                }
                 if (model is UnifiedIo unified) cells.Add(new(unified.Depth(scene.Image), "how far everything is"));
             }
+            yield return new(scene.Caption, cells);
 
             SheetCell Answered(string label, IReadOnlyList<IReadOnlyList<Segment>> answers, PointPrompt[]? clicks = null)
             {
@@ -60,7 +63,8 @@ static class AnsweredScenes
         {
             string[] names = [.. scene.Objects.Select(static o => o.Name).Distinct()];
             Detection[] there = [.. scene.Objects.Select(static o => new Detection(o.Box.X, o.Box.Y, o.Box.Right, o.Box.Bottom, 1, o.Name))];
-            var found = DetectCommand.Find(model, [scene.Image], model is Detector { Labels: not null } or Pix2Seq or Florence ? [] : names, [], [], null, null, cancel)[0];
+            cancel.ThrowIfCancellationRequested();
+            var found = model.FindsAll ? model.FindAll(scene.Image) : model.Find(scene.Image, names);
             yield return new(scene.Caption, [new(scene.Image, "image"), new(Overlay.Draw(scene.Image, there, Drawn with { Scores = false }), "what is there"), new(Overlay.Draw(scene.Image, found, Drawn), "what it finds")]);
         }
     }

@@ -39,42 +39,57 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or answers no questions.</exception>
     public static QuestionAnswerer LoadAnswerer(ParseResult parsed, string path, int batchSize = 64) => QuestionAnswerer.Load(path, Options(parsed, batchSize));
 
-    /// <summary>Whether <see cref="LoadGrounder"/> takes a model, and it answers by nothing but boxes.</summary>
-    public static bool DrawsBoxes(string path) => PromptableModels.Registry.TypeOf(path) is { } type && (type == typeof(Florence2Model) || type == typeof(Kosmos2Model) || type == typeof(UniTabModel) || type == typeof(Pix2SeqModel) || type == typeof(VisionLlmModel)
-        || type == typeof(DetrForObjectDetection) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection));
+    /// <summary>What users hold a model in, whose interfaces say what it can be asked, and how it loads.</summary>
+    sealed record Holder(Type Type, Func<string, LoadOptions, IDisposable> Load)
+    {
+        public static Holder Of<T>(Func<string, LoadOptions, T> load) where T : IDisposable => new(typeof(T), (path, options) => load(path, options));
+    }
+
+    static readonly Dictionary<Type, Holder> Holders = new()
+    {
+        [typeof(Florence2Model)] = Holder.Of(Florence.Load),
+        [typeof(Kosmos2Model)] = Holder.Of(Kosmos.Load),
+        [typeof(UniTabModel)] = Holder.Of(UniTab.Load),
+        [typeof(Pix2SeqModel)] = Holder.Of(Pix2Seq.Load),
+        [typeof(VisionLlmModel)] = Holder.Of(VisionLlm.Load),
+        [typeof(UnifiedIoModel)] = Holder.Of(UnifiedIo.Load),
+        [typeof(DetrForObjectDetection)] = Holder.Of(LoadDetector),
+        [typeof(DetrForSegmentation)] = Holder.Of(LoadDetector),
+        [typeof(OwlVitForObjectDetection)] = Holder.Of(LoadDetector),
+        [typeof(GroundingDinoForObjectDetection)] = Holder.Of(LoadDetector),
+    };
+
+    static Detector LoadDetector(string path, LoadOptions options) => Detector.Load(path, new() { Dtype = options.Dtype, Device = options.Device });
+
+    /// <summary>Whether a model answers by nothing but boxes.</summary>
+    public static bool DrawsBoxes(string path) => PromptableModels.Registry.TypeOf(path) is { } type && type != typeof(DetrForSegmentation) && Holders.TryGetValue(type, out var holder)
+        && holder.Type.IsAssignableTo(typeof(IGrounder)) && !holder.Type.IsAssignableTo(typeof(IPromptable));
+
+    /// <summary>Whether a model says of every pixel how likely each name is: any that is loaded as an <see cref="OpenVocabularySegmenter"/>, but for one that tells things apart.</summary>
+    public static bool LabelsPixels(string path) => PromptableModels.Registry.TypeOf(path) is var type && (type is null
+        ? Models.Registry.TypeOf(path) != typeof(BeitForSemanticSegmentation)
+        : type == typeof(GroupVitModel) || type == typeof(ClipSegModel) || type == typeof(OpenSegModel) || type == typeof(DenseClipModel));
 
     /// <summary>The same of a model that draws boxes around what words speak of.</summary>
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or draws no boxes.</exception>
-    public static IGrounder LoadGrounder(ParseResult parsed, string path)
-    {
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
-        var type = PromptableModels.Registry.TypeOf(path);
-        return type switch
-        {
-            _ when type == typeof(Florence2Model) => Florence.Load(path, Load(parsed)),
-            _ when type == typeof(Kosmos2Model) => Kosmos.Load(path, Load(parsed)),
-            _ when type == typeof(UniTabModel) => UniTab.Load(path, Load(parsed)),
-            _ when type == typeof(Pix2SeqModel) => Pix2Seq.Load(path, Load(parsed)),
-            _ when type == typeof(VisionLlmModel) => VisionLlm.Load(path, Load(parsed)),
-            _ when type == typeof(UnifiedIoModel) => UnifiedIo.Load(path, Load(parsed)),
-            _ when type == typeof(DetrForObjectDetection) || type == typeof(DetrForSegmentation) || type == typeof(OwlVitForObjectDetection) || type == typeof(GroundingDinoForObjectDetection) => Detector.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
-            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that draws boxes" : $"a {type.Name}, which draws no boxes by itself")}; expected a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO."),
-        };
-    }
+    public static IGrounder LoadGrounder(ParseResult parsed, string path) =>
+        LoadHeld<IGrounder>(parsed, path, "draws boxes", "draws no boxes by itself", "a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO");
 
     /// <summary>The same of a model that answers questions in words of its own.</summary>
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or answers no questions.</exception>
-    public static IAnswerer LoadWriter(ParseResult parsed, string path)
+    public static IAnswerer LoadWriter(ParseResult parsed, string path) => LoadHeld<IAnswerer>(parsed, path, "answers questions", "answers no questions", "a BEiT-3, a UniTAB, a VisionLLM or a Unified-IO");
+
+    /// <summary>The same of a model that tells depth.</summary>
+    /// <exception cref="PanoptesException">There is no such model, or it is damaged or tells no depth.</exception>
+    public static UnifiedIo LoadDepth(ParseResult parsed, string path) => LoadHeld<UnifiedIo>(parsed, path, "tells depth", "tells no depth", "a Unified-IO");
+
+    static T LoadHeld<T>(ParseResult parsed, string path, string does, string doesNot, string expected) where T : class, IDisposable
     {
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
         var type = PromptableModels.Registry.TypeOf(path);
-        return type switch
-        {
-            _ when type == typeof(UniTabModel) => UniTab.Load(path, Load(parsed)),
-            _ when type == typeof(VisionLlmModel) => VisionLlm.Load(path, Load(parsed)),
-            _ when type == typeof(UnifiedIoModel) => UnifiedIo.Load(path, Load(parsed)),
-            _ => throw new PanoptesException($"{path} holds {(type is null ? "no model that answers questions" : $"a {type.Name}, which answers no questions")}; expected a BEiT-3, a UniTAB, a VisionLLM or a Unified-IO."),
-        };
+        if (type is null || !Holders.TryGetValue(type, out var holder) || !holder.Type.IsAssignableTo(typeof(T)))
+            throw new PanoptesException($"{path} holds {(type is null ? $"no model that {does}" : $"a {type.Name}, which {doesNot}")}; expected {expected}.");
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        return (T)holder.Load(path, Load(parsed));
     }
 
     static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed) };

@@ -35,6 +35,12 @@ public interface IPromptable
     /// <exception cref="PanoptesException">A prompt of another kind, or one that does not fit the image.</exception>
     IReadOnlyList<Segment> Segment(Image image, IReadOnlyList<Prompt> prompts);
 
+    /// <summary>Every pixel in one segment or none, from a model that divides images so by itself; null: this one answers prompts alone.</summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="names">What there may be; none: what the model knows by itself.</param>
+    /// <exception cref="PanoptesException">A name that does not fit, or none where the model knows none.</exception>
+    PanopticAnswer? Panoptic(Image image, IReadOnlyList<string> names) => null;
+
     /// <summary>The same for an image that is asked many times; what is computed of it once is kept until it is disposed.</summary>
     IPromptedImage Open(Image image) => new PlainImage(this, image);
 
@@ -44,6 +50,15 @@ public interface IPromptable
 
         public void Dispose() { }
     }
+}
+
+/// <summary>An image of which every pixel is in one segment or none.</summary>
+/// <param name="Found">The segments.</param>
+/// <param name="Things">Whether a class can be counted.</param>
+public sealed record PanopticAnswer(PanopticSegmentation Found, Func<int, bool> Things)
+{
+    /// <summary>Of segments none of whose classes can be counted.</summary>
+    internal static PanopticAnswer OfStuff(IReadOnlyList<Segment> segments, Image image) => new(PanopticSegmentation.Of(segments, image.Width, image.Height), static _ => false);
 }
 
 /// <summary>An image that is encoded already.</summary>

@@ -92,6 +92,15 @@ public sealed class BoxesTests
         Assert.Empty(Boxes.Nms(zeros(0, 4), zeros(0), 0.5));
         Assert.Throws<PanoptesException>(() => Boxes.Nms(boxes, scores.narrow(0, 0, 2), 0.5));
     }
+
+    [Fact]
+    public void Of_two_detections_with_one_label_that_overlap_the_surer_stays()
+    {
+        Detection[] found = [new(0, 0, 10, 10, 0.5f, "cat"), new(1, 1, 11, 11, 0.9f, "cat"), new(0, 0, 10, 10, 0.7f, "dog"), new(20, 20, 30, 30, 0.1f, "cat")];
+        Assert.Equal([found[1], found[2], found[3]], BoxNms.Keep(found, 0.5));
+        Assert.Equal([found[1], found[2], found[0], found[3]], BoxNms.Keep(found, 0.7));
+        Assert.Empty(BoxNms.Keep([], 0.5));
+    }
 }
 
 public sealed class DetrTests

@@ -25,11 +25,9 @@ sealed class DepthCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         var files = SharedOptions.ImageFiles(parsed, images);
-        var path = ModelLoader.Resolve(parsed.GetRequiredValue(model));
-        if (PromptableModels.Registry.TypeOf(path) is var type && type != typeof(UnifiedIoModel)) throw new PanoptesException($"{path} holds {(type is null ? "no model that tells depth" : $"a {type.Name}, which tells no depth")}; expected a Unified-IO.");
         if (files.Length > 1 && parsed.GetValue(output) is null) throw new UsageException("There are several images; expected a folder for their pictures with --out.");
         var pictures = Pictures.Of(files, parsed.GetValue(output), ".depth.png", always: true);
-        using var teller = (UnifiedIo)ModelLoader.LoadGrounder(parsed, path);
+        using var teller = ModelLoader.LoadDepth(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
         var done = 0;
         await terminal.InChunks("Looking", files, chunk =>
         {

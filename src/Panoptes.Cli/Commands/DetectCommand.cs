@@ -43,7 +43,7 @@ sealed class DetectCommand : ExampleCommand
         ExamplePrompt[] examples = [.. given.Select(PromptParser.WholeOrLike)];
         var pictures = Pictures.Of(files, parsed.GetValue(output), ".boxes.png", always: true);
         using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
-        if (names.Length + examples.Length == 0 && finder is not (Florence or Pix2Seq or UnifiedIo or Detector { Labels: not null })) throw new UsageException("This model finds what it is told; expected --text or, for an OWL-ViT, --like.");
+        if (names.Length + examples.Length == 0 && !finder.FindsAll) throw new UsageException("This model finds what it is told; expected --text or, for an OWL-ViT, --like.");
         var done = 0;
         var found = await terminal.InChunks<Found>("Detecting", files, chunk =>
         {
@@ -72,21 +72,16 @@ sealed class DetectCommand : ExampleCommand
     }
 
     /// <summary>What is in each image, the surest first.</summary>
-    internal static IReadOnlyList<IReadOnlyList<Detection>> Find(IGrounder finder, Image[] photos, string[] names, ExamplePrompt[] examples, string[] labels, double? threshold, double? overlap, CancellationToken cancel)
+    static IReadOnlyList<IReadOnlyList<Detection>> Find(IGrounder finder, Image[] photos, string[] names, ExamplePrompt[] examples, string[] labels, double? threshold, double? overlap, CancellationToken cancel)
     {
-        var byWords = finder switch
+        // A detector takes several images at once.
+        if (examples.Length == 0 && finder is Detector detector) return detector.Detect(photos, names.Length == 0 ? null : names, threshold, overlap, cancellation: cancel);
+        return [.. photos.Select(photo =>
         {
-            _ when names.Length == 0 && examples.Length > 0 => [.. photos.Select(static _ => (IReadOnlyList<Detection>)[])],
-            Detector detector => detector.Detect(photos, names.Length == 0 ? null : names, threshold, overlap, cancellation: cancel),
-            Florence florence when names.Length == 0 => [.. photos.Select(p => (IReadOnlyList<Detection>)[.. florence.Detect(p).Where(d => d.Score > (threshold ?? 0))])],
-            UnifiedIo unified when names.Length == 0 => [.. photos.Select(p => (IReadOnlyList<Detection>)[.. unified.Detect(p).Where(d => d.Score > (threshold ?? 0))])],
-            Pix2Seq pix2seq when names.Length == 0 => [.. photos.Select(p => pix2seq.Detect(p, threshold))],
-            _ => (IReadOnlyList<IReadOnlyList<Detection>>)[.. photos.Select(p =>
-            {
-                cancel.ThrowIfCancellationRequested();
-                return finder.Find(p, names, threshold);
-            })],
-        };
-        return examples.Length == 0 ? byWords : [.. photos.Select((p, i) => (IReadOnlyList<Detection>)[.. byWords[i].Concat(examples.SelectMany((e, k) => finder.FindLike(p, e, labels[k], threshold))).OrderByDescending(static d => d.Score)])];
+            cancel.ThrowIfCancellationRequested();
+            var byWords = names.Length > 0 ? finder.Find(photo, names, threshold) : examples.Length == 0 ? finder.FindAll(photo, threshold) : [];
+            Detection[] found = [.. byWords.Concat(examples.SelectMany((e, k) => finder.FindLike(photo, e, labels[k], threshold))).OrderByDescending(static d => d.Score)];
+            return overlap is { } most ? BoxNms.Keep(found, most) : found;
+        })];
     }
 }

@@ -117,9 +117,9 @@ sealed class ExplainCommand : ExampleCommand
         }
         else
         {
-            var segmenters = Answering(parsed, path, tests, cancel);
-            rows = [.. AnsweredScenes.Rows(segmenters, tests, count, cancel)];
-            foreach (var segmenter in segmenters.OfType<IDisposable>()) segmenter.Dispose();
+            var (segmenter, sure) = Answering(parsed, path, tests, cancel);
+            using var owned = segmenter as IDisposable;
+            rows = [.. AnsweredScenes.Rows(segmenter, sure, tests, count, cancel)];
         }
         new ContactSheet { Rows = rows, CellSize = AnsweredScenes.Side, Columns = 6 }.Render().Save(file);
         if (terminal.IsJson) terminal.WriteJson(new { picture = file, scenes = rows.Select(static r => new { caption = r.Caption, answers = r.Cells.Skip(2).Select(static c => c.Label) }) });
@@ -127,15 +127,20 @@ sealed class ExplainCommand : ExampleCommand
         return App.Success;
     }
 
-    /// <summary>Models of masks, drawn side by side; one that has a probability of each name for every pixel also with what is too unlikely left as background, from the probability on that it is measured with.</summary>
-    static IReadOnlyList<IPromptable> Answering(ParseResult parsed, string path, SceneTests tests, CancellationToken cancel)
+    /// <summary>A model of masks; with one that has a probability of each name for every pixel, that from which on it is measured.</summary>
+    static (IPromptable Model, float? Sure) Answering(ParseResult parsed, string path, SceneTests tests, CancellationToken cancel)
     {
-        var model = ModelLoader.LoadPromptable(parsed, path, tests.Names);
-        if (model is not OpenVocabularySegmenter { Model: not MaskClipPanopticModel } dense) return [model];
-        dense.Dispose();
-        var options = new SegmenterOptions { Dtype = ModelLoader.Precision(parsed), Device = ModelLoader.Device(parsed), Side = tests.Options.Size, Templates = MultiLabelLoss.Templates, TruncateTexts = true, Others = [] };
-        var likeliest = OpenVocabularySegmenter.Load(path, options);
-        return [likeliest, OpenVocabularySegmenter.Load(path, options with { Threshold = OpenVocabularyEvaluation.Threshold(tests, likeliest, cancel) })];
+        if (!ModelLoader.LabelsPixels(path)) return (ModelLoader.LoadPromptable(parsed, path, tests.Names), null);
+        var dense = OpenVocabularySegmenter.Load(path, new() { Dtype = ModelLoader.Precision(parsed), Device = ModelLoader.Device(parsed), Side = tests.Options.Size, Templates = MultiLabelLoss.Templates, TruncateTexts = true, Others = [] });
+        try
+        {
+            return (dense, OpenVocabularyEvaluation.Threshold(tests, dense, cancel));
+        }
+        catch
+        {
+            dense.Dispose();
+            throw;
+        }
     }
 
     static async Task NeighborsAsync(Terminal terminal, ImageEncoder encoder, string[] files, Gallery gallery, int count, List<SheetRow> rows, List<object> found, CancellationToken cancel)

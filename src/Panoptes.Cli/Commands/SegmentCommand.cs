@@ -65,9 +65,11 @@ sealed class SegmentCommand : ExampleCommand
         Refuse(promptable.Takes, groups, promptable is Sam);
         if (parsed.GetValue(least) > 0 && (groups.Count > 0 || promptable is not (Sam or GroundedSam))) throw new UsageException("--min-region goes with --everything and a SAM.");
 
-        var labeled = segmented ? await terminal.WithProgress("Segmenting", _ => Panoptic(promptable, photo, groups, words)) : null;
+        // Places and examples are answered one by one, and their answers make the map.
+        var divided = segmented && groups.SelectMany(static g => g).All(static p => p is TextPrompt);
+        var labeled = divided ? await terminal.WithProgress("Segmenting", _ => promptable.Panoptic(photo, words)) : null;
         var found = labeled?.Found.ToSegments() ?? await terminal.WithProgress(groups.Count == 0 ? "Segmenting everything" : "Segmenting", progress => Segments(parsed, promptable, photo, groups, progress, cancel));
-        if (segmented && labeled is null) labeled = new(PanopticSegmentation.Of(found, photo.Width, photo.Height), static _ => true);
+        if (segmented) labeled ??= new(PanopticSegmentation.Of(found, photo.Width, photo.Height), static _ => true);
 
         var drawn = parsed.GetValue(output) ?? Path.ChangeExtension(path, ".segments.png");
         Overlay.Draw(photo, found, new() { Clicks = [.. groups.SelectMany(static g => g).OfType<PointPrompt>()] }).Save(drawn);
@@ -87,31 +89,6 @@ sealed class SegmentCommand : ExampleCommand
             terminal.Note($"The picture is {drawn}{(labeled is null ? "" : $"; COCO's panoptic JSON is {file}")}.");
         }
         return App.Success;
-    }
-
-    /// <summary>A label map, and which of its classes can be counted.</summary>
-    internal sealed record Labeled(PanopticSegmentation Found, Func<int, bool> Things);
-
-    /// <summary>What a model that labels every pixel by itself says; null: it answers prompts alone, whose answers make the map.</summary>
-    internal static Labeled? Panoptic(IPromptable model, Image photo, IReadOnlyList<IReadOnlyList<Prompt>> groups, IReadOnlyList<string> words)
-    {
-        if (groups.SelectMany(static g => g).Any(static p => p is not TextPrompt)) return null;
-        switch (model)
-        {
-            case Segmenter { FindsThings: true } segmenter:
-                return new(segmenter.Panoptic(photo, words), c => !segmenter.Options.Fused.Contains(c));
-            case Segmenter or OpenVocabularySegmenter { Model: not MaskClipPanopticModel }:
-                return new(PanopticSegmentation.Of(model.Segment(photo, [.. groups.SelectMany(static g => g)]), photo.Width, photo.Height), static _ => false);
-            case OpenVocabularySegmenter open:
-                return new(open.Panoptic(photo, words) with { Names = words }, static _ => true);
-            case XDecoderSegmenter or SeemSegmenter:
-                var decoder = model is SeemSegmenter seem ? seem.Names : (XDecoderSegmenter)model;
-                using (var encoded = decoder.Encode(photo)) return new(decoder.Panoptic(encoded, words), static _ => true);
-            case UniPerceiverSegmenter names:
-                return new(names.Panoptic(photo, words), static _ => true);
-            default:
-                return null;
-        }
     }
 
     IReadOnlyList<Segment> Segments(ParseResult parsed, IPromptable model, Image photo, List<IReadOnlyList<Prompt>> groups, IProgress<Step> progress, CancellationToken cancel)

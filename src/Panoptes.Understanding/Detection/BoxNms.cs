@@ -19,6 +19,13 @@ public readonly record struct EdgeBox(float Left, float Top, float Right, float 
 /// <summary>Suppression of boxes that lie on better ones, as torchvision.ops.nms and batched_nms do it.</summary>
 public static class BoxNms
 {
+    /// <summary>What stays of detections, the surest first: of two with one label whose IoU is above <paramref name="overlap"/>, the surer.</summary>
+    public static IReadOnlyList<Detection> Keep(IReadOnlyList<Detection> found, double overlap)
+    {
+        string[] labels = [.. found.Select(static d => d.Label).Distinct()];
+        return [.. Keep([.. found.Select(static d => new EdgeBox(d.Left, d.Top, d.Right, d.Bottom))], [.. found.Select(static d => d.Score)], (float)overlap, [.. found.Select(d => Array.IndexOf(labels, d.Label))]).Select(i => found[i])];
+    }
+
     /// <summary>Which boxes stay, the best first: each takes away those after it whose IoU with it is above <paramref name="threshold"/>. Of equal scores the first counts as better.</summary>
     /// <param name="categories">Boxes of different ones do not meet; null: all are of one.</param>
     /// <exception cref="PanoptesException">Lists of different lengths.</exception>

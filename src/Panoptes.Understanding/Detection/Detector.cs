@@ -156,6 +156,10 @@ public sealed class Detector : IGrounder
 
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold) => Detect(image, texts, threshold, Duplicate);
 
+    bool IGrounder.FindsAll => Labels is not null;
+
+    IReadOnlyList<Detection> IGrounder.FindAll(Image image, double? threshold) => Detect(image, null, threshold, Duplicate);
+
     bool IGrounder.TakesExamples => Model is OwlVitForObjectDetection;
 
     IReadOnlyList<Detection> IGrounder.FindLike(Image image, ExamplePrompt example, string label, double? threshold)
@@ -267,15 +271,10 @@ public sealed class Detector : IGrounder
     }
 
     /// <summary>The surest first, inside the image, without what a better box of the same label covers.</summary>
-    static Detection[] Sorted(IReadOnlyList<Detection> found, Image image, double? overlap)
+    static IReadOnlyList<Detection> Sorted(IReadOnlyList<Detection> found, Image image, double? overlap)
     {
         Detection[] sorted = [.. found.Select(d => Inside(d, image)).OrderByDescending(static d => d.Score)];
-        if (overlap is not { } most || sorted.Length == 0) return sorted;
-        using var scope = NewDisposeScope();
-        string[] labels = [.. sorted.Select(static d => d.Label).Distinct()];
-        var kept = Boxes.Nms(tensor(sorted.SelectMany(static d => (float[])[d.Left, d.Top, d.Right, d.Bottom]).ToArray(), [sorted.Length, 4]), tensor(sorted.Select(static d => d.Score).ToArray()), most,
-            tensor(sorted.Select(d => (long)Array.IndexOf(labels, d.Label)).ToArray()));
-        return [.. kept.Select(i => sorted[i])];
+        return overlap is { } most ? BoxNms.Keep(sorted, most) : sorted;
     }
 
     PaddedBatch Padded(IReadOnlyList<Image> images)

@@ -26,6 +26,15 @@ public interface IGrounder : IDisposable
     /// <exception cref="PanoptesException">No text, an empty one, or one that the model cannot read.</exception>
     IReadOnlyList<Detection> Find(Image image, IReadOnlyList<string> texts, double? threshold = null);
 
+    /// <summary>Whether it finds things without being told which.</summary>
+    bool FindsAll => false;
+
+    /// <summary>Everything that it knows by itself, the surest first.</summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="threshold">As in <see cref="Find"/>.</param>
+    /// <exception cref="PanoptesException">The model finds what it is told alone.</exception>
+    IReadOnlyList<Detection> FindAll(Image image, double? threshold = null) => throw new PanoptesException($"A {GetType().Name} finds what it is told; expected a text.");
+
     /// <summary>What the words of one text speak of, the surest first. A model that takes phrases as a whole binds its boxes to the whole text.</summary>
     /// <param name="image">The picture.</param>
     /// <param name="text">A phrase or a caption.</param>

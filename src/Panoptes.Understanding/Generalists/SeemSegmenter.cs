@@ -43,6 +43,8 @@ public sealed class SeemSegmenter(SeemModel model, Tokenizer tokenizer, IReadOnl
         return opened.Segment(prompts);
     }
 
+    PanopticAnswer? IPromptable.Panoptic(Image image, IReadOnlyList<string> names) => ((IPromptable)Names).Panoptic(image, names);
+
     IPromptedImage IPromptable.Open(Image image) => new Opened(this, Encode(image));
 
     /// <summary>What prompts mean together.</summary>

@@ -48,6 +48,8 @@ public sealed class UniPerceiverSegmenter(UniPerceiverModel model, Tokenizer tok
         return SegmentationOutput.Panoptic(found.Classes[0], found.Masks[0], image.Width, image.Height, options ?? new() { RestIsNothing = true }) with { Names = names };
     }
 
+    PanopticAnswer? IPromptable.Panoptic(Image image, IReadOnlyList<string> names) => new(Panoptic(image, names), static _ => true);
+
     /// <summary>All things of each name, told apart from the vocabulary's; without a prompt everything that has one of the vocabulary's names.</summary>
     /// <exception cref="PanoptesException">A prompt of another kind, an empty name, or nothing to look for.</exception>
     public IReadOnlyList<Segment> Segment(Image image, IReadOnlyList<Prompt> prompts)

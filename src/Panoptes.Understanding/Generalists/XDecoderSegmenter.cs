@@ -132,6 +132,12 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         return SegmentationOutput.Panoptic(found.Classes[0].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[0].narrow(0, 0, found.Classes.shape[1] - 1), image.Width, image.Height, options ?? new() { RestIsNothing = true }) with { Names = classes };
     }
 
+    PanopticAnswer? IPromptable.Panoptic(Image image, IReadOnlyList<string> names)
+    {
+        using var encoded = Encode(image);
+        return new(Panoptic(encoded, names), static _ => true);
+    }
+
     /// <summary>Things one by one; they may overlap.</summary>
     public InstanceSegmentation Instances(DecodedImage image, IReadOnlyList<string> classes, SegmentationOptions? options = null)
     {

@@ -100,6 +100,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
         side = options.Side ?? Math.Max((model is OpenSegModel or DenseClipModel or MaskClipPanopticModel ? 1 : 2) * clip.Images.ImageSize, 2 * place);
         shifts = options.Shifts;
         maskClip = options.MaskClip ?? MaskClipOf(clip);
+        Threshold = options.Threshold ?? (model is ClipSegModel ? 0.5f : 0);
         if (side < place || side > 1 << 14) throw new PanoptesException($"The side is {side} pixels; expected from a patch of this model, {place}, to {1 << 14}.");
         if (options.Tiles is < 1 or > 32) throw new PanoptesException($"{options.Tiles} tiles were asked for; expected 1 to 32.");
         if (shifts < 1 || place % shifts != 0) throw new PanoptesException($"{shifts} shifts were asked for; expected a divisor of this model's patches of {place} pixels.");
@@ -110,6 +111,9 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
     }
 
     public Nn.Module Model { get; }
+
+    /// <summary>A pixel none of whose labels has this probability gets none; see <see cref="SegmenterOptions.Threshold"/>, with which it begins.</summary>
+    public float Threshold { get; set; }
 
     /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>) of a GroupViT, a CLIPSeg, an OpenSeg, a DenseClip, a MaskClipPanoptic, or a CLIP of Hugging Face's or open_clip's.</param>
     /// <param name="options">How it is prepared and looks at images.</param>
@@ -155,8 +159,7 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var grid = Dense(image, Conditions(prompts));
-        var threshold = options.Threshold ?? (Model is ClipSegModel ? 0.5f : 0);
-        return new(names, grid.contiguous().data<float>().ToArray(), (int)grid.shape[1], (int)grid.shape[2], image.Width, image.Height, threshold);
+        return new(names, grid.contiguous().data<float>().ToArray(), (int)grid.shape[1], (int)grid.shape[2], image.Width, image.Height, Threshold);
     }
 
     /// <summary>Texts, and with CLIPSeg examples.</summary>
@@ -188,6 +191,9 @@ public sealed class OpenVocabularySegmenter : IPromptable, IDisposable
         var predicted = segmenter.Predictions(output, Conditions(prompts))[^1];
         return SegmentationOutput.Panoptic(predicted.Classes[0].cpu(), predicted.Masks[0].cpu(), image.Width, image.Height, segmentation ?? new() { RestIsNothing = true });
     }
+
+    PanopticAnswer? IPromptable.Panoptic(Image image, IReadOnlyList<string> names) =>
+        Model is MaskClipPanopticModel ? new(Panoptic(image, names) with { Names = names }, static _ => true) : PanopticAnswer.OfStuff(Segment(image, [.. names.Select(Prompt.Text)]), image);
 
     void Check(Image image, IReadOnlyList<Prompt> prompts)
     {

@@ -102,6 +102,9 @@ public sealed class Segmenter : IPromptable, IDisposable
         return names.Count == 0 ? all : all.Only(Enumerable.Range(0, Labels.Count).Where(c => wanted.Contains(Labels[c])).ToHashSet());
     }
 
+    PanopticAnswer? IPromptable.Panoptic(Image image, IReadOnlyList<string> names) =>
+        FindsThings ? new(Panoptic(image, names), c => !Options.Fused.Contains(c)) : PanopticAnswer.OfStuff(Segment(image, [.. names.Select(Prompt.Text)]), image);
+
     /// <summary>The class of every pixel.</summary>
     public SemanticSegmentation Semantic(Image image)
     {

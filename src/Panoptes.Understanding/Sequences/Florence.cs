@@ -106,6 +106,10 @@ public sealed class Florence : IGrounder
             new ImageBox(p.Min(static q => q.X), p.Min(static q => q.Y), p.Max(static q => q.X), p.Max(static q => q.Y)))).Select(b => b.Ordered().Named(f.Name, score)))];
     }
 
+    bool IGrounder.FindsAll => true;
+
+    IReadOnlyList<Detection> IGrounder.FindAll(Image image, double? threshold) => [.. Detect(image).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
+
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold) =>
         [.. texts.SelectMany(t => Find(image, t).Select(d => d with { Label = t.Trim() })).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
 

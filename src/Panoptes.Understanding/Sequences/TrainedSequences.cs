@@ -94,6 +94,10 @@ public sealed class Pix2Seq(Pix2SeqModel model, ImageProcessor processor, Tokeni
         return [.. Model.Detect(pixels, image.Width, image.Height)[0].Where(d => d.Score > (threshold ?? Usual))];
     }
 
+    bool IGrounder.FindsAll => true;
+
+    IReadOnlyList<Detection> IGrounder.FindAll(Image image, double? threshold) => Detect(image, threshold);
+
     /// <summary>Those of some of its classes.</summary>
     /// <exception cref="PanoptesException">A name is none of <see cref="Labels"/>.</exception>
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold)

@@ -47,6 +47,10 @@ public sealed class UnifiedIo(UnifiedIoModel model, ImageProcessor processor, To
         return Model.Detect(pixels, tokenizer, image.Width, image.Height)[0];
     }
 
+    bool IGrounder.FindsAll => true;
+
+    IReadOnlyList<Detection> IGrounder.FindAll(Image image, double? threshold) => [.. Detect(image).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
+
     /// <summary>The box of what each expression speaks of, where one is written.</summary>
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold)
     {

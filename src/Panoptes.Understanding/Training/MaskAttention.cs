@@ -23,16 +23,7 @@ public sealed record MaskAttentionOptions : SceneTaskOptions
     {
         if (Points is < 1 or > 12544) throw new PanoptesException($"points is {Points}; expected 1 to 12544.");
         if (string.IsNullOrWhiteSpace(Other)) throw new PanoptesException("other is empty; expected a word for what has none of the names.");
-        var model = setting.Recipe.Model.BuildUponClip<MaskClipPanopticModel>(setting, static m => m.Clip);
-        try
-        {
-            return new MaskAttention(model, SceneTexts.Of(setting, model.Clip), this, setting);
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
+        return setting.Recipe.Model.TrainUponClip<MaskClipPanopticModel>(setting, static m => m.Clip, (model, texts) => new MaskAttention(model, texts, this, setting));
     }
 }
 

@@ -32,16 +32,13 @@ public sealed record MaskClipPlusOptions : SceneTaskOptions
         if (TeacherShare is not (>= 0 and <= 1) || Least is not (>= 0 and <= 1) || Denoise is not (>= 0 and <= 1) || Smooth is not (null or >= 0)) throw new PanoptesException("teacher_share, least and denoise must be from 0 to 1, and smooth 0 or more.");
         if (TeacherSide is < 32 or > 1024) throw new PanoptesException($"teacher_side is {TeacherSide}; expected 32 to 1024 pixels.");
         var teacher = setting.Recipe.Model.LoadClip(setting);
-        DenseClipModel? model = null;
         try
         {
             MaskClip.PlaceSize(teacher);
-            model = setting.Recipe.Model.BuildUponClip<DenseClipModel>(setting, static m => m.Clip);
-            return new MaskClipPlusTraining(model, teacher, SceneTexts.Of(setting, model.Clip), this, setting);
+            return setting.Recipe.Model.TrainUponClip<DenseClipModel>(setting, static m => m.Clip, (model, texts) => new MaskClipPlusTraining(model, teacher, texts, this, setting));
         }
         catch
         {
-            model?.Dispose();
             teacher.Dispose();
             throw;
         }

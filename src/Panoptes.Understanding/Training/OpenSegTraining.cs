@@ -21,16 +21,7 @@ public sealed record OpenSegOptions : SceneTaskOptions
     public override SceneObjective Create(SceneSetting setting)
     {
         if (!(Tau > 0)) throw new PanoptesException($"tau is {Tau}; expected above 0.");
-        var model = setting.Recipe.Model.BuildUponClip<OpenSegModel>(setting, static m => m.Clip);
-        try
-        {
-            return new OpenSegTraining(model, SceneTexts.Of(setting, model.Clip), this, setting);
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
+        return setting.Recipe.Model.TrainUponClip<OpenSegModel>(setting, static m => m.Clip, (model, texts) => new OpenSegTraining(model, texts, this, setting));
     }
 }
 

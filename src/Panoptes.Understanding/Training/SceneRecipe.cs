@@ -145,11 +145,26 @@ public sealed record SceneModel
     /// <summary>Models of the library below this one that a task here may train.</summary>
     static IEnumerable<ModelEntry> Trained => Models.All.Where(static e => e.Type == typeof(ClipModel) || e.Type == typeof(OpenClipModel));
 
-    /// <summary>Builds a model that begins with the CLIP of <see cref="TowerFrom"/>, or with towers of its config or of <see cref="From"/>.</summary>
+    /// <summary>Builds what trains a model that begins with the CLIP of <see cref="TowerFrom"/>, or with towers of its config or of <see cref="From"/>.</summary>
     /// <param name="setting">Of the run.</param>
     /// <param name="clipOf">Where the model has its CLIP.</param>
+    /// <param name="make">What trains it, given also what reads its texts.</param>
     /// <exception cref="PanoptesException">As for <see cref="Build"/>, or it is no CLIP of open_clip's.</exception>
-    internal T BuildUponClip<T>(SceneSetting setting, Func<T, OpenClipModel> clipOf) where T : Module
+    internal SceneObjective TrainUponClip<T>(SceneSetting setting, Func<T, OpenClipModel> clipOf, Func<T, SceneTexts, SceneObjective> make) where T : Module
+    {
+        var model = BuildUponClip(setting, clipOf);
+        try
+        {
+            return make(model, SceneTexts.Of(setting, clipOf(model)));
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    T BuildUponClip<T>(SceneSetting setting, Func<T, OpenClipModel> clipOf) where T : Module
     {
         if (TowerFrom is null) return Build<T>(setting);
         if (From is not null) throw new PanoptesException("A model begins with another one's towers (tower_from) or with all of its weights (from), not both.");

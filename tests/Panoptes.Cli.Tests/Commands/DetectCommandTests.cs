@@ -165,6 +165,10 @@ public sealed class DetectCommandTests : IDisposable
         var found = (await Command.Succeeds("detect", In("photo.png"), "--model", pix2seq, "--threshold", "0", "--coco", In("c.json"), "--json")).Json[0].GetProperty("detections").EnumerateArray().ToArray();
         Assert.NotEmpty(found);
         AllInside(found);
+        // Boxes that overlap at all: one of each label is left, the surest.
+        var apart = (await Command.Succeeds("detect", In("photo.png"), "--model", pix2seq, "--threshold", "0", "--overlap", "0", "--json")).Json[0].GetProperty("detections").EnumerateArray().ToArray();
+        Assert.InRange(apart.Length, 1, found.Length);
+        Assert.Equal(found[0].GetRawText(), apart[0].GetRawText());
         Assert.Equal(["cat", "dog"], CocoFile.Load(In("c.json")).Categories.Select(static c => c.Name));
         Assert.All((await Command.Succeeds("detect", In("photo.png"), "--model", pix2seq, "--threshold", "0", "--text", "Dog", "--json")).Json[0].GetProperty("detections").EnumerateArray(), static d => Assert.Equal("dog", d.GetProperty("label").GetString()));
         await Command.Fails(["detect", In("photo.png"), "--model", pix2seq, "--text", "mouse"], "does not know \"mouse\"; it finds cat, dog.");
