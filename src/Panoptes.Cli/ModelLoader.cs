@@ -70,10 +70,12 @@ static class ModelLoader
         ? Models.Registry.TypeOf(path) != typeof(BeitForSemanticSegmentation)
         : type == typeof(GroupVitModel) || type == typeof(ClipSegModel) || type == typeof(OpenSegModel) || type == typeof(DenseClipModel));
 
-    /// <summary>The same of a model that draws boxes around what words speak of.</summary>
+    /// <summary>The same of a model that draws boxes around what words speak of, be it around its segments.</summary>
+    /// <param name="words">What is asked for, as in <see cref="LoadPromptable"/>.</param>
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or draws no boxes.</exception>
-    public static IGrounder LoadGrounder(ParseResult parsed, string path) =>
-        LoadHeld<IGrounder>(parsed, path, "draws boxes", "draws no boxes by itself", "a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO");
+    public static IGrounder LoadGrounder(ParseResult parsed, string path, IReadOnlyList<string>? words = null) => PromptableModels.Registry.TypeOf(path) is { } type && (type == typeof(XDecoderModel) || type == typeof(SeemModel) || type == typeof(UniPerceiverModel))
+        ? new SegmentGrounder(LoadPromptable(parsed, path, words ?? []))
+        : LoadHeld<IGrounder>(parsed, path, "draws boxes", "draws no boxes by itself", "a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a Uni-Perceiver v2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO");
 
     /// <summary>The same of a model that answers questions in words of its own.</summary>
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or answers no questions.</exception>
@@ -107,7 +109,7 @@ static class ModelLoader
         if (detector is not null)
         {
             if (!typeof(ISegmentAnything).IsAssignableFrom(type)) throw new PanoptesException($"{path} holds {(type is null ? "no SAM" : $"a {type.Name}")}; --detector finds the boxes for a SAM or a SAM 2.");
-            var grounder = LoadGrounder(parsed, detector);
+            var grounder = LoadGrounder(parsed, detector, words);
             try
             {
                 return new GroundedSam(grounder, Sam.Load(path, new() { Dtype = Precision(parsed) })) { Threshold = threshold };

@@ -67,6 +67,41 @@ public sealed class GroundedSamTests
         Assert.Equal(model.Sam.Segment(encoded, Prompt.Point(30, 10)).Select(static s => s.Mask.Counts), Found(Prompt.Point(30, 10)));
     }
 
+    /// <summary>Has segments of one name.</summary>
+    sealed class Painter(params Segment[] known) : IPromptable, IDisposable
+    {
+        public bool Disposed { get; private set; }
+
+        public PromptKinds Takes => PromptKinds.Texts | PromptKinds.Everything;
+
+        public IReadOnlyList<Segment> Segment(Image image, IReadOnlyList<Prompt> prompts) => [.. known.Where(k => prompts is [] || (prompts is [TextPrompt t] && t.Words == k.Label))];
+
+        public void Dispose() => Disposed = true;
+    }
+
+    [Fact]
+    public void A_model_of_segments_draws_the_boxes_around_them()
+    {
+        static Segment Of(float score, string label, params int[] runs) => new(RunLengthMask.FromRuns(4, 5, runs), score, label);
+        // Columns of 4 pixels: rows 1 and 2 of columns 1 and 2; and the whole last column.
+        Segment small = Of(0.3f, "cat", 5, 2, 2, 2, 9), tall = Of(0.8f, "cat", 16, 4), empty = Of(0.9f, "cat", 20), dog = Of(0.5f, "dog", 0, 1, 19);
+        var painter = new Painter(small, tall, empty, dog);
+        var picture = new Image(5, 4, 3);
+        using (var grounder = new SegmentGrounder(painter))
+        {
+            Detection first = new(4, 0, 5, 4, 0.8f, "cat"), second = new(1, 1, 3, 3, 0.3f, "cat"), third = new(0, 0, 1, 1, 0.5f, "dog");
+            Assert.Equal([first, third, second], grounder.Find(picture, ["cat", "dog"]));
+            Assert.Equal([first], grounder.Find(picture, ["cat"], 0.4));
+            Assert.True(grounder.FindsAll);
+            Assert.Equal([first, third, second], grounder.FindAll(picture));
+            Assert.False(grounder.TakesExamples);
+            Assert.Throws<PanoptesException>(() => grounder.Find(picture, []));
+        }
+        Assert.True(painter.Disposed);
+        using var sam = Make().Sam;
+        Assert.Contains("takes no texts", Assert.Throws<PanoptesException>(() => new SegmentGrounder(sam)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void An_open_image_answers_alike_and_everything_goes_with_the_object()
     {

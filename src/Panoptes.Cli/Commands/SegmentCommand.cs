@@ -19,7 +19,7 @@ sealed class SegmentCommand : ExampleCommand
     readonly Option<string?> mask = new("--mask") { Description = "A rough mask to be made better: an image of this size, bright inside.", HelpName = "PNG" };
     readonly Option<string[]> text = new("--text", "-t") { Description = "A name or an expression, for a model that reads words. May be repeated.", HelpName = "WORDS" };
     readonly Option<string[]> like = new("--like") { Description = "A thing in another image, and the image that is bright where it is. May be repeated.", HelpName = "OTHER.png:MASK.png" };
-    readonly Option<string?> detector = new("--detector") { Description = "A model that finds boxes for --text (OWL-ViT, Grounding DINO, Florence-2, Kosmos-2, or a DETR for its classes) or --like (OWL-ViT), for a SAM, which reads no words.", HelpName = "MODEL" };
+    readonly Option<string?> detector = new("--detector") { Description = "A model that finds boxes for --text (OWL-ViT, Grounding DINO, Florence-2, Kosmos-2, X-Decoder, or a DETR for its classes) or --like (OWL-ViT, SEEM), for a SAM, which reads no words.", HelpName = "MODEL" };
     readonly Option<double?> threshold = new("--threshold") { Description = "The score that a box of --detector must exceed, from 0 to 1; the detector's own by default.", HelpName = "SCORE" };
     readonly Option<bool> everything = new("--everything") { Description = "Find everything, without any prompt." };
     readonly Option<bool> panoptic = new("--panoptic") { Description = "Give every pixel to one segment or none, and write COCO's panoptic format. With --text, of these names alone; models that have none of their own need them." };

@@ -190,6 +190,12 @@ public sealed class DetectCommandTests : IDisposable
         Assert.All(named, static s => Assert.Contains(s.GetProperty("label").GetString(), (string[])["a cat", "dog"]));
         Assert.True(File.Exists(In("p.json")));
         await Command.Fails(["segment", In("photo.png"), "--model", In("decoder"), "--point", "3,3"], "takes no points");
+        // Boxes around its segments, for users and for a SAM.
+        AllInside((await Command.Succeeds("detect", In("photo.png"), In("other.png"), "--model", In("decoder"), "--text", "a cat", "--text", "dog", "--json")).Json[0].GetProperty("detections").EnumerateArray());
+        AllInside((await Command.Succeeds("ground", In("photo.png"), "the red cat", "--model", In("decoder"), "--json")).Json.GetProperty("texts")[0].GetProperty("boxes").EnumerateArray());
+        Assert.Equal(App.WrongUsage, (await Command.Run("detect", In("photo.png"), "--model", In("decoder"))).Code);
+        var cut = (await Command.Succeeds("segment", In("photo.png"), "--model", Path.Combine(Panoptes.Parity.Goldens.Root, "segmentation", "sam-points"), "--detector", In("decoder"), "--text", "a cat", "--json")).Json.GetProperty("segments").EnumerateArray();
+        Assert.All(cut, static s => Assert.Equal("a cat", s.GetProperty("label").GetString()));
     }
 
     [Fact]
