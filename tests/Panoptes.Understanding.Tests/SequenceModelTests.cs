@@ -125,7 +125,8 @@ public sealed class SequenceModelTests : IDisposable
                     if (model.Example(Scenes.Generate(i), Scenes.References(Scenes.Generate(i)), task, text, ref random) is not { } example) continue;
                     Assert.Equal(task, example.Task);
                     Assert.Equal(example.Target.Length, example.Weights.Length);
-                    Assert.All(example.Prompt.Concat(example.Target).Concat(example.Read ?? []), t => Assert.InRange(t, 0, model.Core.Vocabulary - 1));
+                    Assert.Equal(example.Target.Length, (example.Queries ?? example.Target).Length);
+                    Assert.All(example.Prompt.Concat(example.Target).Concat(example.Read ?? []).Concat(example.Queries ?? []), t => Assert.InRange(t, 0, model.Core.Vocabulary - 1));
                     Assert.True(example.Target.Length > 0 || example.Picture is { Width: 16, Height: 16, Channels: 3 });
                 }
             }
@@ -148,7 +149,9 @@ public sealed class SequenceModelTests : IDisposable
             var back = model.ObjectsOf(query, answer, 32, 32);
             Assert.Equal([1, 0], back.Select(static o => o.Label));
             Assert.All(objects.Zip(back), p => Assert.True(Math.Abs(p.First.Item1.Left - p.Second.Box.Left) <= 16.0 / (query.Bins - 1) + 1e-9 && Math.Abs(p.First.Item1.Bottom - p.Second.Box.Bottom) <= 16.0 / (query.Bins - 1) + 1e-9));
-            Assert.Single(model.ObjectsOf(query, [.. answer[..7], 3, .. answer[8..]], 32, 32));  // a word where a place should be ends it
+            Assert.Equal(5 * 4, answer.Length);
+            Assert.Single(model.ObjectsOf(query, [.. answer[..7], 3, .. answer[8..]], 32, 32));  // with a word where a place should be it is no object
+            Assert.Equal(answer.Length, model.QueriesOf(query).Distinct().Count());
             Assert.Equal(2, model.PromptOf(query, text).Count(t => t >= model.FirstClass && t < model.FirstPlace));
         }
         Assert.Contains("expected 2 to 64", Assert.Throws<PanoptesException>(() => model.PromptOf(new(["cat"], 65), text)).Message, StringComparison.Ordinal);
@@ -236,6 +239,54 @@ public sealed class SequenceModelTests : IDisposable
     }
 
     [Fact]
+    public void What_queries_are_to_tell_is_matched_with_what_they_say_and_each_is_answered_where_it_stands()
+    {
+        using var scope = NewDisposeScope();
+        using var model = VisionLlm();
+        using var noGrad = no_grad();
+        var pixels = randn([2, 3, 32, 32], generator: new Generator(2));
+        // Two parts of two tokens, told the other way around; beside a text, whose tokens are told by the ones before them.
+        float[] seen = [];
+        SequenceExample[] examples =
+        [
+            new("detection", [10, 11, 12], [20, 21, 22, 23], [1, 0.5f, 1, 0]) { Queries = [model.FirstQuery, model.FirstQuery + 1, model.FirstQuery + 5, model.FirstQuery + 6], Match = logits => { seen = logits.log_softmax(1).data<float>().ToArray(); return [1, 0]; } },
+            SequenceExample.Of("captioning", [13], 14, 1),
+        ];
+        var (memory, mask) = model.Core.Read(pixels, [[10, 11, 12], [13]]);
+        Tensor Written(int i, params long[] given) => model.Core.Write(tensor(given, [1, given.Length]), memory.narrow(0, i, 1), mask!.narrow(0, i, 1))[0].log_softmax(1);
+        var told = Written(0, [10, 11, 12, .. examples[0].Queries!]);
+        var text = Written(1, 13, 14);
+        var detection = -(told[3, 22] + told[5, 20] + (0.5 * told[6, 21])) / 2.5;
+        var captioning = -(text[0, 14] + text[1, 1]) / 2;
+        Assert.Equal(((detection + captioning) / 2).item<float>(), model.Loss(pixels, examples).item<float>(), 4);
+        Assert.True(tensor(seen).view(4, -1).allclose(told.narrow(0, 3, 4), 1e-4, 1e-4));
+        // Of all at once, prompts of different lengths beside each other: the same.
+        var answered = model.Core.Answer(pixels, [[10, 11, 12], [13]], [examples[0].Queries!, [model.FirstQuery]]);
+        Assert.True(answered.narrow(0, 0, 4).log_softmax(1).allclose(told.narrow(0, 3, 4), 1e-4, 1e-4));
+        Assert.True(answered[4].log_softmax(0).allclose(Written(1, 13, model.FirstQuery)[1], 1e-4, 1e-4));
+    }
+
+    [Fact]
+    public void VisionLlm_learns_two_scenes_by_heart_and_tells_all_of_their_things_at_once_in_the_order_that_is_asked_for()
+    {
+        var scenes = new[] { Scenes.Generate(1), Scenes.Generate(3) };
+        using var scope = NewDisposeScope();
+        var pixels = Pixels(scenes);
+        using var model = VisionLlm();
+        (int Image, VisionLlmQuery Query)[] asked = [.. VisionLlmModel.Formats.SelectMany(format => scenes.Select((scene, i) => (i, new VisionLlmQuery([.. scene.Objects.Select(static o => o.Name).Distinct()], 64) { Format = format })))];
+        Learn(model, pixels, 200, _ => [.. asked.Select(a => ((long)a.Image, model.ExampleOf(VisionLlmModel.Detection, a.Query, [.. scenes[a.Image].Objects.Select(o => (SceneWords.BoxOf(o), a.Query.Classes.ToList().IndexOf(o.Name)))], 32, 32, text)))]);
+        foreach (var (i, query) in asked)
+        {
+            var found = model.Detect(pixels.narrow(0, i, 1), query, text, 32, 32)[0];
+            Assert.Equal(4, found.Count);
+            Assert.Equal(found.OrderByDescending(static d => d.Score), found);
+            foreach (var o in scenes[i].Objects)
+                Assert.Contains(found.Take(scenes[i].Objects.Count), d => d.Label == o.Name && Math.Abs(d.Left - o.Box.X) <= 2 && Math.Abs(d.Top - o.Box.Y) <= 2 && Math.Abs(d.Right - o.Box.Right) <= 2 && Math.Abs(d.Bottom - o.Box.Bottom) <= 2);
+            Assert.Equal(scenes[i].Objects.Count, model.Detect(pixels.narrow(0, i, 1), query, text, 32, 32, 0.5)[0].Count);
+        }
+    }
+
+    [Fact]
     public void Losses_and_answers_keep_no_tensor()
     {
         var scene = Scenes.Generate(1);
@@ -291,7 +342,15 @@ public sealed class SequenceModelTests : IDisposable
     static Tensor Pixels(Scene[] scenes) => stack(scenes.Select(static s => s.Image.ToTensor(ScalarType.Float32))) * 2 - 1;
 
     /// <summary>Some steps of Adam on all tasks of the scenes, after which the loss is less than three quarters of what it was.</summary>
-    void Learn<T>(T model, Scene[] scenes, Tensor pixels, int steps) where T : Module, ISequenceModel
+    void Learn<T>(T model, Scene[] scenes, Tensor pixels, int steps) where T : Module, ISequenceModel => Learn(model, pixels, steps, step =>
+        [.. scenes.SelectMany((scene, i) => model.Tasks.Select(task =>
+        {
+            var random = new SampleRandom(11, step, i);
+            return (Image: (long)i, Example: model.Example(scene, Scenes.References(scene), task, text, ref random)!);
+        })).Where(static e => e.Example is not null)]);
+
+    /// <summary>The same on given examples, each of an image.</summary>
+    static void Learn<T>(T model, Tensor pixels, int steps, Func<int, (long Image, SequenceExample Example)[]> examplesOf) where T : Module, ISequenceModel
     {
         var (first, last) = (0f, 0f);
         using var optimizer = new Panoptes.Training.AdamW(Panoptes.Training.ParameterGroup.Of(model, 0));
@@ -302,18 +361,8 @@ public sealed class SequenceModelTests : IDisposable
             GC.TryStartNoGCRegion(100 << 20);
             using var scope = NewDisposeScope();
             optimizer.ZeroGradients();
-            var (which, examples) = (new List<long>(), new List<SequenceExample>());
-            for (var i = 0; i < scenes.Length; i++)
-            {
-                foreach (var task in model.Tasks)
-                {
-                    var random = new SampleRandom(11, step, i);
-                    if (model.Example(scenes[i], Scenes.References(scenes[i]), task, text, ref random) is not { } example) continue;
-                    which.Add(i);
-                    examples.Add(example);
-                }
-            }
-            var loss = model.Loss(pixels.index_select(0, tensor(which.ToArray())), examples);
+            var examples = examplesOf(step);
+            var loss = model.Loss(pixels.index_select(0, tensor(examples.Select(static e => e.Image).ToArray())), [.. examples.Select(static e => e.Example)]);
             loss.backward();
             (first, last) = (step == 0 ? loss.item<float>() : first, loss.item<float>());
             optimizer.ClipGradients(1);

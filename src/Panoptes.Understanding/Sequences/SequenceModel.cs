@@ -46,6 +46,12 @@ public sealed record SequenceExample(string Task, int[] Prompt, int[] Target, fl
     /// <summary>What the writer reads of the answer, where that is not what it is to say (noise objects); null: the answer itself.</summary>
     public int[]? Read { get; init; }
 
+    /// <summary>What is fed at once in the answer's place, a token of which each of the answer's is told; null: the answer is written token by token.</summary>
+    public int[]? Queries { get; init; }
+
+    /// <summary>For an answer of equal parts whose order is free: which of its parts each part of the queries is to tell, by the logits [queries, vocabulary] that they have; null: they are told in order.</summary>
+    public Func<Tensor, int[]>? Match { get; init; }
+
     /// <summary>An answer that is a picture, whose tokens the loss makes; the target is then empty.</summary>
     public Image? Picture { get; init; }
 
@@ -270,6 +276,22 @@ public sealed class SequenceCore : Module
         return Head(x).MoveToOuterDisposeScope();
     }
 
+    /// <summary>What the writer says at queries that are fed at once after each prompt: [all queries, vocabulary].</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <param name="prompts">One an image, or as many of each, those of the first image first.</param>
+    /// <param name="queries">Of each prompt.</param>
+    /// <exception cref="PanoptesException">More tokens than there is room for.</exception>
+    internal Tensor Answer(Tensor pixels, IReadOnlyList<int[]> prompts, IReadOnlyList<int[]> queries)
+    {
+        using var scope = NewDisposeScope();
+        int[][] given = [.. prompts.Zip(queries, static (p, q) => (int[])[.. p, .. q])];
+        var longest = given.Max(static g => g.Length);
+        if (longest > Config.MaxSequenceTokens) throw new PanoptesException($"The prompt and what it asks for have {longest} tokens; the model takes at most {Config.MaxSequenceTokens} together.");
+        var which = prompts.SelectMany((p, i) => Enumerable.Range(0, queries[i].Length).Select(k => ((long)i * longest) + p.Length + k)).ToArray();
+        var (memory, mask) = Read(pixels, prompts);
+        return Write(Padded(given, longest, pixels.device).Ids, memory, mask, tensor(which, device: pixels.device)).MoveToOuterDisposeScope();
+    }
+
     /// <summary>
     /// The mean over the examples of how unlikely the tokens of their answers are: every task's tokens share its examples' part of the batch, times the task's weight. A scalar.
     /// </summary>
@@ -281,28 +303,38 @@ public sealed class SequenceCore : Module
         if (examples.Count == 0 || examples.Count % pixels.shape[0] != 0) throw new PanoptesException($"{examples.Count} examples go with {pixels.shape[0]} images; expected one an image, or as many of each.");
         using var scope = NewDisposeScope();
         var leads = examples.Select(e => Prompts.HasFlag(PromptPlace.Writer) && e.Prompt.Length > 0 ? e.Prompt : [startId]).ToArray();
-        int[][] given = [.. examples.Select((e, i) => (int[])[.. leads[i], .. (e.Read ?? e.Target).SkipLast(1)])];
+        int[][] given = [.. examples.Select((e, i) => e.Queries is { } queries ? (int[])[.. leads[i], .. queries] : [.. leads[i], .. (e.Read ?? e.Target).SkipLast(1)])];
         var longest = given.Max(static g => g.Length);
         if (longest > Config.MaxSequenceTokens) throw new PanoptesException($"A sequence has {longest} tokens; the model takes at most {Config.MaxSequenceTokens}.");
         var shares = examples.GroupBy(static e => e.Task).ToDictionary(static g => g.Key,
             g => Config.TaskWeights.GetValueOrDefault(g.Key, 1) * g.Count() / examples.Count / Math.Max(1e-12, g.Sum(static e => e.Weights.Sum(static w => (double)w))));
-        var (which, targets, factors) = (new List<long>(), new List<long>(), new List<float>());
+        // A token is told where the one before it stands; what queries ask for, where they stand themselves.
+        var (which, firsts) = (new List<long>(), new int[examples.Count]);
         for (var i = 0; i < examples.Count; i++)
         {
             var example = examples[i];
-            if (example.Weights.Length != example.Target.Length || (example.Read ?? example.Target).Length != example.Target.Length) throw new ArgumentException("An example needs a weight, and a token to read, for every token of its answer.");
+            if (example.Weights.Length != example.Target.Length || (example.Queries ?? example.Read ?? example.Target).Length != example.Target.Length) throw new ArgumentException("An example needs a weight, and a token to read, for every token of its answer.");
+            firsts[i] = which.Count;
             for (var k = 0; k < example.Target.Length; k++)
-            {
-                if (example.Weights[k] == 0) continue;
-                which.Add((long)i * longest + leads[i].Length - 1 + k);
-                targets.Add(example.Target[k]);
-                factors.Add((float)(example.Weights[k] * shares[example.Task]));
-            }
+                if (example.Weights[k] != 0 || example.Queries is not null) which.Add((long)i * longest + leads[i].Length + k - (example.Queries is null ? 1 : 0));
         }
         if (which.Count == 0) throw new PanoptesException("No token of the examples counts; expected one at least.");
         var (memory, mask) = Read(pixels, [.. examples.Select(static e => e.Prompt)]);
         var device = pixels.device;
         var logits = Write(Padded(given, longest, device).Ids, memory, mask, tensor(which.ToArray(), device: device));
+        var (targets, factors) = (new List<long>(), new List<float>());
+        foreach (var (example, first) in examples.Zip(firsts))
+        {
+            var order = example.Match?.Invoke(logits.detach().narrow(0, first, example.Target.Length));
+            var part = example.Target.Length / (order?.Length ?? 1);
+            for (var k = 0; k < example.Target.Length; k++)
+            {
+                var told = order is null ? k : (order[k / part] * part) + (k % part);
+                if (example.Weights[told] == 0 && example.Queries is null) continue;
+                targets.Add(example.Target[told]);
+                factors.Add((float)(example.Weights[told] * shares[example.Task]));
+            }
+        }
         var losses = nn.functional.cross_entropy(logits.to(ScalarType.Float32), tensor(targets.ToArray(), device: device), reduction: nn.Reduction.None);
         return losses.dot(tensor(factors.ToArray(), device: device)).MoveToOuterDisposeScope();
     }

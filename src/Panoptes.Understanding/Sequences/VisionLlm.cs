@@ -13,23 +13,29 @@ namespace Panoptes.Understanding;
 /// <inheritdoc cref="UniTab(UniTabModel, ImageProcessor, Tokenizer, Device?)" path="/param"/>
 public sealed class VisionLlm(VisionLlmModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IGrounder, IAnswerer
 {
+    /// <summary>The score that a box must exceed where nothing else is asked for: what is likelier to be no object is left out.</summary>
+    const double Usual = 0.5;
+
     public VisionLlmModel Model { get; } = SequenceFolder.Ready(model);
 
     /// <inheritdoc cref="UniTab.Load"/>
     public static VisionLlm Load(string model, LoadOptions? options = null) => SequenceFolder.Load<VisionLlmModel, VisionLlm>(model, options, static (m, p, t, d) => new(m, p, t, d), "a VisionLLM");
 
-    /// <summary>What a query asks for, in the order in which it was written; the score is the probability of the class among those of the query.</summary>
+    /// <summary>What a query asks for, the surest first; the score is the probability of the class, beside the others of the query and that there is no object.</summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="query">The names, bins and order.</param>
+    /// <param name="threshold">The score that must be exceeded, from 0 to 1; null: 0.5.</param>
     /// <exception cref="PanoptesException">A query that cannot be, or that is too long.</exception>
-    public IReadOnlyList<Detection> Detect(Image image, VisionLlmQuery query)
+    public IReadOnlyList<Detection> Detect(Image image, VisionLlmQuery query, double? threshold = null)
     {
         using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Detect(pixels, query, tokenizer, image.Width, image.Height)[0];
+        return Model.Detect(pixels, query, tokenizer, image.Width, image.Height, threshold ?? Usual)[0];
     }
 
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold)
     {
         foreach (var text in texts) Prompt.Text(text).Check(image.Width, image.Height);
-        return [.. Detect(image, new([.. texts.Distinct(StringComparer.Ordinal)], Model.Config.MaxBins)).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
+        return Detect(image, new([.. texts.Distinct(StringComparer.Ordinal)], Model.Config.MaxBins), threshold);
     }
 
     /// <summary>The image in a sentence.</summary>

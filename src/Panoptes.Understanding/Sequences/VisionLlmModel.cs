@@ -39,7 +39,7 @@ public sealed record VisionLlmConfig : SequenceConfig
     /// <summary>The most bins of a place.</summary>
     public int MaxBins { get; init; } = 512;
 
-    /// <summary>The most objects of an answer.</summary>
+    /// <summary>The most objects of an answer: so many times the format is asked for.</summary>
     public int MaxObjects { get; init; } = 10;
 
     /// <summary>The names that training draws classes from that are not there.</summary>
@@ -50,15 +50,16 @@ public sealed record VisionLlmConfig : SequenceConfig
 
 /// <summary>
 /// VisionLLM: a task is described in words, classes and their marks, the number of bins and the order of the answer included, and a language-model decoder answers so. The words guide what is read of
-/// the image, too, and the decoder goes on from them. In training classes, marks, bins and order change from one example to the next, so that they mean what the prompt says and nothing else. (The paper
-/// feeds the format's fields as queries that are decoded at once; here the decoder writes them one after the other, and only what the format allows.) Keys: those of <see cref="SequenceCore"/>.
+/// the image, too, and the decoder goes on from them. Objects are told all at once: the format's fields, once for every object that there may be, are fed to the decoder as queries, of which each is
+/// answered where it stands (the paper's section 3.4), and training matches what they say with what is there, one to one. In training classes, marks, bins and order change from one example to the
+/// next, so that they mean what the prompt says and nothing else. Words are written one after the other. Keys: those of <see cref="SequenceCore"/>.
 /// </summary>
 public sealed class VisionLlmModel : Module, ISequenceModel
 {
     /// <summary>The names of the tasks.</summary>
     public const string Detection = "detection", Grounding = "grounding", Captioning = "captioning", Answering = "answering";
 
-    /// <summary>Padding and the end; texts follow, then the marks of classes, then the places.</summary>
+    /// <summary>Padding and the end, which as a class says that there is no object; texts follow, then the marks of classes, the places, and the queries.</summary>
     public const int Padding = 0, EndId = 1, FirstText = 2;
 
     const string CaptionPrompt = "describe the image in words.";
@@ -80,14 +81,19 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     /// <summary>The order that training leaves out, though it has both of its parts: y before x, and the class last.</summary>
     internal static IReadOnlyList<VisionLlmField> HeldOutFormat { get; } = [VisionLlmField.Top, VisionLlmField.Left, VisionLlmField.Bottom, VisionLlmField.Right, VisionLlmField.Class];
 
+    /// <summary>What a wrong place costs in matching beside a wrong class, as in DETR.</summary>
+    const double PlaceCost = 5;
+
+    static readonly int Fields = Enum.GetValues<VisionLlmField>().Length;
+
     static readonly string[] FieldNames = ["class", "x1", "y1", "x2", "y2"];
 
     /// <exception cref="PanoptesException">There is no such image tower.</exception>
     public VisionLlmModel(VisionLlmConfig config, ModelSource source)
     {
         Config = config;
-        if (config.MaxBins < 2) throw new PanoptesException($"max_bins is {config.MaxBins}; expected 2 or more.");
-        Core = new(config, source, FirstPlace + config.MaxBins, PromptPlace.Reader | PromptPlace.Writer, (FirstPlace, config.MaxBins));
+        if (config.MaxBins < 2 || config.MaxObjects < 1) throw new PanoptesException($"max_bins is {config.MaxBins} and max_objects {config.MaxObjects}; expected 2 and 1 or more.");
+        Core = new(config, source, FirstQuery + (Fields * config.MaxObjects), PromptPlace.Reader | PromptPlace.Writer, (FirstPlace, config.MaxBins));
     }
 
     public VisionLlmConfig Config { get; }
@@ -98,6 +104,8 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     public int FirstClass => FirstText + Config.TextVocabSize;
 
     public int FirstPlace => FirstClass + Config.MaxClasses;
+
+    public int FirstQuery => FirstPlace + Config.MaxBins;
 
     public IReadOnlyList<string> Tasks { get; } = [Detection, Grounding, Captioning, Answering];
 
@@ -120,11 +128,16 @@ public sealed class VisionLlmModel : Module, ISequenceModel
         return [.. prompt];
     }
 
-    /// <summary>Objects as the query wants them told, with the end after them.</summary>
+    /// <summary>What asks for the answer: the format's fields, for every object that there may be.</summary>
+    public int[] QueriesOf(VisionLlmQuery query) => [.. Enumerable.Range(0, Config.MaxObjects).SelectMany(k => query.Format.Select(f => FirstQuery + (Fields * k) + (int)f))];
+
+    /// <summary>Objects as the query wants them told; after them, up to as many as there may be, no object.</summary>
     /// <param name="objects">Boxes, in pixels, and positions in the query's classes.</param>
+    /// <exception cref="PanoptesException">More objects than the model tells.</exception>
     public int[] AnswerOf(VisionLlmQuery query, IReadOnlyList<(ImageBox Box, int Label)> objects, int width, int height)
     {
         Bins.Check(width, height);
+        if (objects.Count > Config.MaxObjects) throw new PanoptesException($"{objects.Count} objects are to be told; the model tells at most {Config.MaxObjects}.");
         var answer = new List<int>();
         foreach (var (box, label) in objects)
             foreach (var field in query.Format)
@@ -136,28 +149,76 @@ public sealed class VisionLlmModel : Module, ISequenceModel
                     VisionLlmField.Right => Place(box.Right / width),
                     _ => Place(box.Bottom / height),
                 });
-        return [.. answer, EndId];
+        for (var k = objects.Count; k < Config.MaxObjects; k++)
+            foreach (var field in query.Format) answer.Add(field == VisionLlmField.Class ? EndId : Padding);
+        return [.. answer];
 
         int Place(double share) => FirstPlace + (int)Math.Round(Math.Clamp(Bins.Finite(share), 0, 1) * (query.Bins - 1));
     }
 
-    /// <summary>The objects of an answer: five tokens after five, each where the query wants it; what is none of that ends it.</summary>
+    /// <summary>The objects of an answer: five tokens after five, each where the query wants it; five that are none of that are no object.</summary>
     public IReadOnlyList<(ImageBox Box, int Label)> ObjectsOf(VisionLlmQuery query, IReadOnlyList<int> answer, int width, int height)
     {
         Bins.Check(width, height);
         var objects = new List<(ImageBox, int)>();
-        Span<double> parts = stackalloc double[5];
-        for (var start = 0; start + 5 <= answer.Count; start += 5)
-        {
-            for (var i = 0; i < 5; i++)
-            {
-                var (token, field) = (answer[start + i], query.Format[i]);
-                if (field == VisionLlmField.Class ? token < FirstClass || token >= FirstClass + query.Classes.Count : token < FirstPlace || token >= FirstPlace + query.Bins) return objects;
-                parts[(int)field] = field == VisionLlmField.Class ? token - FirstClass : (double)(token - FirstPlace) / (query.Bins - 1);
-            }
-            objects.Add((new ImageBox(parts[1], parts[2], parts[3], parts[4]).Ordered().Scaled(width, height), (int)parts[0]));
-        }
+        for (var start = 0; start + Fields <= answer.Count; start += Fields)
+            if (ObjectOf(query, answer, start, width, height) is { } found) objects.Add(found);
         return objects;
+    }
+
+    (ImageBox Box, int Label)? ObjectOf(VisionLlmQuery query, IReadOnlyList<int> answer, int start, int width, int height)
+    {
+        Span<double> parts = stackalloc double[Fields];
+        for (var i = 0; i < Fields; i++)
+        {
+            var (token, field) = (answer[start + i], query.Format[i]);
+            if (field == VisionLlmField.Class ? token < FirstClass || token >= FirstClass + query.Classes.Count : token < FirstPlace || token >= FirstPlace + query.Bins) return null;
+            parts[(int)field] = field == VisionLlmField.Class ? token - FirstClass : (double)(token - FirstPlace) / (query.Bins - 1);
+        }
+        return (new ImageBox(parts[1], parts[2], parts[3], parts[4]).Ordered().Scaled(width, height), (int)parts[0]);
+    }
+
+    /// <summary>What queries say of the fields, apart from one another: how likely each class is, no object being the last, [objects, classes + 1]; and how likely each place, [objects, fields, bins], where the class's row says nothing.</summary>
+    /// <param name="logits">[objects · fields, vocabulary], in the query's order.</param>
+    (Tensor Classes, Tensor Places) Read(VisionLlmQuery query, Tensor logits)
+    {
+        using var scope = NewDisposeScope();
+        var told = logits.to(ScalarType.Float32).view(Config.MaxObjects, Fields, -1);
+        // Where each field stands: the order turned around.
+        var order = tensor(Enumerable.Range(0, Fields).OrderBy(i => query.Format[i]).Select(static i => (long)i).ToArray(), device: logits.device);
+        told = told.index_select(1, order);
+        var classes = cat([told.select(1, 0).narrow(1, FirstClass, query.Classes.Count), told.select(1, 0).narrow(1, EndId, 1)], 1).softmax(1);
+        return (classes.cpu().MoveToOuterDisposeScope(), told.narrow(2, FirstPlace, query.Bins).softmax(2).cpu().MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Who tells which object: the pairs in which classes are likeliest and places, as they are expected, nearest. Objects come first, then none.</summary>
+    int[] Match(VisionLlmQuery query, IReadOnlyList<(ImageBox Box, int Label)> objects, int width, int height, Tensor logits)
+    {
+        using var scope = NewDisposeScope();
+        var (classes, places) = Read(query, logits);
+        var likely = classes.data<float>().ToArray();
+        var expected = places.matmul(linspace(0, 1, query.Bins)).data<float>().ToArray();
+        var cost = new double[Config.MaxObjects * objects.Count];
+        for (var k = 0; k < Config.MaxObjects; k++)
+        {
+            for (var o = 0; o < objects.Count; o++)
+            {
+                var (box, label) = objects[o];
+                var at = expected.AsSpan(k * Fields, Fields);
+                var apart = Math.Abs(at[1] - (box.Left / width)) + Math.Abs(at[2] - (box.Top / height)) + Math.Abs(at[3] - (box.Right / width)) + Math.Abs(at[4] - (box.Bottom / height));
+                cost[(k * objects.Count) + o] = (PlaceCost * apart) - likely[(k * (query.Classes.Count + 1)) + label];
+            }
+        }
+        var order = Enumerable.Repeat(-1, Config.MaxObjects).ToArray();
+        if (objects.Count > 0)
+        {
+            var pairs = HungarianMatching.Assign(cost, Config.MaxObjects, objects.Count);
+            foreach (var (k, o) in pairs.Rows.Zip(pairs.Columns)) order[k] = o;
+        }
+        var none = objects.Count;
+        for (var k = 0; k < order.Length; k++)
+            if (order[k] < 0) order[k] = none++;
+        return order;
     }
 
     public SequenceExample? Example(Scene scene, IReadOnlyList<SceneReference> references, string task, Tokenizer text, ref SampleRandom random)
@@ -188,7 +249,15 @@ public sealed class VisionLlmModel : Module, ISequenceModel
                 throw new PanoptesException($"The task {task} is unknown; expected {string.Join(", ", Tasks)}.");
         }
 
-        SequenceExample Told(string task, VisionLlmQuery query, (ImageBox, int)[] objects) => SequenceExample.Of(task, PromptOf(query, text), AnswerOf(query, objects, scene.Size, scene.Size));
+        SequenceExample Told(string task, VisionLlmQuery query, (ImageBox, int)[] objects) => ExampleOf(task, query, objects, scene.Size, scene.Size, text);
+    }
+
+    /// <summary>A query with what is to be answered.</summary>
+    internal SequenceExample ExampleOf(string task, VisionLlmQuery query, IReadOnlyList<(ImageBox Box, int Label)> objects, int width, int height, Tokenizer text)
+    {
+        var answer = AnswerOf(query, objects, width, height);
+        // Of what is not there, nothing but that is told.
+        return new(task, PromptOf(query, text), answer, [.. answer.Select(static t => t == Padding ? 0f : 1)]) { Queries = QueriesOf(query), Match = logits => Match(query, objects, width, height, logits) };
     }
 
     /// <summary>A number of bins that training leaves out.</summary>
@@ -204,61 +273,48 @@ public sealed class VisionLlmModel : Module, ISequenceModel
 
     public Tensor Loss(Tensor pixels, IReadOnlyList<SequenceExample> examples) => Core.Loss(pixels, examples, EndId);
 
-    /// <summary>What a query asks for, in every image, in the order in which it was written; the score is the probability of the class among those of the query.</summary>
+    /// <summary>What a query asks for, in every image, the surest first; the score is the probability of the class, beside the others of the query and that there is no object.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
     /// <param name="query">The names, bins and order.</param>
     /// <param name="text">The tokenizer of the model's texts.</param>
     /// <param name="width">Of the images that the boxes are for, in pixels.</param>
     /// <param name="height">Of these images.</param>
+    /// <param name="threshold">The score that must be exceeded; 0: as many boxes as the model tells, however unlikely.</param>
     /// <exception cref="PanoptesException">A query that cannot be, or that is too long.</exception>
-    public IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, VisionLlmQuery query, Tokenizer text, int width, int height) => Detect(pixels, [query], text, width, height);
+    public IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, VisionLlmQuery query, Tokenizer text, int width, int height, double threshold = 0) => Detect(pixels, [query], text, width, height, threshold);
 
-    /// <summary>The same with a query of its own for every image; they differ in their names alone, and their prompts have one length.</summary>
+    /// <summary>The same with a query of its own for every image.</summary>
     /// <param name="queries">One for all images, or one each.</param>
-    IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, IReadOnlyList<VisionLlmQuery> queries, Tokenizer text, int width, int height)
+    IReadOnlyList<IReadOnlyList<Detection>> Detect(Tensor pixels, IReadOnlyList<VisionLlmQuery> queries, Tokenizer text, int width, int height, double threshold)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        int[][] prompts = [.. queries.Select(q => PromptOf(q, text))];
-        var (images, query, length) = ((int)pixels.shape[0], queries[0], prompts[0].Length);
-        var (memory, mask) = Core.Read(pixels, prompts.Length == 1 ? [.. Enumerable.Repeat(prompts[0], images)] : prompts);
-        var steps = Math.Min(5 * Config.MaxObjects + 1, Core.Config.MaxSequenceTokens - length + 1);
-        if (steps < 5) throw new PanoptesException($"The prompt has {length} tokens, which leaves no room for an answer; the model takes at most {Core.Config.MaxSequenceTokens} together.");
-        using var writer = Core.Writer(memory, mask, length + steps - 1);
-        var start = writer.Lead(prompts);
-        var (classes, places) = (Only(FirstClass, query.Classes.Count, pixels.device), Only(FirstPlace, query.Bins, pixels.device));
-        var first = (query.Format[0] == VisionLlmField.Class ? classes : places).clone();
-        first[EndId] = 0;                                                                       // an answer may end before an object only
-        var scores = Enumerable.Range(0, images).Select(static _ => new List<float>()).ToArray();
-        var drawn = SequenceSearch.Draw(writer, start, steps, (step, logits) =>
+        VisionLlmQuery[] asked = queries.Count == 1 ? [.. Enumerable.Repeat(queries[0], (int)pixels.shape[0])] : [.. queries];
+        int[][] prompts = [.. asked.Select(q => PromptOf(q, text))];
+        var each = Fields * Config.MaxObjects;
+        var logits = Core.Answer(pixels, prompts, [.. asked.Select(QueriesOf)]);
+        return [.. asked.Select((query, i) =>
         {
-            var field = query.Format[step % 5];
-            if (field == VisionLlmField.Class)
+            using var inner = NewDisposeScope();
+            var (classes, places) = Read(query, logits.narrow(0, (long)i * each, each));
+            var (sure, label) = classes.narrow(1, 0, query.Classes.Count).max(1);
+            var (scores, labels, at) = (sure.data<float>().ToArray(), label.data<long>().ToArray(), places.argmax(2).data<long>().ToArray());
+            return (IReadOnlyList<Detection>)[.. Enumerable.Range(0, Config.MaxObjects).Where(k => scores[k] > threshold).OrderByDescending(k => scores[k]).Select(k =>
             {
-                var sure = logits.narrow(1, FirstClass, query.Classes.Count).softmax(-1).amax([1]).cpu().data<float>().ToArray();
-                for (var i = 0; i < images; i++) scores[i].Add(sure[i]);
-            }
-            return logits.add(step % 5 == 0 ? first : field == VisionLlmField.Class ? classes : places).argmax(-1);
-        }, EndId);
-        return [.. drawn.Select((answer, i) => (IReadOnlyList<Detection>)[.. ObjectsOf(query, answer, width, height).Select((o, n) => o.Box.Named(queries[Math.Min(i, queries.Count - 1)].Classes[o.Label], scores[i][n]))])];
+                double Share(VisionLlmField field) => (double)at[(k * Fields) + (int)field] / (query.Bins - 1);
+                return new ImageBox(Share(VisionLlmField.Left), Share(VisionLlmField.Top), Share(VisionLlmField.Right), Share(VisionLlmField.Bottom)).Ordered().Scaled(width, height).Named(query.Classes[(int)labels[k]], scores[k]);
+            })];
+        })];
     }
 
-    /// <summary>What an expression of every image means there: as many boxes as are written.</summary>
-    /// <inheritdoc cref="Detect(Tensor, VisionLlmQuery, Tokenizer, int, int)"/>
+    /// <summary>What an expression of every image means there, the surest first.</summary>
+    /// <inheritdoc cref="Detect(Tensor, VisionLlmQuery, Tokenizer, int, int, double)"/>
     /// <param name="expressions">One an image.</param>
     /// <param name="bins">How finely places are told.</param>
-    public IReadOnlyList<IReadOnlyList<Detection>> Ground(Tensor pixels, IReadOnlyList<string> expressions, int bins, Tokenizer text, int width, int height)
+    public IReadOnlyList<IReadOnlyList<Detection>> Ground(Tensor pixels, IReadOnlyList<string> expressions, int bins, Tokenizer text, int width, int height, double threshold = 0)
     {
         if (expressions.Count != pixels.shape[0]) throw new PanoptesException($"{expressions.Count} expressions go with {pixels.shape[0]} images; expected one an image.");
-        var found = new IReadOnlyList<Detection>[expressions.Count];
-        // Prompts of one length go through the writer together.
-        foreach (var group in Enumerable.Range(0, found.Length).GroupBy(i => Words(text, expressions[i]).Length).Select(static g => g.ToArray()))
-        {
-            using var scope = NewDisposeScope();
-            var told = Detect(pixels.index_select(0, tensor([.. group.Select(static i => (long)i)], device: pixels.device)), [.. group.Select(i => new VisionLlmQuery([expressions[i]], bins))], text, width, height);
-            for (var k = 0; k < group.Length; k++) found[group[k]] = told[k];
-        }
-        return found;
+        return Detect(pixels, [.. expressions.Select(e => new VisionLlmQuery([e], bins))], text, width, height, threshold);
     }
 
     /// <summary>A caption of every image.</summary>
