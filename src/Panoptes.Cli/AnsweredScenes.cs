@@ -34,8 +34,9 @@ static class AnsweredScenes
                 if (model.Takes.HasFlag(PromptKinds.Boxes)) cells.Add(Answered("a box", [.. there.Select(s => opened.Segment([Prompt.Box(s.Box.X, s.Box.Y, s.Box.Right, s.Box.Bottom)]))]));
                 if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
                     cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
-                if (model.Panoptic(scene.Image, tests.Names) is { } all) cells.Add(new(Draw(scene, [.. all.Found.ToSegments()]), $"among {tests.Names.Count} names"));
-                else if (model.Takes.HasFlag(PromptKinds.Everything)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
+                var all = model.Panoptic(scene.Image, tests.Names);
+                if (all is not null) cells.Add(new(Draw(scene, [.. all.Found.ToSegments()]), $"among {tests.Names.Count} names"));
+                if (model.Takes.HasFlag(PromptKinds.Everything) && (all is null || model is GroundedSam)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
                 if (sure is { } threshold && model is OpenVocabularySegmenter pixels)
                 {
                     var before = pixels.Threshold;

@@ -103,6 +103,18 @@ public sealed class GroundedSamTests
     }
 
     [Fact]
+    public void Every_pixel_of_what_is_named_is_in_one_segment()
+    {
+        using var model = Make(Left, Right, Dog, new Detection(3, 3, 3, 9, 0.9f, "dog"));
+        var picture = Picture();
+        var answer = model.Panoptic(picture, ["cat", "dog"])!;
+        var expected = PanopticSegmentation.Of(model.Segment(picture, [Prompt.Text("cat"), Prompt.Text("dog")]), 40, 30);
+        Assert.Equal(expected.ToSegments().Select(static s => (s.Label, s.Mask.Counts)), answer.Found.ToSegments().Select(static s => (s.Label, s.Mask.Counts)));
+        Assert.NotEmpty(answer.Found.ToSegments());
+        Assert.Null(model.Panoptic(picture, []));
+    }
+
+    [Fact]
     public void An_open_image_answers_alike_and_everything_goes_with_the_object()
     {
         var picture = Picture();

@@ -21,6 +21,8 @@ sealed class ExplainCommand : ExampleCommand
     readonly Option<string[]> text = new("--text", "-t") { Description = "Where this text and each of its words is; may be repeated. Without it: the words that the image lights up in a STAIR model, what a masked autoencoder makes of a part of it, or the attention of a transformer.", HelpName = "TEXT" };
     readonly Option<string?> neighbors = new("--neighbors") { Description = "Show the images of this folder that are nearest in the model's features; 'emoji' for the bundled drawings, 'emoji:STYLE' for those of one style.", HelpName = "DIR" };
     readonly Option<string?> recipe = new("--recipe") { Description = "Show scenes that this recipe holds out, what is in them, and what a model of masks or boxes answers: to clicks, boxes and names, as far as it takes them.", HelpName = "RECIPE" };
+    readonly Option<string[]> set = new("--set") { Description = "Give a field of --recipe another value, such as data.scenes.size=128. May be repeated.", HelpName = "FIELD=VALUE" };
+    readonly Option<string?> detector = new("--detector") { Description = "A model that finds boxes for names, with --recipe and a SAM.", HelpName = "MODEL" };
     readonly Option<int> top = new("--top", "-n") { Description = "How many neighbors, words of a STAIR model, or scenes to show.", HelpName = "N", DefaultValueFactory = static _ => 12 };
     readonly Option<ulong> seed = new("--seed") { Description = "Which patches of a masked autoencoder's images are masked.", HelpName = "N" };
     readonly Option<string> output = new("--out", "-o") { Description = "The picture to draw (.png, .jpg or .webp).", HelpName = "FILE", DefaultValueFactory = static _ => "explain.png" };
@@ -36,7 +38,7 @@ sealed class ExplainCommand : ExampleCommand
         """)
     {
         Add(images);
-        foreach (var option in (ReadOnlySpan<Option>)[text, neighbors, recipe, top, seed, output, model]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[text, neighbors, recipe, set, detector, top, seed, output, model]) Add(option);
         SharedOptions.AtLeastOne(top);
         SharedOptions.EndsIn(output, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
@@ -46,6 +48,7 @@ sealed class ExplainCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         if (parsed.GetValue(recipe) is { } scenes) return Scenes(parsed, terminal, scenes, cancel);
+        if (parsed.GetValue(detector) is not null || parsed.GetValue(set) is { Length: > 0 }) throw new UsageException("--detector and --set go with --recipe.");
         if (parsed.GetValue(images) is not { Length: > 0 }) throw new UsageException("No image was named; expected image files or, for scenes, --recipe.");
         var files = SharedOptions.ImageFiles(parsed, images);
         var (texts, file0) = (parsed.GetValue(text) ?? [], parsed.GetValue(output)!);
@@ -107,7 +110,7 @@ sealed class ExplainCommand : ExampleCommand
     {
         foreach (var symbol in (Symbol[])[images, text, neighbors, seed])
             if (symbol switch { Option o => parsed.GetResult(o) is { Implicit: false }, _ => parsed.GetValue(images) is { Length: > 0 } }) throw new UsageException($"{symbol.Name} does not go with --recipe, whose held-out scenes are shown.");
-        var tests = SceneRecipe.Load(recipe).Tests();
+        var tests = SceneRecipe.Load(recipe, parsed.GetValue(set) ?? []).Tests();
         var (path, count, file) = (ModelLoader.Resolve(parsed.GetRequiredValue(model)), parsed.GetValue(top), parsed.GetValue(output)!);
         SheetRow[] rows;
         if (ModelLoader.DrawsBoxes(path))
@@ -117,7 +120,7 @@ sealed class ExplainCommand : ExampleCommand
         }
         else
         {
-            var (segmenter, sure) = Answering(parsed, path, tests, cancel);
+            var (segmenter, sure) = Answering(parsed, path, parsed.GetValue(detector) is { } finder ? ModelLoader.Resolve(finder) : null, tests, cancel);
             using var owned = segmenter as IDisposable;
             rows = [.. AnsweredScenes.Rows(segmenter, sure, tests, count, cancel)];
         }
@@ -128,9 +131,9 @@ sealed class ExplainCommand : ExampleCommand
     }
 
     /// <summary>A model of masks; with one that has a probability of each name for every pixel, that from which on it is measured.</summary>
-    static (IPromptable Model, float? Sure) Answering(ParseResult parsed, string path, SceneTests tests, CancellationToken cancel)
+    static (IPromptable Model, float? Sure) Answering(ParseResult parsed, string path, string? detector, SceneTests tests, CancellationToken cancel)
     {
-        if (!ModelLoader.LabelsPixels(path)) return (ModelLoader.LoadPromptable(parsed, path, tests.Names), null);
+        if (detector is not null || !ModelLoader.LabelsPixels(path)) return (ModelLoader.LoadPromptable(parsed, path, tests.Names, detector), null);
         var dense = OpenVocabularySegmenter.Load(path, new() { Dtype = ModelLoader.Precision(parsed), Device = ModelLoader.Device(parsed), Side = tests.Options.Size, Templates = MultiLabelLoss.Templates, TruncateTexts = true, Others = [] });
         try
         {

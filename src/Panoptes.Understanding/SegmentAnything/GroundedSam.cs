@@ -46,6 +46,16 @@ public sealed class GroundedSam(IGrounder grounder, Sam sam) : IPromptable, IDis
         return [.. groups.Select(g => Answer(encoded, image, g, choice, choice))];
     }
 
+    /// <summary>Things that are called by one of the names: what the grounder finds by itself, where it does, or what it is told to find.</summary>
+    /// <inheritdoc cref="IPromptable.Panoptic"/>
+    public PanopticAnswer? Panoptic(Image image, IReadOnlyList<string> names)
+    {
+        if (names.Count == 0) return null;
+        var boxes = (grounder.FindsAll ? grounder.FindAll(image, Threshold).Where(b => names.Contains(b.Label, StringComparer.OrdinalIgnoreCase)) : grounder.Find(image, names, Threshold)).Where(HasArea).ToArray();
+        using var encoded = sam.Encode(image);
+        return new(PanopticSegmentation.Of(CutOut(encoded, boxes, [], MaskChoice.Best), image.Width, image.Height), static _ => true);
+    }
+
     public IPromptedImage Open(Image image) => new Opened(this, image);
 
     /// <summary>A thing with a box of its own leaves less doubt than a click: for it the best mask alone is given.</summary>
@@ -55,15 +65,22 @@ public sealed class GroundedSam(IGrounder grounder, Sam sam) : IPromptable, IDis
         string[] texts = [.. prompts.OfType<TextPrompt>().Select(static t => t.Words)];
         var (examples, places) = (prompts.OfType<ExamplePrompt>().ToArray(), prompts.Where(static p => p is not (TextPrompt or ExamplePrompt)).ToArray());
         if (texts.Length + examples.Length == 0) return sam.Segment(encoded, [places], ofPlaces)[0];
-        var boxes = (texts.Length == 0 ? [] : grounder.Find(image, texts, Threshold)).Concat(examples.SelectMany((e, i) => grounder.FindLike(image, e, $"example {i + 1}", Threshold)))
-            .Where(static b => b.Right > b.Left && b.Bottom > b.Top).ToArray();
+        var boxes = (texts.Length == 0 ? [] : grounder.Find(image, texts, Threshold)).Concat(examples.SelectMany((e, i) => grounder.FindLike(image, e, $"example {i + 1}", Threshold))).Where(HasArea).ToArray();
         var meant = places.Where(static p => p is not (PointPrompt { Positive: false } or ScribblePrompt { Positive: false })).ToArray();
         if (meant.Length > 0) boxes = [.. boxes.Select(b => (Box: b, Fit: meant.Aggregate((double)b.Score, (fit, p) => fit * Fit(b, p)))).Where(static f => f.Fit > 0).OrderByDescending(static f => f.Fit).Take(1).Select(static f => f.Box)];
+        return CutOut(encoded, boxes, places, ofBoxes);
+    }
+
+    /// <summary>What is in boxes, the surest first.</summary>
+    IReadOnlyList<Segment> CutOut(SamImage encoded, Detection[] boxes, Prompt[] places, MaskChoice choice)
+    {
         if (boxes.Length == 0) return [];
         // What was drawn around is taken as drawn; what is not meant says nothing of things that it is not on.
-        var found = sam.Segment(encoded, [.. boxes.Select(b => (IReadOnlyList<Prompt>)[.. places.OfType<BoxPrompt>().Any() ? [] : (Prompt[])[Prompt.Box(b.Left, b.Top, b.Right, b.Bottom)], .. places.Where(p => Fit(b, p) > 0)])], ofBoxes);
+        var found = sam.Segment(encoded, [.. boxes.Select(b => (IReadOnlyList<Prompt>)[.. places.OfType<BoxPrompt>().Any() ? [] : (Prompt[])[Prompt.Box(b.Left, b.Top, b.Right, b.Bottom)], .. places.Where(p => Fit(b, p) > 0)])], choice);
         return [.. boxes.Zip(found, static (b, masks) => masks.Select(m => m with { Score = m.Score * b.Score, Label = b.Label })).SelectMany(static m => m).Where(static m => m.Mask.Area > 0).OrderByDescending(static m => m.Score)];
     }
+
+    static bool HasArea(Detection box) => box.Right > box.Left && box.Bottom > box.Top;
 
     /// <summary>How well what is meant goes with a box: whether it is in it, or how much of both is shared.</summary>
     static double Fit(Detection box, Prompt place)

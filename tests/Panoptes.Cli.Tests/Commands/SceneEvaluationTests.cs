@@ -49,6 +49,7 @@ public sealed class SceneEvaluationTests : IDisposable
     public static TheoryData<string, string[]> Answering => new()
     {
         { "SAM", ["a click: IoU", "a box: IoU", "everything"] },
+        { "SAM and XDecoderModel", ["a click: IoU", "a box: IoU", "its name: IoU", "among ", "everything"] },
         { "CLIP", ["among ", "where it is sure enough"] },
         { "SeemModel", ["a click: IoU", "a box: IoU", "its name: IoU", "among "] },
         { "XDecoderModel", ["its name: IoU", "among "] },
@@ -60,10 +61,16 @@ public sealed class SceneEvaluationTests : IDisposable
     public async Task What_a_model_answers_is_drawn_beside_what_is_there_for_each_prompt_that_it_takes(string kind, string[] answers)
     {
         File.WriteAllText(folder["scenes.yaml"], Scenes);
-        var model = kind switch { "SAM" => Path.Combine(Parity.Goldens.Root, "segmentation", "sam-points"), "CLIP" => Path.Combine(Parity.Goldens.Repository, "zoo", "clip-emoji"), _ => folder["model"] };
+        var model = kind switch { ['S', 'A', 'M', ..] => Path.Combine(Parity.Goldens.Root, "segmentation", "sam-points"), "CLIP" => Path.Combine(Parity.Goldens.Repository, "zoo", "clip-emoji"), _ => folder["model"] };
+        string[] more = [];
         if (kind is "SeemModel" or "XDecoderModel") TinyFolders.Decoder(model, kind);
+        else if (kind.EndsWith("XDecoderModel", StringComparison.Ordinal))
+        {
+            TinyFolders.Decoder(folder["finder"], "XDecoderModel");
+            more = ["--detector", folder["finder"], "--set", "data.scenes.size=48"];
+        }
         else if (kind.StartsWith("Detr", StringComparison.Ordinal)) TinyFolders.Detector(model, kind);
-        var shown = (await Command.Succeeds("explain", "--recipe", folder["scenes.yaml"], "--model", model, "--top", "2", "--out", folder["sheet.png"], "--threads", "1", "--json")).Json.GetProperty("scenes").EnumerateArray().ToArray();
+        var shown = (await Command.Succeeds(["explain", "--recipe", folder["scenes.yaml"], "--model", model, "--top", "2", "--out", folder["sheet.png"], "--threads", "1", "--json", .. more])).Json.GetProperty("scenes").EnumerateArray().ToArray();
         Assert.Equal(2, shown.Length);
         Assert.All(shown, s =>
         {
@@ -72,6 +79,7 @@ public sealed class SceneEvaluationTests : IDisposable
             Assert.Equal(answers.Length, told.Length);
             Assert.All(told.Zip(answers), static p => Assert.StartsWith(p.Second, p.First, StringComparison.Ordinal));
         });
-        Assert.True(Image.Load(folder["sheet.png"]).Width > 256 * (2 + answers.Length));
+        Assert.True(Image.Load(folder["sheet.png"]).Width > 256 * Math.Min(6, 2 + answers.Length));
+        Assert.Equal(App.WrongUsage, (await Command.Run("explain", folder["sheet.png"], "--set", "data.tests=3")).Code);
     }
 }
