@@ -35,8 +35,8 @@ static class AnsweredScenes
                 if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
                     cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
                 var all = model.Panoptic(scene.Image, tests.Names);
-                if (all is not null) cells.Add(new(Draw(scene, [.. all.Found.ToSegments()]), $"among {tests.Names.Count} names"));
-                if (model.Takes.HasFlag(PromptKinds.Everything) && (all is null || model is GroundedSam)) cells.Add(new(Draw(scene, [.. model.Segment(scene.Image, [])]), "everything"));
+                if (all is not null) cells.Add(Found($"among {tests.Names.Count} names", [.. all.Found.ToSegments()], named: true));
+                if (model.Takes.HasFlag(PromptKinds.Everything) && (all is null || model is GroundedSam)) cells.Add(Found("everything", model.Segment(scene.Image, []), named: false));
                 if (sure is { } threshold && model is OpenVocabularySegmenter pixels)
                 {
                     var before = pixels.Threshold;
@@ -47,6 +47,13 @@ static class AnsweredScenes
                 if (model is UnifiedIo unified) cells.Add(new(unified.Depth(scene.Image), "how far everything is"));
             }
             yield return new(scene.Caption, cells);
+
+            // How well each thing is met by what fits it best.
+            SheetCell Found(string label, IReadOnlyList<Segment> found, bool named)
+            {
+                var iou = there.Select(t => found.Where(f => !named || f.Label == t.Label).Select(f => t.Mask.Iou(f.Mask)).DefaultIfEmpty().Max()).DefaultIfEmpty().Average();
+                return new(Overlay.Draw(scene.Image, found, Drawn with { Labels = named }), FormattableString.Invariant($"{label}: IoU {iou:0.00}"));
+            }
 
             SheetCell Answered(string label, IReadOnlyList<IReadOnlyList<Segment>> answers, PointPrompt[]? clicks = null)
             {

@@ -253,6 +253,33 @@ public sealed class SamTests : IDisposable
     }
 
     [Fact]
+    public void Everything_is_searched_as_the_models_own_files_say()
+    {
+        var folder = Directory.CreateTempSubdirectory("panoptes-sam-").FullName;
+        try
+        {
+            var photo = Picture(48, 36);
+            using (var tiny = Tiny()) PromptableModels.Save(folder, tiny.Model);
+            using (var usual = Sam.Load(folder)) Assert.Equal(new(), usual.Searching);
+            File.WriteAllText(Path.Combine(folder, "generation_config.json"), """{"points_per_crop": 4, "pred_iou_thresh": 0, "stability_score_thresh": 0.3, "stability_score_offset": 1e-4, "crops_nms_thresh": 0.8}""");
+            using (var sam = Sam.Load(folder))
+            {
+                var options = new SamEverythingOptions { PointsPerSide = 4, PredictedIou = 0, Stability = 0.3, StabilityOffset = 1e-4, BoxNms = 0.8 };
+                Assert.Equal(options, sam.Searching);
+                var found = sam.Everything(photo).Select(static s => (s.Mask.Counts, s.Score)).ToArray();
+                Assert.NotEmpty(found);
+                Assert.Equal(sam.Everything(photo, options).Select(static s => (s.Mask.Counts, s.Score)), found);
+            }
+            File.WriteAllText(Path.Combine(folder, "generation_config.json"), """{"pred_iou_thresh": 88}""");
+            Assert.Contains("the predicted IoU is 88; expected 0 to 1", Assert.Throws<PanoptesException>(() => Sam.Load(folder)).Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
     public void Everything_comes_without_small_holes_and_islands_and_without_what_becomes_alike_by_that()
     {
         using var sam = Tiny();

@@ -23,6 +23,9 @@ sealed class SegmentCommand : ExampleCommand
     readonly Option<double?> threshold = new("--threshold") { Description = "The score that a box of --detector must exceed, from 0 to 1; the detector's own by default.", HelpName = "SCORE" };
     readonly Option<bool> everything = new("--everything") { Description = "Find everything, without any prompt." };
     readonly Option<bool> panoptic = new("--panoptic") { Description = "Give every pixel to one segment or none, and write COCO's panoptic format. With --text, of these names alone; models that have none of their own need them." };
+    readonly Option<int?> grid = new("--grid") { Description = "How many clicks along each side, with --everything and a SAM; 32, or what the model's own files say, by default.", HelpName = "N" };
+    readonly Option<double?> surest = new("--min-iou") { Description = "Leave out masks whose IoU the model puts lower, from 0 to 1, with --everything and a SAM; 0.88, or what the model's own files say, by default.", HelpName = "IOU" };
+    readonly Option<double?> stable = new("--min-stability") { Description = "Leave out masks that change more with the threshold, from 0 to 1, with --everything and a SAM; 0.95, or what the model's own files say, by default.", HelpName = "SHARE" };
     readonly Option<int> least = new("--min-region") { Description = "Fill holes and drop islands of fewer pixels than this, with --everything and a SAM.", HelpName = "PIXELS" };
     readonly Option<bool> all = new("--all-masks") { Description = "Show every mask that the prompts may mean, not only the best." };
     readonly Option<string?> output = new("--out", "-o") { Description = "Where the picture with the masks drawn over it goes; IMAGE.segments.png by default.", HelpName = "PNG" };
@@ -35,16 +38,17 @@ sealed class SegmentCommand : ExampleCommand
         panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375 --point 520,600,- --all-masks
         panoptes segment photo.jpg --model facebook/sam-vit-base --box 40,60,300,420 --box 350,80,610,430 --coco found.json
         panoptes segment photo.jpg --model sam_vit_b_01ec64.pth --everything --out everything.png
+        panoptes segment photo.jpg --model facebook/sam-vit-base --everything --grid 16 --min-iou 0.8 --min-region 100
         panoptes segment photo.jpg --model nvidia/groupvit-gcc-yfcc --text "a cat" --text "a sofa"
         panoptes segment photo.jpg --model facebook/sam-vit-base --detector google/owlvit-base-patch32 --text "a cat" --point 500,375
         panoptes segment photo.jpg --model facebook/mask2former-swin-tiny-coco-panoptic --panoptic
         """)
     {
         Add(image);
-        foreach (var option in (ReadOnlySpan<Option>)[model, point, box, scribble, mask, text, like, detector, threshold, everything, panoptic, least, all, output, labels, coco]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, point, box, scribble, mask, text, like, detector, threshold, everything, panoptic, grid, surest, stable, least, all, output, labels, coco]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[output, labels]) SharedOptions.EndsIn(option, ".png", ".jpg", ".jpeg", ".webp");
-        SharedOptions.Share(threshold);
-        SharedOptions.AtLeastOne(least);
+        foreach (var option in (ReadOnlySpan<Option>)[threshold, surest, stable]) SharedOptions.Share(option);
+        foreach (var option in (ReadOnlySpan<Option>)[grid, least]) SharedOptions.AtLeastOne(option);
         SetAction(RunAsync);
     }
 
@@ -63,7 +67,8 @@ sealed class SegmentCommand : ExampleCommand
         var promptable = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), words, parsed.GetValue(detector) is { } boxes ? ModelLoader.Resolve(boxes) : null, parsed.GetValue(threshold));
         using var owned = promptable as IDisposable;
         Refuse(promptable.Takes, groups, promptable is Sam);
-        if (parsed.GetValue(least) > 0 && (groups.Count > 0 || promptable is not (Sam or GroundedSam))) throw new UsageException("--min-region goes with --everything and a SAM.");
+        foreach (var option in (Option[])[grid, surest, stable, least])
+            if (parsed.GetResult(option) is { Implicit: false } && (groups.Count > 0 || promptable is not (Sam or GroundedSam))) throw new UsageException($"{option.Name} goes with --everything and a SAM.");
 
         // Places and examples are answered one by one, and their answers make the map.
         var divided = segmented && groups.SelectMany(static g => g).All(static p => p is TextPrompt);
@@ -94,7 +99,7 @@ sealed class SegmentCommand : ExampleCommand
     IReadOnlyList<Segment> Segments(ParseResult parsed, IPromptable model, Image photo, List<IReadOnlyList<Prompt>> groups, IProgress<Step> progress, CancellationToken cancel)
     {
         var choice = parsed.GetValue(all) ? MaskChoice.All : MaskChoice.Best;
-        if (groups.Count == 0 && (model as Sam ?? (model as GroundedSam)?.Sam) is { } sam) return sam.Everything(photo, new() { MinRegionArea = parsed.GetValue(least) }, new Share(progress), cancel);
+        if (groups.Count == 0 && (model as Sam ?? (model as GroundedSam)?.Sam) is { } sam) return sam.Everything(photo, Searching(parsed, sam), new Share(progress), cancel);
         switch (model)
         {
             case Sam places: return Answer(places, photo, groups, choice);
@@ -106,6 +111,14 @@ sealed class SegmentCommand : ExampleCommand
         using var opened = model.Open(photo);
         return [.. groups.SelectMany(g => opened.Segment(g))];
     }
+
+    SamEverythingOptions Searching(ParseResult parsed, Sam sam) => sam.Searching with
+    {
+        PointsPerSide = parsed.GetValue(grid) ?? sam.Searching.PointsPerSide,
+        PredictedIou = parsed.GetValue(surest) ?? sam.Searching.PredictedIou,
+        Stability = parsed.GetValue(stable) ?? sam.Searching.Stability,
+        MinRegionArea = parsed.GetValue(least),
+    };
 
     /// <summary>A group for each of the names and examples, with all of the places.</summary>
     static IEnumerable<IReadOnlyList<Prompt>> OneByOne(IReadOnlyList<Prompt> group)

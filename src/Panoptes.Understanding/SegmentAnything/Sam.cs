@@ -141,7 +141,7 @@ public sealed class Sam : IPromptable, IDisposable
     }
 
     /// <summary>Loads a model in Hugging Face's form, or a file of segment-anything's own (sam_vit_b_01ec64.pth).</summary>
-    /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>).</param>
+    /// <param name="model">A folder, a file or a hub id (<c>OWNER/NAME</c>); with generation_config.json, where there is one (<see cref="SamEverythingOptions.Load"/>).</param>
     /// <param name="options">Types and batches.</param>
     /// <exception cref="PanoptesException">Nothing there, no SAM, or a file of it is missing or broken.</exception>
     public static Sam Load(string model, SamOptions? options = null)
@@ -152,7 +152,7 @@ public sealed class Sam : IPromptable, IDisposable
         {
             var folder = ModelFolder.FolderOf(path);
             var hasProcessor = File.Exists(Path.Combine(folder, "preprocessor_config.json")) || File.Exists(Path.Combine(folder, "processor_config.json"));
-            return new(loaded, hasProcessor ? ImageProcessor.Load(folder) : null, options);
+            return new(loaded, hasProcessor ? ImageProcessor.Load(folder) : null, options) { Searching = SamEverythingOptions.Load(folder) };
         }
         catch
         {
@@ -162,6 +162,9 @@ public sealed class Sam : IPromptable, IDisposable
     }
 
     public Module Model { get; }
+
+    /// <summary>How <see cref="Everything"/> searches where nothing else is said: as the model's own files say, or by the defaults.</summary>
+    public SamEverythingOptions Searching { get; init; } = new();
 
     /// <summary>The side of the images that the model sees.</summary>
     public int ImageSize => segmenter.ImageSize;
@@ -239,7 +242,7 @@ public sealed class Sam : IPromptable, IDisposable
 
     /// <summary>Finds everything in an image, without any prompt: points of a grid are clicked at, and what is good, stable and new stays.</summary>
     /// <param name="photo">Of any size.</param>
-    /// <param name="options">How carefully to search.</param>
+    /// <param name="options">How carefully to search; null: <see cref="Searching"/>.</param>
     /// <param name="progress">Told the share that is done, from 0 to 1.</param>
     /// <param name="cancel">Stops the search.</param>
     /// <returns>The best first.</returns>
@@ -247,7 +250,7 @@ public sealed class Sam : IPromptable, IDisposable
     /// <exception cref="OperationCanceledException">It was stopped.</exception>
     public IReadOnlyList<Segment> Everything(Image photo, SamEverythingOptions? options = null, IProgress<double>? progress = null, CancellationToken cancel = default)
     {
-        var o = (options ?? new()).Checked();
+        var o = (options ?? Searching).Checked();
         var crops = SamAutomaticMasks.CropBoxes(photo.Height, photo.Width, o.CropLayers, o.CropOverlap).Where(static c => c.Width > 0 && c.Height > 0).ToArray();
         var grids = SamAutomaticMasks.PointGrids(o.PointsPerSide, o.CropLayers, o.CropPointsDownscale);
         var (total, done) = (crops.Sum(c => grids[c.Layer].Length), 0);

@@ -1,4 +1,6 @@
+using Panoptes.Checkpoints;
 using Panoptes.Data;
+using Panoptes.Imaging;
 using Panoptes.Native;
 
 namespace Panoptes.Understanding;
@@ -38,6 +40,26 @@ public sealed record SamEverythingOptions
 
     /// <summary>Holes of masks, and parts apart from the rest, that have fewer pixels go (segment-anything's min_mask_region_area); 0: all stay.</summary>
     public int MinRegionArea { get; init; }
+
+    /// <summary>Reads what generation_config.json beside a model says of this, under the names of transformers' mask-generation pipeline; what it leaves out, and all where there is none, has the defaults.</summary>
+    /// <param name="folder">Of the model.</param>
+    /// <exception cref="PanoptesException">A field that cannot be read, or a value that cannot be.</exception>
+    public static SamEverythingOptions Load(string folder)
+    {
+        var path = Path.Combine(folder, "generation_config.json");
+        var usual = new SamEverythingOptions();
+        if (!File.Exists(path)) return usual;
+        var fields = JsonFields.Parse(ModelFolder.ReadText(path), path);
+        return new SamEverythingOptions
+        {
+            PointsPerSide = fields.Count("points_per_crop") ?? usual.PointsPerSide,
+            PredictedIou = fields.Number("pred_iou_thresh", usual.PredictedIou),
+            Stability = fields.Number("stability_score_thresh", usual.Stability),
+            StabilityOffset = fields.Number("stability_score_offset", usual.StabilityOffset),
+            BoxNms = fields.Number("crops_nms_thresh", usual.BoxNms),
+            CropLayers = fields.Count("crops_n_layers") ?? usual.CropLayers,
+        }.Checked();
+    }
 
     /// <exception cref="PanoptesException">A value that cannot be.</exception>
     internal SamEverythingOptions Checked()

@@ -49,6 +49,9 @@ public sealed record SequenceExample(string Task, int[] Prompt, int[] Target, fl
     /// <summary>What is fed at once in the answer's place, a token of which each of the answer's is told; null: the answer is written token by token.</summary>
     public int[]? Queries { get; init; }
 
+    /// <summary>How many equal parts the queries have, which are told apart by their number.</summary>
+    public int Parts { get; init; } = 1;
+
     /// <summary>For an answer of equal parts whose order is free: which of its parts each part of the queries is to tell, by the logits [queries, vocabulary] that they have; null: they are told in order.</summary>
     public Func<Tensor, int[]>? Match { get; init; }
 
@@ -150,8 +153,9 @@ public sealed class SequenceCore : Module
     /// <param name="vocabulary">How many tokens there are.</param>
     /// <param name="prompts">Where they go.</param>
     /// <param name="places">The tokens that are bins of a place, in order. Neighbors start alike, as waves of their number: what is learned of one says something of those beside it from the first step.</param>
+    /// <param name="parts">How many parts queries have at most that are fed at once; 0: every answer is written token by token.</param>
     /// <exception cref="PanoptesException">No such image tower.</exception>
-    public SequenceCore(SequenceConfig config, ModelSource source, int vocabulary, PromptPlace prompts, (int First, int Count) places)
+    public SequenceCore(SequenceConfig config, ModelSource source, int vocabulary, PromptPlace prompts, (int First, int Count) places, int parts = 0)
     {
         if (vocabulary > 1 << 20) throw new PanoptesException($"A vocabulary of {vocabulary} tokens was asked for; expected at most {1 << 20}.");
         var normal = Init.Normal(config.InitializerRange);
@@ -170,7 +174,7 @@ public sealed class SequenceCore : Module
             using var rows = t.narrow(0, places.First, places.Count);
             rows.copy_(waves);
         });
-        EmbedPositions = new([config.MaxSequenceTokens, config.HiddenSize], normal);
+        EmbedPositions = new([config.MaxSequenceTokens + parts, config.HiddenSize], normal);
         Decoder = new(config.DecoderLayers, _ => new(config));
         Norm = new(config.HiddenSize, config.LayerNormEps);
         HeadBias = new([vocabulary], Init.Zeros);
@@ -221,6 +225,7 @@ public sealed class SequenceCore : Module
 
     public Embedding EmbedTokens { get; }
 
+    /// <summary>Of the tokens of a sequence; behind them, of the parts of what is fed at once.</summary>
     public Parameter EmbedPositions { get; }
 
     public ModuleList<SequenceLayer> Decoder { get; }
@@ -266,11 +271,12 @@ public sealed class SequenceCore : Module
     /// <param name="memory">[b, read tokens, width]</param>
     /// <param name="mask">As <see cref="Read"/> gives it.</param>
     /// <param name="which">Indices of the tokens of all sequences, in their order, that are to tell; null: all.</param>
+    /// <param name="positions">[b, tokens] int64: rows of <see cref="EmbedPositions"/>; null: those of their order.</param>
     /// <returns>[b, tokens, vocabulary], or [which, vocabulary]</returns>
-    public Tensor Write(Tensor ids, Tensor memory, Tensor? mask, Tensor? which = null)
+    public Tensor Write(Tensor ids, Tensor memory, Tensor? mask, Tensor? which = null, Tensor? positions = null)
     {
         using var scope = NewDisposeScope();
-        var x = Enter(ids, 0);
+        var x = positions is null ? Enter(ids, 0) : EmbedTokens.Forward(ids).add(EmbedPositions.Value.index_select(0, positions.flatten()).view(ids.shape[0], ids.shape[1], -1));
         foreach (var layer in Decoder) x = layer.Forward(x, memory, mask);
         if (which is not null) x = x.flatten(0, 1).index_select(0, which);
         return Head(x).MoveToOuterDisposeScope();
@@ -280,8 +286,9 @@ public sealed class SequenceCore : Module
     /// <param name="pixels">[b, 3, height, width]</param>
     /// <param name="prompts">One an image, or as many of each, those of the first image first.</param>
     /// <param name="queries">Of each prompt.</param>
+    /// <param name="parts">How many equal parts the queries have.</param>
     /// <exception cref="PanoptesException">More tokens than there is room for.</exception>
-    internal Tensor Answer(Tensor pixels, IReadOnlyList<int[]> prompts, IReadOnlyList<int[]> queries)
+    internal Tensor Answer(Tensor pixels, IReadOnlyList<int[]> prompts, IReadOnlyList<int[]> queries, int parts)
     {
         using var scope = NewDisposeScope();
         int[][] given = [.. prompts.Zip(queries, static (p, q) => (int[])[.. p, .. q])];
@@ -289,7 +296,7 @@ public sealed class SequenceCore : Module
         if (longest > Config.MaxSequenceTokens) throw new PanoptesException($"The prompt and what it asks for have {longest} tokens; the model takes at most {Config.MaxSequenceTokens} together.");
         var which = prompts.SelectMany((p, i) => Enumerable.Range(0, queries[i].Length).Select(k => ((long)i * longest) + p.Length + k)).ToArray();
         var (memory, mask) = Read(pixels, prompts);
-        return Write(Padded(given, longest, pixels.device).Ids, memory, mask, tensor(which, device: pixels.device)).MoveToOuterDisposeScope();
+        return Write(Padded(given, longest, pixels.device).Ids, memory, mask, tensor(which, device: pixels.device), PositionsOf([.. prompts.Select((p, i) => (p.Length, queries[i].Length, parts))], longest, pixels.device)).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -321,7 +328,8 @@ public sealed class SequenceCore : Module
         if (which.Count == 0) throw new PanoptesException("No token of the examples counts; expected one at least.");
         var (memory, mask) = Read(pixels, [.. examples.Select(static e => e.Prompt)]);
         var device = pixels.device;
-        var logits = Write(Padded(given, longest, device).Ids, memory, mask, tensor(which.ToArray(), device: device));
+        var positions = examples.Any(static e => e.Queries is not null) ? PositionsOf([.. examples.Select((e, i) => (leads[i].Length, e.Queries?.Length ?? 0, e.Parts))], longest, device) : null;
+        var logits = Write(Padded(given, longest, device).Ids, memory, mask, tensor(which.ToArray(), device: device), positions);
         var (targets, factors) = (new List<long>(), new List<float>());
         foreach (var (example, first) in examples.Zip(firsts))
         {
@@ -354,6 +362,18 @@ public sealed class SequenceCore : Module
     {
         using var scope = NewDisposeScope();
         return TorchOps.Linear(Norm.Forward(x), EmbedTokens.Weight, HeadBias).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Tokens stand in their order, and those of a part of queries all at the part's own place: [rows, longest] int64.</summary>
+    Tensor PositionsOf(IReadOnlyList<(int Lead, int Queries, int Parts)> rows, int longest, Device device)
+    {
+        var positions = new long[rows.Count * longest];
+        for (var i = 0; i < rows.Count; i++)
+        {
+            for (var k = 0; k < longest; k++) positions[(i * longest) + k] = k;
+            for (var k = 0; k < rows[i].Queries; k++) positions[(i * longest) + rows[i].Lead + k] = Config.MaxSequenceTokens + (k * rows[i].Parts / rows[i].Queries);
+        }
+        return tensor(positions, [rows.Count, longest], device: device);
     }
 
     /// <summary>Rows filled up with 0, and which are their own: [rows, longest] int64 each.</summary>

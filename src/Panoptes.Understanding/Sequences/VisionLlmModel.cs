@@ -1,6 +1,7 @@
 using System.Globalization;
 using Panoptes.Checkpoints;
 using Panoptes.Data;
+using Panoptes.Native;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Text;
@@ -59,7 +60,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     /// <summary>The names of the tasks.</summary>
     public const string Detection = "detection", Grounding = "grounding", Captioning = "captioning", Answering = "answering";
 
-    /// <summary>Padding and the end, which as a class says that there is no object; texts follow, then the marks of classes, the places, and the queries.</summary>
+    /// <summary>Padding and the end, which as a class says that there is no object; texts follow, then the marks of classes, the places, and the fields that queries ask for.</summary>
     public const int Padding = 0, EndId = 1, FirstText = 2;
 
     const string CaptionPrompt = "describe the image in words.";
@@ -93,7 +94,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     {
         Config = config;
         if (config.MaxBins < 2 || config.MaxObjects < 1) throw new PanoptesException($"max_bins is {config.MaxBins} and max_objects {config.MaxObjects}; expected 2 and 1 or more.");
-        Core = new(config, source, FirstQuery + (Fields * config.MaxObjects), PromptPlace.Reader | PromptPlace.Writer, (FirstPlace, config.MaxBins));
+        Core = new(config, source, FirstQuery + Fields, PromptPlace.Reader | PromptPlace.Writer, (FirstPlace, config.MaxBins), config.MaxObjects);
     }
 
     public VisionLlmConfig Config { get; }
@@ -129,7 +130,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     }
 
     /// <summary>What asks for the answer: the format's fields, for every object that there may be.</summary>
-    public int[] QueriesOf(VisionLlmQuery query) => [.. Enumerable.Range(0, Config.MaxObjects).SelectMany(k => query.Format.Select(f => FirstQuery + (Fields * k) + (int)f))];
+    public int[] QueriesOf(VisionLlmQuery query) => [.. Enumerable.Range(0, Config.MaxObjects).SelectMany(_ => query.Format.Select(f => FirstQuery + (int)f))];
 
     /// <summary>Objects as the query wants them told; after them, up to as many as there may be, no object.</summary>
     /// <param name="objects">Boxes, in pixels, and positions in the query's classes.</param>
@@ -195,6 +196,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     int[] Match(VisionLlmQuery query, IReadOnlyList<(ImageBox Box, int Label)> objects, int width, int height, Tensor logits)
     {
         using var scope = NewDisposeScope();
+        using var exact = Autocast.To(ScalarType.Float32);
         var (classes, places) = Read(query, logits);
         var likely = classes.data<float>().ToArray();
         var expected = places.matmul(linspace(0, 1, query.Bins)).data<float>().ToArray();
@@ -257,7 +259,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     {
         var answer = AnswerOf(query, objects, width, height);
         // Of what is not there, nothing but that is told.
-        return new(task, PromptOf(query, text), answer, [.. answer.Select(static t => t == Padding ? 0f : 1)]) { Queries = QueriesOf(query), Match = logits => Match(query, objects, width, height, logits) };
+        return new(task, PromptOf(query, text), answer, [.. answer.Select(static t => t == Padding ? 0f : 1)]) { Queries = QueriesOf(query), Parts = Config.MaxObjects, Match = logits => Match(query, objects, width, height, logits) };
     }
 
     /// <summary>A number of bins that training leaves out.</summary>
@@ -292,7 +294,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
         VisionLlmQuery[] asked = queries.Count == 1 ? [.. Enumerable.Repeat(queries[0], (int)pixels.shape[0])] : [.. queries];
         int[][] prompts = [.. asked.Select(q => PromptOf(q, text))];
         var each = Fields * Config.MaxObjects;
-        var logits = Core.Answer(pixels, prompts, [.. asked.Select(QueriesOf)]);
+        var logits = Core.Answer(pixels, prompts, [.. asked.Select(QueriesOf)], Config.MaxObjects);
         return [.. asked.Select((query, i) =>
         {
             using var inner = NewDisposeScope();

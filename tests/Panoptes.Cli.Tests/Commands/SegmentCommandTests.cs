@@ -69,6 +69,10 @@ public sealed class SegmentCommandTests : IDisposable
     [InlineData("--point 1,1 --threshold 0.5", "--threshold is for the boxes of --detector")]
     [InlineData("--point 1,1 --min-region 5", "--min-region goes with --everything")]
     [InlineData("--everything --min-region 0", "--min-region is 0")]
+    [InlineData("--point 1,1 --grid 5", "--grid goes with --everything")]
+    [InlineData("--everything --grid 0", "--grid is 0")]
+    [InlineData("--everything --min-iou 1.5", "--min-iou is 1.5; expected 0 to 1")]
+    [InlineData("--point 1,1 --min-stability 0.5", "--min-stability goes with --everything")]
     public async Task Prompts_that_are_none_are_wrong_usage(string prompt, string part)
     {
         var result = await Command.Run(["segment", In("photo.png"), "--model", Model, .. prompt.Split(' ')]);
