@@ -14,6 +14,9 @@ static class AnsweredScenes
 
     static readonly OverlayOptions Drawn = new() { Legend = false, ReadableSide = Side };
 
+    /// <summary>Draws rows into a picture.</summary>
+    public static void Save(IReadOnlyList<SheetRow> rows, string file, string? title = null) => new ContactSheet { Title = title, Rows = rows, CellSize = Side, Columns = 7 }.Render().Save(file);
+
     /// <summary>One row a scene, of models that answer by masks.</summary>
     /// <param name="model">Loaded with the names of <paramref name="tests"/>, where it needs any.</param>
     /// <param name="sure">The probability from which on a pixel that a model of every pixel names is drawn a second time; null: once.</param>
@@ -35,7 +38,7 @@ static class AnsweredScenes
                 if (model.Takes.HasFlag(PromptKinds.Texts) && model is not OpenVocabularySegmenter)
                     cells.Add(Answered("its name", [.. there.Select(s => opened.Segment([Prompt.Text(s.Label!)]))]));
                 var all = model.Panoptic(scene.Image, tests.Names);
-                if (all is not null) cells.Add(Found($"among {tests.Names.Count} names", [.. all.Found.ToSegments()], named: true));
+                if (all is not null) cells.Add(Found($"{tests.Names.Count} names", [.. all.Found.ToSegments()], named: true));
                 if (model.Takes.HasFlag(PromptKinds.Everything) && (all is null || model is GroundedSam)) cells.Add(Found("everything", model.Segment(scene.Image, []), named: false));
                 if (sure is { } threshold && model is OpenVocabularySegmenter pixels)
                 {

@@ -9,6 +9,9 @@ static class SharedOptions
 {
     public const string DefaultModel = "zoo/clip-emoji";
 
+    /// <summary>What answers places where no other model is named, and what finds boxes for it, and for whoever asks in words.</summary>
+    public const string DefaultSegmenter = "zoo/sam-emoji", DefaultFinder = "zoo/xdecoder-emoji";
+
     public static Option<bool> Json { get; } = new("--json") { Description = "Print the result as JSON.", Recursive = true };
 
     public static Option<string> Device { get; } = Completed(new Option<string>("--device")

@@ -13,7 +13,7 @@ sealed class CaptionCommand : ExampleCommand
     static readonly CaptionOptions Usual = new();
 
     readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
-    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa, a BEiT-3 for captions, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a Uni-Perceiver v2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = "A CoCa, a BEiT-3 for captions, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a Uni-Perceiver v2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<CaptionDetail> detail = new("--detail", "-d") { Description = "How much is said, by Florence-2 (all three) and Kosmos-2 (brief or detailed).", HelpName = "brief|detailed|paragraph", DefaultValueFactory = static _ => CaptionDetail.Brief };
     readonly Option<int?> beams = new("--beams", "-b") { Description = "How many texts are followed at once; 1 takes the likeliest word every time. By default 4, or what the model's own files say.", HelpName = "N" };
     readonly Option<int?> least = new("--min-tokens") { Description = "The fewest tokens of a caption, by CoCa and BEiT-3; 1 by default.", HelpName = "N" };
@@ -21,6 +21,7 @@ sealed class CaptionCommand : ExampleCommand
     readonly Option<string?> output = new("--out", "-o") { Description = "Where the picture goes with the boxes of the things that a Kosmos-2 or a UniTAB speaks of; for several images a folder. By default no picture.", HelpName = "PNG|FOLDER" };
 
     public CaptionCommand() : base("caption", "Say what is to be seen in images, with a model that writes captions. Kosmos-2 and UniTAB say of the things that they speak of where they are.", """
+        panoptes caption scene.png
         panoptes caption photo.jpg --model runs/coca/last
         panoptes caption *.png --model runs/coca/last --beams 1 --json
         panoptes caption photo.jpg --model florence-community/Florence-2-base --detail detailed

@@ -109,9 +109,9 @@ sealed class ConvertCommand : ExampleCommand
             if (Path.GetFileName(file) == "config.json" && type is { } wanted) AtomicFile.WriteText(copy, WithType(file, wanted));
             else File.Copy(file, copy);
         }
-        // open_clip looks for the weights beside its config under this name alone.
+        // open_clip looks for the weights beside its config under this name alone. Other models have its config as their tokenizer's, and their weights under the usual name.
         var whole = Path.Combine(folder, "model.safetensors");
-        if (File.Exists(Path.Combine(folder, "open_clip_config.json")) && File.Exists(whole)) File.Move(whole, Path.Combine(folder, "open_clip_model.safetensors"));
+        if (File.Exists(Path.Combine(folder, "open_clip_config.json")) && File.Exists(whole) && !File.Exists(Path.Combine(source, "model.safetensors"))) File.Move(whole, Path.Combine(folder, "open_clip_model.safetensors"));
     }
 
     /// <summary>The configuration with the stored type in the fields that name it.</summary>

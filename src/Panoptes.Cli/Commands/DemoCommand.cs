@@ -3,22 +3,26 @@ using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Representation.Evaluation;
 using Panoptes.Search;
+using Panoptes.Understanding.Training;
 using Spectre.Console;
 
 namespace Panoptes.Cli.Commands;
 
-/// <summary>The main job on what is bundled: index the emoji, search them by text and by image, and test the model on a style it never saw.</summary>
+/// <summary>The main jobs on what is bundled: index the emoji, search them by text and by image, test the model on a style it never saw, and find things in scenes of that style.</summary>
 sealed class DemoCommand : ExampleCommand
 {
     static readonly string[] Texts = ["a red apple", "a cat with hearts", "something to make music with", "a birthday party", "rainy weather", "a person doing sports"];
 
     const string Picture = "pizza";
 
+    /// <summary>Of how many concepts the bundled X-Decoder learned those that are things (<c>data.concepts</c> of its recipe), and how many scenes are shown.</summary>
+    const int Concepts = 300, Scenes = 5;
+
     readonly Option<string> output = new("--out", "-o") { Description = "Where images, index and contact sheet go.", HelpName = "DIR", DefaultValueFactory = static _ => Path.Combine("runs", "demo") };
     readonly Option<int> top = new("--top", "-n") { Description = "How many images to show a query.", HelpName = "N", DefaultValueFactory = static _ => 10 };
     readonly Option<string> model = SharedOptions.Model();
 
-    public DemoCommand() : base("demo", "Index the bundled emoji, search them by text and by image, and test the bundled model on a drawing style that it never saw.", """
+    public DemoCommand() : base("demo", "Index the bundled emoji, search them by text and by image, test the bundled model on a drawing style that it never saw, and find things in scenes of that style by clicks, boxes and names.", """
         panoptes demo
         panoptes demo --out ~/panoptes-demo --top 8
         """)
@@ -51,24 +55,37 @@ sealed class DemoCommand : ExampleCommand
         var sheet = Path.Combine(folder, "found.png");
         SearchCommand.Draw(sheet, "panoptes demo", images, answers, like);
         var accuracy = await terminal.WithProgress($"Testing on {unseen.Title}", _ => EmojiEvaluation.ZeroShot(clip.Model, clip.Processor, clip.Tokenizer, set, new() { BatchSize = 128 }, cancel: cancel));
+        var found = Path.Combine(folder, "segmented.png");
+        await terminal.WithProgress($"Finding things in {Scenes} scenes", _ => Segment(parsed, set, found, cancel));
 
         if (terminal.IsJson)
         {
-            terminal.WriteJson(new { images, model = name, seconds = Math.Round(report.Duration.TotalSeconds, 3), answers = answers.Select(static a => new { a.Text, a.Image, a.Hits }), sheet, style = unseen.Name, zero_shot = accuracy });
+            terminal.WriteJson(new { images, model = name, seconds = Math.Round(report.Duration.TotalSeconds, 3), answers = answers.Select(static a => new { a.Text, a.Image, a.Hits }), sheet, style = unseen.Name, zero_shot = accuracy, segmented = found });
             return App.Success;
         }
-        var found = Terminal.Table("Query", "Best", "Score", "Then");
+        var hits = Terminal.Table("Query", "Best", "Score", "Then");
         foreach (var answer in answers)
-            found.AddRow(Markup.Escape(answer.Title), Markup.Escape(answer.Hits[0].Path), $"{answer.Hits[0].Score:0.000}",
+            hits.AddRow(Markup.Escape(answer.Title), Markup.Escape(answer.Hits[0].Path), $"{answer.Hits[0].Score:0.000}",
                 Markup.Escape(string.Join(", ", answer.Hits.Skip(1).Select(static h => Path.GetFileNameWithoutExtension(h.Path)).Distinct().Take(4))));
-        terminal.Write(found);
+        terminal.Write(hits);
         var tested = Terminal.Table($"Zero-shot on {unseen.Title}, a style never seen", "Top-1", "Top-5");
         tested.AddRow($"{accuracy.Images} drawings, {accuracy.Candidates} names", $"{accuracy.Top1:P1}", $"{accuracy.Top5:P1}");
         tested.AddRow("by chance", $"{1.0 / accuracy.Candidates:P2}", $"{5.0 / accuracy.Candidates:P2}");
         terminal.Write(tested);
         terminal.Note(SearchCommand.Summary(report));
-        terminal.Note($"Drawn into {sheet}.");
+        terminal.Note($"Drawn into {sheet} and {found}.");
         return App.Success;
+    }
+
+    /// <summary>Draws what the bundled SAM, and the bundled X-Decoder for names, find in scenes of the style that they never saw.</summary>
+    static bool Segment(ParseResult parsed, EmojiSet set, string file, CancellationToken cancel)
+    {
+        var usual = new SceneOptions();
+        var tests = new SceneTests(set.Subset(Concepts), usual with { Size = 128, MinObjects = 2, Scale = new(0.3f, 0.6f), Background = usual.Background.WithPhotographs() }, Scenes);
+        var model = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(SharedOptions.DefaultSegmenter), tests.Names, ModelLoader.Resolve(SharedOptions.DefaultFinder));
+        using var owned = model as IDisposable;
+        AnsweredScenes.Save([.. AnsweredScenes.Rows(model, null, tests, Scenes, cancel)], file, "panoptes demo");
+        return true;
     }
 
     /// <summary>The set's files as they are stored, one folder a style; those that are there already stay.</summary>

@@ -10,7 +10,7 @@ namespace Panoptes.Cli.Commands;
 sealed class DetectCommand : ExampleCommand
 {
     readonly Argument<string[]> images = new("IMAGE") { Description = "Image files.", Arity = ArgumentArity.OneOrMore };
-    readonly Option<string> model = new("--model", "-m") { Description = "A DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a Uni-Perceiver v2, a Pix2Seq v2, a UniTAB, a VisionLLM or a Unified-IO: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = "A DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a Uni-Perceiver v2, a Pix2Seq v2, a UniTAB, a VisionLLM or a Unified-IO: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<string[]> text = new("--text", "-t") { Description = "What is looked for: a name or a phrase; for DETR one of its classes. May be repeated.", HelpName = "WORDS" };
     readonly Option<string[]> like = new("--like") { Description = "A thing in another image, with or without the image that is bright where it is, for OWL-ViT. May be repeated.", HelpName = "OTHER.png[:MASK.png]" };
     readonly Option<double?> threshold = new("--threshold") { Description = "The score that must be exceeded, from 0 to 1; the model's own by default.", HelpName = "SCORE" };
@@ -20,6 +20,7 @@ sealed class DetectCommand : ExampleCommand
 
     public DetectCommand() : base("detect",
         "Draw boxes around the things in images: those of the model's classes (DETR, Pix2Seq v2), all that it knows (Florence-2), what words say (OWL-ViT, Grounding DINO, Florence-2, Kosmos-2, UniTAB, and around their segments X-Decoder, SEEM and Uni-Perceiver), or what is like a thing in another image (OWL-ViT).", """
+        panoptes detect scene.png --text "a red apple" --text "a cat"
         panoptes detect photo.jpg --model facebook/detr-resnet-50
         panoptes detect *.jpg --model google/owlvit-base-patch32 --text "a cat" --text "a remote control" --out boxes --coco found.json
         panoptes detect shelf.jpg --model google/owlvit-base-patch32 --like mug.png --threshold 0.3

@@ -124,7 +124,7 @@ sealed class ExplainCommand : ExampleCommand
             using var owned = segmenter as IDisposable;
             rows = [.. AnsweredScenes.Rows(segmenter, sure, tests, count, cancel)];
         }
-        new ContactSheet { Rows = rows, CellSize = AnsweredScenes.Side, Columns = 6 }.Render().Save(file);
+        AnsweredScenes.Save(rows, file);
         if (terminal.IsJson) terminal.WriteJson(new { picture = file, scenes = rows.Select(static r => new { caption = r.Caption, answers = r.Cells.Skip(2).Select(static c => c.Label) }) });
         else terminal.Note($"{file} shows {rows.Length} scene{(rows.Length == 1 ? "" : "s")}.");
         return App.Success;

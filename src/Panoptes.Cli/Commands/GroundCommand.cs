@@ -9,12 +9,13 @@ sealed class GroundCommand : ExampleCommand
 {
     readonly Argument<string> image = new("IMAGE") { Description = "The image.", HelpName = "IMAGE" };
     readonly Argument<string[]> text = new("TEXT") { Description = "Phrases or captions, each read by itself.", Arity = ArgumentArity.OneOrMore };
-    readonly Option<string> model = new("--model", "-m") { Description = "A Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB, an OWL-ViT or an X-Decoder: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = "A Grounding DINO, a Florence-2, a Kosmos-2, a UniTAB, an OWL-ViT or an X-Decoder: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<double?> threshold = new("--threshold") { Description = "The score that a box must exceed, from 0 to 1; the model's own by default.", HelpName = "SCORE" };
     readonly Option<string?> output = new("--out", "-o") { Description = "Where the picture with the boxes goes; IMAGE.grounded.png by default.", HelpName = "PNG" };
 
     public GroundCommand() : base("ground",
         "Draw boxes around what a phrase or a caption speaks of, each bound to its words. Grounding DINO and Florence-2 find the phrases in a caption by themselves; the others take a text as one phrase.", """
+        panoptes ground scene.png "the red apple left of the cat"
         panoptes ground photo.jpg "a cat sleeps beside a red apple" --model IDEA-Research/grounding-dino-tiny
         panoptes ground photo.jpg "the red apple left of the cat" "the cat" --model florence-community/Florence-2-base --out found.png --json
         """)

@@ -12,7 +12,7 @@ namespace Panoptes.Cli.Commands;
 sealed class SegmentCommand : ExampleCommand
 {
     readonly Argument<string> image = new("IMAGE") { Description = "The image.", HelpName = "IMAGE" };
-    readonly Option<string> model = new("--model", "-m") { Description = "A model that takes these prompts: a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = $"A model that takes these prompts: a folder, a file or a hub id (OWNER/NAME[@REVISION]). By default the bundled SAM, with --detector {SharedOptions.DefaultFinder} for words.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultSegmenter };
     readonly Option<string[]> point = new("--point", "-p") { Description = "A click at x,y in pixels; x,y,- for what is not meant. May be repeated: all clicks mean one thing, or, with several boxes, the box they are in.", HelpName = "X,Y[,-]" };
     readonly Option<string[]> box = new("--box", "-b") { Description = "A box around a thing. May be repeated, each for a thing of its own.", HelpName = "LEFT,TOP,RIGHT,BOTTOM" };
     readonly Option<string[]> scribble = new("--scribble") { Description = "A stroke over the thing: an image of this size, bright where it was drawn. May be repeated.", HelpName = "PNG" };
@@ -34,6 +34,8 @@ sealed class SegmentCommand : ExampleCommand
 
     public SegmentCommand() : base("segment",
         "Segment what is clicked at, drawn around, scribbled on, named or shown, or everything. What can be asked for depends on the model: a SAM takes places, and with --detector words, GroupViT, CLIPSeg, a CLIP, X-Decoder, Uni-Perceiver or Unified-IO words, Mask2Former and OneFormer the names of their classes, SEEM all of it.", """
+        panoptes segment scene.png --point 40,60
+        panoptes segment scene.png --text "a red apple" --text "a cat"
         panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375
         panoptes segment photo.jpg --model facebook/sam-vit-base --point 500,375 --point 520,600,- --all-masks
         panoptes segment photo.jpg --model facebook/sam-vit-base --box 40,60,300,420 --box 350,80,610,430 --coco found.json
@@ -61,10 +63,11 @@ sealed class SegmentCommand : ExampleCommand
         var (whole, segmented) = (parsed.GetValue(everything), parsed.GetValue(panoptic));
         if (whole && groups.Count > 0) throw new UsageException("--everything does not go with prompts.");
         if (!whole && !segmented && groups.Count == 0) throw new UsageException("Nothing was pointed at; expected --point, --box, --scribble, --mask, --text, --like, --everything or --panoptic.");
-        if (parsed.GetValue(threshold) is not null && parsed.GetValue(detector) is null) throw new UsageException("--threshold is for the boxes of --detector.");
+        var finder = parsed.GetValue(detector) ?? (parsed.GetResult(model) is { Implicit: true } && groups.Any(static g => g.Any(static p => p is TextPrompt)) ? SharedOptions.DefaultFinder : null);
+        if (parsed.GetValue(threshold) is not null && finder is null) throw new UsageException("--threshold is for the boxes of --detector.");
         foreach (var prompt in groups.SelectMany(static g => g)) prompt.Check(photo.Width, photo.Height);
         string[] words = [.. groups.SelectMany(static g => g).OfType<TextPrompt>().Select(static t => t.Words).Distinct()];
-        var promptable = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), words, parsed.GetValue(detector) is { } boxes ? ModelLoader.Resolve(boxes) : null, parsed.GetValue(threshold));
+        var promptable = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), words, finder is null ? null : ModelLoader.Resolve(finder), parsed.GetValue(threshold));
         using var owned = promptable as IDisposable;
         Refuse(promptable.Takes, groups, promptable is Sam);
         foreach (var option in (Option[])[grid, surest, stable, least])

@@ -12,7 +12,7 @@ namespace Panoptes.Cli.Commands;
 sealed class SessionCommand : ExampleCommand
 {
     readonly Argument<string[]> images = new("IMAGE") { Description = "Pictures to talk about; more can be looked at later.", Arity = ArgumentArity.ZeroOrMore };
-    readonly Option<string> model = new("--model", "-m") { Description = "What segments: a SAM, as a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", Required = true };
+    readonly Option<string> model = new("--model", "-m") { Description = "What segments: a SAM, as a folder, a file or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultSegmenter };
     readonly Option<string> namer = new("--names-by") { Description = "A CLIP that tells what things are called.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
     readonly Option<string?> names = new("--names") { Description = "What things may be called, with commas between; by default nothing is called by a name but what you call so.", HelpName = "LIST" };
     readonly Option<string?> file = new("--session", "-s") { Description = "The session's file: it is gone on with where it is there, and written after every turn.", HelpName = "FILE" };
@@ -20,6 +20,7 @@ sealed class SessionCommand : ExampleCommand
     readonly Option<string[]> say = new("--say") { Description = "Say this, as if it were typed; may be repeated. Nothing is asked then.", HelpName = "SENTENCE" };
 
     public SessionCommand() : base("session", "Talk about pictures: select things by pointing and by words that build on what was said before.", $"""
+        panoptes session scene.png --names "apple,cat,cup" --out selected.png
         panoptes session photo.jpg --model facebook/sam-vit-base --out selected.png
         panoptes session table.jpg --model facebook/sam-vit-base --names "apple,cat,cup" --say "the cat left of the apple" --say "now its shadow too" --out cat.png
         panoptes session --session table.session --model facebook/sam-vit-base

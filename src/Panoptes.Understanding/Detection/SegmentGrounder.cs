@@ -29,6 +29,9 @@ public sealed class SegmentGrounder : IGrounder
         return Boxes(texts.SelectMany(t => opened.Segment([Prompt.Text(t)]).Select(s => s with { Label = t })), threshold);
     }
 
+    /// <summary>Things that are called by one of some names, told apart from the others'; null: the model answers prompts alone.</summary>
+    internal IReadOnlyList<Detection>? Divide(Image image, IReadOnlyList<string> names, double? threshold) => model.Panoptic(image, names) is { } answer ? Boxes(answer.Found.ToSegments(), threshold) : null;
+
     public bool FindsAll => model.Takes.HasFlag(PromptKinds.Everything);
 
     public IReadOnlyList<Detection> FindAll(Image image, double? threshold = null) => Boxes(model.Segment(image, []), threshold);

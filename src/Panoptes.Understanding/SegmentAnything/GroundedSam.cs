@@ -46,12 +46,12 @@ public sealed class GroundedSam(IGrounder grounder, Sam sam) : IPromptable, IDis
         return [.. groups.Select(g => Answer(encoded, image, g, choice, choice))];
     }
 
-    /// <summary>Things that are called by one of the names: what the grounder finds by itself, where it does, or what it is told to find.</summary>
+    /// <summary>Things that are called by one of the names.</summary>
     /// <inheritdoc cref="IPromptable.Panoptic"/>
     public PanopticAnswer? Panoptic(Image image, IReadOnlyList<string> names)
     {
         if (names.Count == 0) return null;
-        var boxes = (grounder.FindsAll ? grounder.FindAll(image, Threshold).Where(b => names.Contains(b.Label, StringComparer.OrdinalIgnoreCase)) : grounder.Find(image, names, Threshold)).Where(HasArea).ToArray();
+        var boxes = ((grounder as SegmentGrounder)?.Divide(image, names, Threshold) ?? grounder.Find(image, names, Threshold)).Where(HasArea).ToArray();
         using var encoded = sam.Encode(image);
         return new(PanopticSegmentation.Of(CutOut(encoded, boxes, [], MaskChoice.Best), image.Width, image.Height), static _ => true);
     }

@@ -49,10 +49,10 @@ public sealed class SceneEvaluationTests : IDisposable
     public static TheoryData<string, string[]> Answering => new()
     {
         { "SAM", ["a click: IoU", "a box: IoU", "everything"] },
-        { "SAM and XDecoderModel", ["a click: IoU", "a box: IoU", "its name: IoU", "among ", "everything"] },
-        { "CLIP", ["among ", "where it is sure enough"] },
-        { "SeemModel", ["a click: IoU", "a box: IoU", "its name: IoU", "among "] },
-        { "XDecoderModel", ["its name: IoU", "among "] },
+        { "SAM and XDecoderModel", ["a click: IoU", "a box: IoU", "its name: IoU", "names: IoU ", "everything"] },
+        { "CLIP", ["names: IoU ", "where it is sure enough"] },
+        { "SeemModel", ["a click: IoU", "a box: IoU", "its name: IoU", "names: IoU "] },
+        { "XDecoderModel", ["its name: IoU", "names: IoU "] },
         { "DetrForObjectDetection", ["what it finds"] },
     };
 
@@ -77,7 +77,7 @@ public sealed class SceneEvaluationTests : IDisposable
             Assert.NotEqual("", s.GetProperty("caption").GetString());
             var told = s.GetProperty("answers").EnumerateArray().Select(static a => a.GetString()!).ToArray();
             Assert.Equal(answers.Length, told.Length);
-            Assert.All(told.Zip(answers), static p => Assert.StartsWith(p.Second, p.First, StringComparison.Ordinal));
+            Assert.All(told.Zip(answers), static p => Assert.Contains(p.Second, p.First, StringComparison.Ordinal));
         });
         Assert.True(Image.Load(folder["sheet.png"]).Width > 256 * Math.Min(6, 2 + answers.Length));
         Assert.Equal(App.WrongUsage, (await Command.Run("explain", folder["sheet.png"], "--set", "data.tests=3")).Code);

@@ -2,6 +2,7 @@ using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Parity;
 using Panoptes.Understanding.Tests;
+using Panoptes.Understanding.Training;
 
 namespace Panoptes.Cli.Tests.Commands;
 
@@ -89,6 +90,24 @@ public sealed class SegmentCommandTests : IDisposable
         Assert.True(File.Exists(In("o.png")));
         await Command.Fails(["segment", In("photo.png"), "--model", zoo, "--point", "5,5"], "takes no points; it takes texts");
         await Command.Fails(["segment", In("photo.png"), "--model", zoo, "--everything"], "does not find everything");
+    }
+
+    [Fact]
+    public async Task Bundled_models_answer_where_none_is_named()
+    {
+        var usual = new SceneOptions();
+        var scene = new SceneTests(EmojiSet.Open().Subset(300), usual with { Size = 128, MinObjects = 2, MaxObjects = 2, Scale = new(0.4f, 0.6f) }, 1).Scenes(EmojiSplit.HeldOutStyle)[0];
+        scene.Image.Save(In("scene.png"));
+        var (thing, name) = (scene.Objects[0].Box, scene.Objects[0].Name);
+        var segments = (await Command.Succeeds("segment", In("scene.png"), "--box", $"{thing.X},{thing.Y},{thing.Right},{thing.Bottom}", "--json")).Json.GetProperty("segments").EnumerateArray();
+        var box = Assert.Single(segments).GetProperty("box").EnumerateArray().Select(static v => v.GetInt32()).ToArray();
+        Assert.InRange(box[2] * box[3], thing.Area / 2, thing.Area * 2);
+        Assert.NotEmpty((await Command.Succeeds("segment", In("scene.png"), "--everything", "--json")).Json.GetProperty("segments").EnumerateArray());
+        Assert.All((await Command.Succeeds("segment", In("scene.png"), "--text", name, "--json")).Json.GetProperty("segments").EnumerateArray(), s => Assert.Equal(name, s.GetProperty("label").GetString()));
+        Assert.NotEqual("", (await Command.Succeeds("caption", In("scene.png"), "--json")).Json[0].GetProperty("caption").GetString());
+        Assert.NotEmpty((await Command.Succeeds("detect", In("scene.png"), "--text", name, "--json")).Json[0].GetProperty("detections").EnumerateArray());
+        Assert.NotEmpty((await Command.Succeeds("ground", In("scene.png"), $"the {name}", "--json")).Json.GetProperty("texts")[0].GetProperty("boxes").EnumerateArray());
+        Assert.Contains("selected", (await Command.Succeeds("session", In("scene.png"), "--say", $"point {thing.CenterX:0},{thing.CenterY:0}", "--say", "show")).Output, StringComparison.Ordinal);
     }
 
     [Theory]
