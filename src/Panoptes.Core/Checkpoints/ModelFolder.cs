@@ -67,6 +67,8 @@ public static class ModelFolder
         var sources = Match(module, weights, options);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
+        // Small convolutions would warn that NNPACK knows no such processor, which is so nearly everywhere.
+        Native.LibTorch.SilenceErrorLog();
         foreach (var (parameter, key) in sources)
         {
             using var inner = NewDisposeScope();

@@ -58,6 +58,18 @@ public sealed class SequencesTests : IDisposable
         if (loaded is Pix2SeqModel pix2seq) Assert.Equal(Set(12).Select(static c => c), pix2seq.Config.Classes);
     }
 
+    [Theory]
+    [InlineData(Pix2Seq)]
+    [InlineData(UniTab)]
+    [InlineData(VisionLlm)]
+    public void A_model_trains_in_bfloat16_as_well(string model)
+    {
+        var recipe = Tiny("name: sequences", model, 2);
+        var result = Train(recipe with { Training = recipe.Training with { Precision = "bfloat16" } }, "run");
+        Assert.All(result.Validation.Values, static v => Assert.True(double.IsFinite(v)));
+        Assert.NotEmpty(result.Validation);
+    }
+
     [Fact]
     public void Codes_are_learned_first_taken_over_and_compared_with_a_dense_head()
     {
