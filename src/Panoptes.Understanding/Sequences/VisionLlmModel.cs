@@ -20,7 +20,7 @@ public enum VisionLlmField
 }
 
 /// <summary>A detection as a user describes it: what to look for, under what names, and how the answer is written.</summary>
-/// <param name="Classes">The names, or whole expressions ("the cat left of the apple"); the first is marked &lt;c0&gt; in the prompt, the next &lt;c1&gt;, ….</param>
+/// <param name="Classes">The names, or whole expressions ("the cat left of the apple"); the first is marked &lt;c0&gt; in the prompt, the next &lt;c1&gt;, … after its name.</param>
 /// <param name="Bins">How finely places are told.</param>
 public sealed record VisionLlmQuery(IReadOnlyList<string> Classes, int Bins)
 {
@@ -110,7 +110,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
 
     public IReadOnlyList<string> Tasks { get; } = [Detection, Grounding, Captioning, Answering];
 
-    /// <summary>The words of a query with the marks of its classes and bins: "find objects of &lt;c0&gt; cat, &lt;c1&gt; dog. tell (class, x1, y1, x2, y2) with places &lt;p0&gt; to &lt;p63&gt;."</summary>
+    /// <summary>The words of a query with the marks of its classes and bins: "find objects of cat &lt;c0&gt; dog &lt;c1&gt;. tell (class, x1, y1, x2, y2) with places &lt;p0&gt; to &lt;p63&gt;."</summary>
     /// <exception cref="PanoptesException">No class or too many, too few or too many bins, or an order that does not name every part once.</exception>
     public int[] PromptOf(VisionLlmQuery query, Tokenizer text)
     {
@@ -121,8 +121,9 @@ public sealed class VisionLlmModel : Module, ISequenceModel
         var prompt = new List<int>(Words(text, "find objects of"));
         for (var i = 0; i < query.Classes.Count; i++)
         {
-            prompt.Add(FirstClass + i);
+            // The mark comes after its name, so that where it stands the writer has read what it means.
             prompt.AddRange(Words(text, query.Classes[i]));
+            prompt.Add(FirstClass + i);
         }
         prompt.AddRange(Words(text, string.Create(CultureInfo.InvariantCulture, $". tell ({string.Join(", ", query.Format.Select(static f => FieldNames[(int)f]))}) with places")));
         prompt.AddRange([FirstPlace, .. Words(text, "to"), FirstPlace + query.Bins - 1]);
