@@ -109,7 +109,7 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
     Tensor Classes(IReadOnlyList<string> list)
     {
         if (list.Count == 0) throw new PanoptesException("No names were given; expected at least one.");
-        if (!ReferenceEquals(list, vocabulary)) return EmbedTexts([.. list, Background]);
+        if (!list.SequenceEqual(vocabulary)) return EmbedTexts([.. list, Background]);
         return names ??= EmbedTexts([.. list, Background]).DetachFromDisposeScope();
     }
 
