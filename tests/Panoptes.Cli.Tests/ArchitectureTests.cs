@@ -1,6 +1,7 @@
 using ArchUnitNET.Domain;
 using ArchUnitNET.Fluent;
 using ArchUnitNET.Loader;
+using Panoptes.Generation;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Understanding;
@@ -12,20 +13,23 @@ namespace Panoptes.Cli.Tests;
 /// <summary>The map of docs/architecture.md: the arrows go one way, and the core knows no model.</summary>
 public sealed class ArchitectureTests
 {
-    static readonly Assembly Core = typeof(Module).Assembly, Representation = typeof(Clip).Assembly, Understanding = typeof(PromptableModels).Assembly, Cli = typeof(App).Assembly;
+    static readonly Assembly Core = typeof(Module).Assembly, Representation = typeof(Clip).Assembly, Understanding = typeof(PromptableModels).Assembly, Generation = typeof(GenerationModels).Assembly, Cli = typeof(App).Assembly;
 
-    static readonly Architecture House = new ArchLoader().LoadAssemblies(Core, Representation, Understanding, Cli).Build();
+    static readonly Architecture House = new ArchLoader().LoadAssemblies(Core, Representation, Understanding, Generation, Cli).Build();
 
     [Fact]
-    public void Arrows_go_from_the_command_to_understanding_to_representation_to_the_core()
+    public void Arrows_go_from_the_command_to_understanding_and_generation_to_representation_to_the_core()
     {
-        Holds(Types().That().ResideInAssembly(Core).Should().NotDependOnAny(Types().That().ResideInAssembly(Representation).Or().ResideInAssembly(Understanding).Or().ResideInAssembly(Cli)));
-        Holds(Types().That().ResideInAssembly(Representation).Should().NotDependOnAny(Types().That().ResideInAssembly(Understanding).Or().ResideInAssembly(Cli)));
-        Holds(Types().That().ResideInAssembly(Understanding).Should().NotDependOnAny(Types().That().ResideInAssembly(Cli)));
+        var questions = Types().That().ResideInAssembly(Understanding).Or().ResideInAssembly(Generation);
+        Holds(Types().That().ResideInAssembly(Core).Should().NotDependOnAny(Types().That().ResideInAssembly(Representation).Or().ResideInAssembly(Understanding).Or().ResideInAssembly(Generation).Or().ResideInAssembly(Cli)));
+        Holds(Types().That().ResideInAssembly(Representation).Should().NotDependOnAny(Types().That().ResideInAssembly(Understanding).Or().ResideInAssembly(Generation).Or().ResideInAssembly(Cli)));
+        Holds(questions.Should().NotDependOnAny(Types().That().ResideInAssembly(Cli)));
+        Holds(Types().That().ResideInAssembly(Understanding).Should().NotDependOnAny(Types().That().ResideInAssembly(Generation)));
+        Holds(Types().That().ResideInAssembly(Generation).Should().NotDependOnAny(Types().That().ResideInAssembly(Understanding)));
     }
 
     [Fact]
-    public void Only_the_command_knows_command_lines_and_terminals() => Assert.All((Assembly[])[Core, Representation, Understanding], static a =>
+    public void Only_the_command_knows_command_lines_and_terminals() => Assert.All((Assembly[])[Core, Representation, Understanding, Generation], static a =>
         Assert.DoesNotContain(a.GetReferencedAssemblies(), static r => r.Name!.StartsWith("Spectre", StringComparison.Ordinal) || r.Name.StartsWith("System.CommandLine", StringComparison.Ordinal)));
 
     [Fact]

@@ -1,6 +1,6 @@
 using Panoptes.Nn;
 
-namespace Panoptes.Understanding.Tests;
+namespace Panoptes.Tests;
 
 /// <summary>A tiny config of an architecture, and one call of it that gives a tensor of everything it computes.</summary>
 /// <param name="Config">config.json</param>

@@ -1,0 +1,29 @@
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>Every model of this library by its architecture: what loads, saves, reports and tests goes by this list. config.json names it by diffusers' <c>_class_name</c>, or transformers' <c>architectures</c>.</summary>
+public static class GenerationModels
+{
+    public static IReadOnlyList<ModelEntry> All { get; } =
+    [
+    ];
+
+    /// <summary>What loads and saves them.</summary>
+    public static ModelRegistry Registry { get; } = new(All);
+
+    /// <summary>Loads a model as the architecture that its own files name.</summary>
+    /// <param name="model">A folder, a file or a hub id.</param>
+    /// <param name="options">The wanted type and device.</param>
+    /// <exception cref="PanoptesException">Nothing there, no such architecture, or weights that do not fit it.</exception>
+    public static Module Load(string model, LoadOptions? options = null) => Registry.Load(model, null, options);
+
+    /// <summary>Loads a model as <typeparamref name="T"/>.</summary>
+    /// <inheritdoc cref="Load(string, LoadOptions?)"/>
+    public static T Load<T>(string model, LoadOptions? options = null) where T : Module => (T)Registry.Load(model, typeof(T), options);
+
+    /// <summary>Writes the model into <paramref name="folder"/> as its Python peer reads it.</summary>
+    /// <exception cref="PanoptesException">The model is none of <see cref="All"/>, or the files cannot be written.</exception>
+    public static void Save(string folder, Module module, SaveOptions? options = null) => ModelFolder.Save(folder, module, Registry.ConfigOf(module), options);
+}
