@@ -39,10 +39,16 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged or answers no questions.</exception>
     public static QuestionAnswerer LoadAnswerer(ParseResult parsed, string path, int batchSize = 64) => QuestionAnswerer.Load(path, Options(parsed, batchSize));
 
-    /// <summary>What users hold a model in, whose interfaces say what it can be asked, and how it loads.</summary>
-    sealed record Holder(Type Type, Func<string, LoadOptions, IDisposable> Load)
+    /// <summary>What users hold a model in, whose interfaces say what it can be asked, and how it loads, with the words that it is to tell apart if it needs them.</summary>
+    sealed record Holder(Type Type, Func<string, IReadOnlyList<string>, LoadOptions, IDisposable> Load)
     {
-        public static Holder Of<T>(Func<string, LoadOptions, T> load) where T : IDisposable => new(typeof(T), (path, options) => load(path, options));
+        public static Holder Of<T>(Func<string, LoadOptions, T> load) where T : IDisposable => new(typeof(T), (path, _, options) => load(path, options));
+
+        public static Holder Of<T>(Func<string, IReadOnlyList<string>, LoadOptions, T> load) where T : IDisposable => new(typeof(T), (path, words, options) => load(path, words, options));
+
+        public bool Segments => Type.IsAssignableTo(typeof(IPromptable));
+
+        public bool Grounds => Type.IsAssignableTo(typeof(IGrounder));
     }
 
     static readonly Dictionary<Type, Holder> Holders = new()
@@ -53,6 +59,9 @@ static class ModelLoader
         [typeof(Pix2SeqModel)] = Holder.Of(Pix2Seq.Load),
         [typeof(VisionLlmModel)] = Holder.Of(VisionLlm.Load),
         [typeof(UnifiedIoModel)] = Holder.Of(UnifiedIo.Load),
+        [typeof(XDecoderModel)] = Holder.Of(XDecoderSegmenter.Load),
+        [typeof(SeemModel)] = Holder.Of(SeemSegmenter.Load),
+        [typeof(UniPerceiverModel)] = Holder.Of(UniPerceiverSegmenter.Load),
         [typeof(DetrForObjectDetection)] = Holder.Of(LoadDetector),
         [typeof(DetrForSegmentation)] = Holder.Of(LoadDetector),
         [typeof(OwlVitForObjectDetection)] = Holder.Of(LoadDetector),
@@ -63,7 +72,7 @@ static class ModelLoader
 
     /// <summary>Whether a model answers by nothing but boxes.</summary>
     public static bool DrawsBoxes(string path) => PromptableModels.Registry.TypeOf(path) is { } type && type != typeof(DetrForSegmentation) && Holders.TryGetValue(type, out var holder)
-        && holder.Type.IsAssignableTo(typeof(IGrounder)) && !holder.Type.IsAssignableTo(typeof(IPromptable));
+        && holder is { Grounds: true, Segments: false };
 
     /// <summary>Whether a model says of every pixel how likely each name is: any that is loaded as an <see cref="OpenVocabularySegmenter"/>, but for one that tells things apart.</summary>
     public static bool LabelsPixels(string path) => PromptableModels.Registry.TypeOf(path) is var type && (type is null
@@ -73,7 +82,7 @@ static class ModelLoader
     /// <summary>The same of a model that draws boxes around what words speak of, be it around its segments.</summary>
     /// <param name="words">What is asked for, as in <see cref="LoadPromptable"/>.</param>
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or draws no boxes.</exception>
-    public static IGrounder LoadGrounder(ParseResult parsed, string path, IReadOnlyList<string>? words = null) => PromptableModels.Registry.TypeOf(path) is { } type && (type == typeof(XDecoderModel) || type == typeof(SeemModel) || type == typeof(UniPerceiverModel))
+    public static IGrounder LoadGrounder(ParseResult parsed, string path, IReadOnlyList<string>? words = null) => PromptableModels.Registry.TypeOf(path) is { } type && Holders.TryGetValue(type, out var holder) && holder is { Segments: true, Grounds: false }
         ? new SegmentGrounder(LoadPromptable(parsed, path, words ?? []))
         : LoadHeld<IGrounder>(parsed, path, "draws boxes", "draws no boxes by itself", "a DETR, an OWL-ViT, a Grounding DINO, a Florence-2, a Kosmos-2, an X-Decoder, a SEEM, a Uni-Perceiver v2, a UniTAB, a Pix2Seq v2, a VisionLLM or a Unified-IO");
 
@@ -91,7 +100,7 @@ static class ModelLoader
         if (type is null || !Holders.TryGetValue(type, out var holder) || !holder.Type.IsAssignableTo(typeof(T)))
             throw new PanoptesException($"{path} holds {(type is null ? $"no model that {does}" : $"a {type.Name}, which {doesNot}")}; expected {expected}.");
         if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
-        return (T)holder.Load(path, Load(parsed));
+        return (T)holder.Load(path, [], Load(parsed));
     }
 
     static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed) };
@@ -105,7 +114,6 @@ static class ModelLoader
     {
         if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
         var type = PromptableModels.Registry.TypeOf(path);
-        var load = Load(parsed);
         if (detector is not null)
         {
             if (!typeof(ISegmentAnything).IsAssignableFrom(type)) throw new PanoptesException($"{path} holds {(type is null ? "no SAM" : $"a {type.Name}")}; --detector finds the boxes for a SAM or a SAM 2.");
@@ -123,10 +131,7 @@ static class ModelLoader
         return type switch
         {
             _ when typeof(ISegmentAnything).IsAssignableFrom(type) => Sam.Load(path, new() { Dtype = Precision(parsed) }),
-            _ when type == typeof(SeemModel) => SeemSegmenter.Load(path, words, load),
-            _ when type == typeof(XDecoderModel) => XDecoderSegmenter.Load(path, words, load),
-            _ when type == typeof(UniPerceiverModel) => UniPerceiverSegmenter.Load(path, words, load),
-            _ when type == typeof(UnifiedIoModel) => UnifiedIo.Load(path, load),
+            { } when Holders.TryGetValue(type, out var holder) && holder.Segments => (IPromptable)holder.Load(path, words, Load(parsed)),
             _ when type == typeof(Mask2FormerForUniversalSegmentation) || type == typeof(OneFormerForUniversalSegmentation) || type == typeof(DetrForSegmentation) || (type is null && Models.Registry.TypeOf(path) == typeof(BeitForSemanticSegmentation)) => Segmenter.Load(path, Options(parsed, 1)),
             _ => OpenVocabularySegmenter.Load(path, new() { Dtype = Precision(parsed), Device = Device(parsed) }),
         };

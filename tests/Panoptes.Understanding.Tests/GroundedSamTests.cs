@@ -72,6 +72,11 @@ public sealed class GroundedSamTests
     {
         public bool Disposed { get; private set; }
 
+        /// <summary>What names part a picture into, if it can be parted.</summary>
+        public Segment[]? Parts { get; init; }
+
+        public PanopticAnswer? Panoptic(Image image, IReadOnlyList<string> names) => Parts is null ? null : new(PanopticSegmentation.Of(Parts, image.Width, image.Height), static _ => true);
+
         public PromptKinds Takes => PromptKinds.Texts | PromptKinds.Everything;
 
         public IReadOnlyList<Segment> Segment(Image image, IReadOnlyList<Prompt> prompts) => [.. known.Where(k => prompts is [] || (prompts is [TextPrompt t] && t.Words == k.Label))];
@@ -92,12 +97,15 @@ public sealed class GroundedSamTests
             Detection first = new(4, 0, 5, 4, 0.8f, "cat"), second = new(1, 1, 3, 3, 0.3f, "cat"), third = new(0, 0, 1, 1, 0.5f, "dog");
             Assert.Equal([first, third, second], grounder.Find(picture, ["cat", "dog"]));
             Assert.Equal([first], grounder.Find(picture, ["cat"], 0.4));
+            // A model that answers prompts alone tells nothing apart.
+            Assert.Equal([first, third, second], grounder.FindApart(picture, ["cat", "dog"]));
             Assert.True(grounder.FindsAll);
             Assert.Equal([first, third, second], grounder.FindAll(picture));
             Assert.False(grounder.TakesExamples);
             Assert.Throws<PanoptesException>(() => grounder.Find(picture, []));
         }
         Assert.True(painter.Disposed);
+        using (var grounder = new SegmentGrounder(new Painter(dog) { Parts = [tall] })) Assert.Equal(["cat"], grounder.FindApart(picture, ["cat", "dog"]).Select(static d => d.Label));
         using var sam = Make().Sam;
         Assert.Contains("takes no texts", Assert.Throws<PanoptesException>(() => new SegmentGrounder(sam)).Message, StringComparison.Ordinal);
     }

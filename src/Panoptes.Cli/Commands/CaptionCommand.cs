@@ -100,15 +100,10 @@ sealed class CaptionCommand : ExampleCommand
             unitab.Options = Asked(new() { MaxTokens = 80 });
             return (photos => [.. photos.Select(unitab.Describe).Select(static c => new Caption(c.Text, null, c.Phrases))], unitab);
         }
-        if (type == typeof(Pix2SeqModel))
+        if (type == typeof(Pix2SeqModel) || type == typeof(VisionLlmModel) || type == typeof(UnifiedIoModel))
         {
-            var pix2seq = (Pix2Seq)ModelLoader.LoadGrounder(parsed, path);
-            return (photos => [.. photos.Select(p => pix2seq.Caption(p, Asked(new() { MaxTokens = 40 }))).Select(static c => new Caption(c.Text, c.Score))], pix2seq);
-        }
-        if (type == typeof(VisionLlmModel) || type == typeof(UnifiedIoModel))
-        {
-            var (writer, options) = (ModelLoader.LoadGrounder(parsed, path), Asked(new() { MaxTokens = 40 }));
-            return (photos => [.. photos.Select(p => writer is VisionLlm vision ? vision.Caption(p, options) : ((UnifiedIo)writer).Caption(p, options)).Select(static c => new Caption(c.Text, c.Score))], writer);
+            var (writer, options) = ((IDescriber)ModelLoader.LoadGrounder(parsed, path), Asked(new() { MaxTokens = 40 }));
+            return (photos => [.. photos.Select(p => writer.Caption(p, options)).Select(static c => new Caption(c.Text, c.Score))], writer);
         }
         if (type == typeof(UniPerceiverModel))
         {

@@ -26,6 +26,13 @@ public interface IGrounder : IDisposable
     /// <exception cref="PanoptesException">No text, an empty one, or one that the model cannot read.</exception>
     IReadOnlyList<Detection> Find(Image image, IReadOnlyList<string> texts, double? threshold = null);
 
+    /// <summary>The same of things that are told apart: where a model can, one that is called by a name is called by no other.</summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="names">A name each, at least one.</param>
+    /// <param name="threshold">As in <see cref="Find"/>.</param>
+    /// <inheritdoc cref="Find" path="/exception"/>
+    IReadOnlyList<Detection> FindApart(Image image, IReadOnlyList<string> names, double? threshold = null) => Find(image, names, threshold);
+
     /// <summary>Whether it finds things without being told which.</summary>
     bool FindsAll => false;
 

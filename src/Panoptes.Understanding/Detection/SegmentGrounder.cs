@@ -29,8 +29,7 @@ public sealed class SegmentGrounder : IGrounder
         return Boxes(texts.SelectMany(t => opened.Segment([Prompt.Text(t)]).Select(s => s with { Label = t })), threshold);
     }
 
-    /// <summary>Things that are called by one of some names, told apart from the others'; null: the model answers prompts alone.</summary>
-    internal IReadOnlyList<Detection>? Divide(Image image, IReadOnlyList<string> names, double? threshold) => model.Panoptic(image, names) is { } answer ? Boxes(answer.Found.ToSegments(), threshold) : null;
+    public IReadOnlyList<Detection> FindApart(Image image, IReadOnlyList<string> names, double? threshold = null) => model.Panoptic(image, names) is { } answer ? Boxes(answer.Found.ToSegments(), threshold) : Find(image, names, threshold);
 
     public bool FindsAll => model.Takes.HasFlag(PromptKinds.Everything);
 

@@ -51,7 +51,7 @@ public sealed class GroundedSam(IGrounder grounder, Sam sam) : IPromptable, IDis
     public PanopticAnswer? Panoptic(Image image, IReadOnlyList<string> names)
     {
         if (names.Count == 0) return null;
-        var boxes = ((grounder as SegmentGrounder)?.Divide(image, names, Threshold) ?? grounder.Find(image, names, Threshold)).Where(HasArea).ToArray();
+        var boxes = grounder.FindApart(image, names, Threshold).Where(HasArea).ToArray();
         using var encoded = sam.Encode(image);
         return new(PanopticSegmentation.Of(CutOut(encoded, boxes, [], MaskChoice.Best), image.Width, image.Height), static _ => true);
     }

@@ -19,10 +19,8 @@ namespace Panoptes.Understanding;
 /// <param name="processor">Prepares its images.</param>
 /// <param name="tokenizer">Of its texts.</param>
 /// <param name="device">Where the model is; null: the CPU.</param>
-public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IGrounder, IAnswerer
+public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : TrainedSequence<UniTabModel>(model, processor, device), IGrounder, IAnswerer
 {
-    public UniTabModel Model { get; } = SequenceFolder.Ready(model);
-
     /// <summary>How texts are sought; null: greedily, at most 80 tokens.</summary>
     public SequenceOptions? Options { get; set; }
 
@@ -34,9 +32,8 @@ public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenize
     /// <summary>A description whose phrases have boxes, in pixels.</summary>
     public GroundedCaption Describe(Image image)
     {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
         var (text, phrases) = (new StringBuilder(), new List<GroundedPhrase>());
-        foreach (var (words, box) in Model.Caption(pixels, tokenizer, image.Width, image.Height, Options)[0])
+        foreach (var (words, box) in Of(image, pixels => Model.Caption(pixels, tokenizer, image.Width, image.Height, Options)))
         {
             var said = words.Trim();
             if (said.Length == 0) continue;
@@ -49,21 +46,11 @@ public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenize
 
     /// <summary>Where the thing is that an expression speaks of; nothing where no box was written. The score is that of the whole answer.</summary>
     /// <exception cref="PanoptesException">The expression is empty.</exception>
-    public IReadOnlyList<Detection> Ground(Image image, string expression)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Ground(pixels, expression, tokenizer, image.Width, image.Height, Options)[0] is { } found ? [found] : [];
-    }
+    public IReadOnlyList<Detection> Ground(Image image, string expression) => Of(image, pixels => Model.Ground(pixels, expression, tokenizer, image.Width, image.Height, Options)) is { } found ? [found] : [];
 
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold) => [.. texts.SelectMany(t => Ground(image, t)).Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
 
-    public ImageCaption Answer(Image image, string question)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Answer(pixels, question, tokenizer, Options)[0];
-    }
-
-    public void Dispose() => Model.Dispose();
+    public ImageCaption Answer(Image image, string question) => Of(image, pixels => Model.Answer(pixels, question, tokenizer, Options));
 }
 
 /// <summary>A Pix2Seq v2, as its recipe trains it, with its image processor and its tokenizer: things of its classes, and captions. Not for several threads at once.</summary>
@@ -72,12 +59,10 @@ public sealed class UniTab(UniTabModel model, ImageProcessor processor, Tokenize
 /// foreach (var found in pix2seq.Detect(image)) Console.WriteLine($"{found.Score:P0} {found.Label}");
 /// </code></example>
 /// <inheritdoc cref="UniTab(UniTabModel, ImageProcessor, Tokenizer, Device?)" path="/param"/>
-public sealed class Pix2Seq(Pix2SeqModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IGrounder
+public sealed class Pix2Seq(Pix2SeqModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : TrainedSequence<Pix2SeqModel>(model, processor, device), IGrounder, IDescriber
 {
     /// <summary>The score that a box must exceed where nothing else is asked for: what is likelier to be of no class is left out.</summary>
     const double Usual = 0.5;
-
-    public Pix2SeqModel Model { get; } = SequenceFolder.Ready(model);
 
     /// <summary>What it finds.</summary>
     public IReadOnlyList<string> Labels => Model.Config.Classes;
@@ -88,11 +73,7 @@ public sealed class Pix2Seq(Pix2SeqModel model, ImageProcessor processor, Tokeni
     /// <summary>The things of its classes, the surest first.</summary>
     /// <param name="image">The picture.</param>
     /// <param name="threshold">The score that must be exceeded, from 0 to 1; null: 0.5.</param>
-    public IReadOnlyList<Detection> Detect(Image image, double? threshold = null)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return [.. Model.Detect(pixels, image.Width, image.Height)[0].Where(d => d.Score > (threshold ?? Usual))];
-    }
+    public IReadOnlyList<Detection> Detect(Image image, double? threshold = null) => [.. Of(image, pixels => Model.Detect(pixels, image.Width, image.Height)).Where(d => d.Score > (threshold ?? Usual))];
 
     bool IGrounder.FindsAll => true;
 
@@ -107,16 +88,41 @@ public sealed class Pix2Seq(Pix2SeqModel model, ImageProcessor processor, Tokeni
         return [.. Detect(image, threshold).Where(d => texts.Contains(d.Label, StringComparer.OrdinalIgnoreCase))];
     }
 
+    public ImageCaption Caption(Image image, SequenceOptions? options = null) => Of(image, pixels => Model.Caption(pixels, tokenizer, options));
+}
+
+/// <summary>A model that writes sequences with what prepares its images: what those have in common that are trained here.</summary>
+/// <param name="model">Disposed with this object.</param>
+/// <param name="processor">Prepares its images.</param>
+/// <param name="device">Where the model is; null: the CPU.</param>
+public abstract class TrainedSequence<TModel>(TModel model, ImageProcessor processor, Device? device) : IDisposable where TModel : Module
+{
+    public TModel Model { get; } = SequenceFolder.Ready(model);
+
+    /// <summary>An image's normalized pixels, [1, 3, height, width], which the caller disposes.</summary>
+    private protected Tensor Pixels(Image image) => SequenceFolder.Pixels(processor, image, device);
+
+    /// <summary>What the model says of one image.</summary>
+    private protected T Of<T>(Image image, Func<Tensor, IReadOnlyList<T>> says)
+    {
+        using var pixels = Pixels(image);
+        return says(pixels)[0];
+    }
+
+    public void Dispose()
+    {
+        Model.Dispose();
+        GC.SuppressFinalize(this);
+    }
+}
+
+/// <summary>Anything that says in a sentence what is to be seen, as its own search is told to: <see cref="Pix2Seq"/>, <see cref="UnifiedIo"/>, <see cref="VisionLlm"/>.</summary>
+public interface IDescriber : IDisposable
+{
     /// <summary>The image in a sentence.</summary>
     /// <param name="image">The picture.</param>
     /// <param name="options">How it is sought; null: greedily.</param>
-    public ImageCaption Caption(Image image, SequenceOptions? options = null)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Caption(pixels, tokenizer, options)[0];
-    }
-
-    public void Dispose() => Model.Dispose();
+    ImageCaption Caption(Image image, SequenceOptions? options = null);
 }
 
 /// <summary>Anything that answers questions about images in words of its own: <see cref="UniTab"/>, <see cref="UnifiedIo"/>, <see cref="VisionLlm"/>.</summary>

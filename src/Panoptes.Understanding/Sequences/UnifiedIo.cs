@@ -14,10 +14,8 @@ namespace Panoptes.Understanding;
 /// var apples = model.Segment(image, [Prompt.Text("red apple")]);
 /// </code></example>
 /// <inheritdoc cref="UniTab(UniTabModel, ImageProcessor, Tokenizer, Device?)" path="/param"/>
-public sealed class UnifiedIo(UnifiedIoModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IPromptable, IGrounder, IAnswerer
+public sealed class UnifiedIo(UnifiedIoModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : TrainedSequence<UnifiedIoModel>(model, processor, device), IPromptable, IGrounder, IDescriber, IAnswerer
 {
-    public UnifiedIoModel Model { get; } = SequenceFolder.Ready(model);
-
     /// <inheritdoc cref="UniTab.Load"/>
     public static UnifiedIo Load(string model, LoadOptions? options = null) => SequenceFolder.Load<UnifiedIoModel, UnifiedIo>(model, options, static (m, p, t, d) => new(m, p, t, d), "a Unified-IO");
 
@@ -28,7 +26,7 @@ public sealed class UnifiedIo(UnifiedIoModel model, ImageProcessor processor, To
     public IReadOnlyList<Segment> Segment(Image image, IReadOnlyList<Prompt> prompts)
     {
         if (prompts.Count == 0 || prompts.Any(static p => p is not TextPrompt)) throw new PanoptesException("A Unified-IO segments what is named; expected texts and nothing else.");
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
+        using var pixels = Pixels(image);
         return [.. prompts.Cast<TextPrompt>().SelectMany(p => Model.Segment(pixels, p.Words, tokenizer, image.Width, image.Height)[0])];
     }
 
@@ -36,16 +34,12 @@ public sealed class UnifiedIo(UnifiedIoModel model, ImageProcessor processor, To
     public Image Depth(Image image)
     {
         using var scope = NewDisposeScope();
-        var depth = Model.DepthOf(SequenceFolder.Pixels(processor, image, device), tokenizer)[0].to(ScalarType.Float32).clamp(0, 1).mul(255).round().to(ScalarType.Byte).cpu().contiguous();
+        var depth = Model.DepthOf(Pixels(image), tokenizer)[0].to(ScalarType.Float32).clamp(0, 1).mul(255).round().to(ScalarType.Byte).cpu().contiguous();
         return new Image((int)depth.shape[1], (int)depth.shape[0], 1, depth.data<byte>().ToArray()).Resize(image.Width, image.Height, ResizeFilter.Bilinear);
     }
 
     /// <summary>All things with their names, as they are written.</summary>
-    public IReadOnlyList<Detection> Detect(Image image)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Detect(pixels, tokenizer, image.Width, image.Height)[0];
-    }
+    public IReadOnlyList<Detection> Detect(Image image) => Of(image, pixels => Model.Detect(pixels, tokenizer, image.Width, image.Height));
 
     bool IGrounder.FindsAll => true;
 
@@ -54,24 +48,11 @@ public sealed class UnifiedIo(UnifiedIoModel model, ImageProcessor processor, To
     /// <summary>The box of what each expression speaks of, where one is written.</summary>
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold)
     {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
+        using var pixels = Pixels(image);
         return [.. texts.SelectMany(t => Model.Ground(pixels, t, tokenizer, image.Width, image.Height)).OfType<Detection>().Where(d => d.Score > (threshold ?? 0)).OrderByDescending(static d => d.Score)];
     }
 
-    /// <summary>The image in a sentence.</summary>
-    /// <param name="image">The picture.</param>
-    /// <param name="options">How it is sought; null: greedily.</param>
-    public ImageCaption Caption(Image image, SequenceOptions? options = null)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Caption(pixels, tokenizer, options)[0];
-    }
+    public ImageCaption Caption(Image image, SequenceOptions? options = null) => Of(image, pixels => Model.Caption(pixels, tokenizer, options));
 
-    public ImageCaption Answer(Image image, string question)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Answer(pixels, question, tokenizer)[0];
-    }
-
-    public void Dispose() => Model.Dispose();
+    public ImageCaption Answer(Image image, string question) => Of(image, pixels => Model.Answer(pixels, question, tokenizer));
 }

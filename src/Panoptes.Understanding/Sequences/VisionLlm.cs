@@ -11,12 +11,10 @@ namespace Panoptes.Understanding;
 /// foreach (var found in model.Detect(image, new(["cat", "red apple"], Bins: 24))) Console.WriteLine($"{found.Label} {found.Left:0},{found.Top:0}");
 /// </code></example>
 /// <inheritdoc cref="UniTab(UniTabModel, ImageProcessor, Tokenizer, Device?)" path="/param"/>
-public sealed class VisionLlm(VisionLlmModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : IGrounder, IAnswerer
+public sealed class VisionLlm(VisionLlmModel model, ImageProcessor processor, Tokenizer tokenizer, Device? device = null) : TrainedSequence<VisionLlmModel>(model, processor, device), IGrounder, IDescriber, IAnswerer
 {
     /// <summary>The score that a box must exceed where nothing else is asked for: what is likelier to be no object is left out.</summary>
     const double Usual = 0.5;
-
-    public VisionLlmModel Model { get; } = SequenceFolder.Ready(model);
 
     /// <inheritdoc cref="UniTab.Load"/>
     public static VisionLlm Load(string model, LoadOptions? options = null) => SequenceFolder.Load<VisionLlmModel, VisionLlm>(model, options, static (m, p, t, d) => new(m, p, t, d), "a VisionLLM");
@@ -26,11 +24,7 @@ public sealed class VisionLlm(VisionLlmModel model, ImageProcessor processor, To
     /// <param name="query">The names, bins and order.</param>
     /// <param name="threshold">The score that must be exceeded, from 0 to 1; null: 0.5.</param>
     /// <exception cref="PanoptesException">A query that cannot be, or that is too long.</exception>
-    public IReadOnlyList<Detection> Detect(Image image, VisionLlmQuery query, double? threshold = null)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Detect(pixels, query, tokenizer, image.Width, image.Height, threshold ?? Usual)[0];
-    }
+    public IReadOnlyList<Detection> Detect(Image image, VisionLlmQuery query, double? threshold = null) => Of(image, pixels => Model.Detect(pixels, query, tokenizer, image.Width, image.Height, threshold ?? Usual));
 
     IReadOnlyList<Detection> IGrounder.Find(Image image, IReadOnlyList<string> texts, double? threshold)
     {
@@ -38,20 +32,7 @@ public sealed class VisionLlm(VisionLlmModel model, ImageProcessor processor, To
         return Detect(image, new([.. texts.Distinct(StringComparer.Ordinal)], Model.Config.MaxBins), threshold);
     }
 
-    /// <summary>The image in a sentence.</summary>
-    /// <param name="image">The picture.</param>
-    /// <param name="options">How it is sought; null: greedily.</param>
-    public ImageCaption Caption(Image image, SequenceOptions? options = null)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Caption(pixels, tokenizer, options)[0];
-    }
+    public ImageCaption Caption(Image image, SequenceOptions? options = null) => Of(image, pixels => Model.Caption(pixels, tokenizer, options));
 
-    public ImageCaption Answer(Image image, string question)
-    {
-        using var pixels = SequenceFolder.Pixels(processor, image, device);
-        return Model.Answer(pixels, question, tokenizer)[0];
-    }
-
-    public void Dispose() => Model.Dispose();
+    public ImageCaption Answer(Image image, string question) => Of(image, pixels => Model.Answer(pixels, question, tokenizer));
 }

@@ -158,28 +158,6 @@ public sealed class VisionLlmModel : Module, ISequenceModel
         int Place(double share) => FirstPlace + (int)Math.Round(Math.Clamp(Bins.Finite(share), 0, 1) * (query.Bins - 1));
     }
 
-    /// <summary>The objects of an answer: five tokens after five, each where the query wants it; five that are none of that are no object.</summary>
-    public IReadOnlyList<(ImageBox Box, int Label)> ObjectsOf(VisionLlmQuery query, IReadOnlyList<int> answer, int width, int height)
-    {
-        Bins.Check(width, height);
-        var objects = new List<(ImageBox, int)>();
-        for (var start = 0; start + Fields <= answer.Count; start += Fields)
-            if (ObjectOf(query, answer, start, width, height) is { } found) objects.Add(found);
-        return objects;
-    }
-
-    (ImageBox Box, int Label)? ObjectOf(VisionLlmQuery query, IReadOnlyList<int> answer, int start, int width, int height)
-    {
-        Span<double> parts = stackalloc double[Fields];
-        for (var i = 0; i < Fields; i++)
-        {
-            var (token, field) = (answer[start + i], query.Format[i]);
-            if (field == VisionLlmField.Class ? token < FirstClass || token >= FirstClass + query.Classes.Count : token < FirstPlace || token >= FirstPlace + query.Bins) return null;
-            parts[(int)field] = field == VisionLlmField.Class ? token - FirstClass : (double)(token - FirstPlace) / (query.Bins - 1);
-        }
-        return (new ImageBox(parts[1], parts[2], parts[3], parts[4]).Ordered().Scaled(width, height), (int)parts[0]);
-    }
-
     /// <summary>What queries say of the fields, apart from one another: how likely each class is, no object being the last, [objects, classes + 1]; and how likely each place, [objects, fields, bins], where the class's row says nothing.</summary>
     /// <param name="logits">[objects · fields, vocabulary], in the query's order.</param>
     (Tensor Classes, Tensor Places) Read(VisionLlmQuery query, Tensor logits)

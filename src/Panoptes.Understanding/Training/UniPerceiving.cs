@@ -32,13 +32,11 @@ public sealed record UniPerceiverOptions : SceneTaskOptions
         return new UniPerceiving(model, tokenizer, mixture, this, setting);
     }
 
-    /// <summary>The words that captions are made of: those of scenes of the training style, and the names.</summary>
-    static int[]? CaptionTokens(SceneSetting setting, Tokenizer tokenizer, int most)
+    /// <summary>The tokens that captions of scenes are made of, the end among them.</summary>
+    static int[] CaptionTokens(SceneSetting setting, Tokenizer tokenizer, int most)
     {
-        if (setting.Recipe.Data.Tests < 1) return null;
         using var scope = NewDisposeScope();
-        var tests = setting.Recipe.Tests();
-        var (ids, mask) = SceneLessons.Tokens(tokenizer, most, [.. tests.Scenes(EmojiSplit.Train).Select(static s => s.Caption), .. tests.Names], cut: true);
+        var (ids, mask) = SceneLessons.Tokens(tokenizer, most, SceneGenerator.CaptionParts(setting.Emoji, setting.Concepts, setting.Recipe.Data.Scenes), cut: true);
         return [.. ids.masked_select(mask.ne(0)).data<long>().ToArray().Select(static id => (int)id).Distinct().Order()];
     }
 }

@@ -46,6 +46,21 @@ public sealed class SceneTruthTests
     }
 
     [Fact]
+    public void The_parts_of_captions_hold_every_word_of_theirs_and_none_that_they_never_have()
+    {
+        var things = Things.Where(static i => Set.Images[i].Concept % 97 == 0).ToArray();
+        var options = new SceneOptions { Size = 64, MinObjects = 1, MaxObjects = 3, RepeatProbability = 0.4f };
+        var generator = new SceneGenerator(Set, things, options, 5);
+        var parts = SceneGenerator.CaptionParts(Set, generator.Concepts, options).SelectMany(Words).ToHashSet(StringComparer.Ordinal);
+        var said = Enumerable.Range(0, 4000).AsParallel().SelectMany(i => Words(generator.Generate(i).Caption)).ToHashSet(StringComparer.Ordinal);
+        Assert.Empty(said.Except(parts));
+        // No scene of these is empty.
+        Assert.Equal(["nothing"], parts.Except(said).Where(static w => w is not ("small" or "large")).Order());
+
+        static string[] Words(string text) => text.Replace(",", " ,").Split(' ', StringSplitOptions.RemoveEmptyEntries);
+    }
+
+    [Fact]
     public void Every_pixel_has_the_class_of_what_is_seen_and_segments_part_the_picture()
     {
         var seen = new HashSet<SceneStuff>();

@@ -69,6 +69,12 @@ public sealed class SceneGenerator
             && !name.StartsWith("locked", StringComparison.Ordinal) && name is not ("unlocked" or "foggy");
     }
 
+    /// <summary>The phrases that captions of scenes are put together from; none holds a word that no caption does.</summary>
+    /// <param name="set">The emoji.</param>
+    /// <param name="concepts">Those that may appear, as positions in its concepts.</param>
+    /// <param name="options">What scenes are like.</param>
+    public static IReadOnlyList<string> CaptionParts(EmojiSet set, IReadOnlyList<int> concepts, SceneOptions options) => [.. new SceneText(new(set.Concepts), [.. concepts]).CaptionParts(options.MaxObjects)];
+
     /// <summary>Makes scene <paramref name="index"/>.</summary>
     /// <param name="index">Its number, 0 or more.</param>
     /// <exception cref="PanoptesException">The number is negative, a drawing is damaged, or no scene of so many objects comes about (drawings that are nearly empty).</exception>

@@ -133,6 +133,14 @@ sealed class SceneText(SceneNames names, int[] concepts)
             sentence.Add(names.Phrase(concept, objects.Count, adjective), (objects.Count > 1 ? names.Plural(concept) : names.Name(concept)).Length, objects);
     }
 
+    /// <summary>Everything that <see cref="Caption"/> may put together.</summary>
+    /// <param name="most">Objects of a scene.</param>
+    internal IEnumerable<string> CaptionParts(int most) =>
+    [
+        "nothing", ", and ", .. Openings[^2..], .. Positions.Select(At), .. Enum.GetValues<SceneRelationKind>().Select(Words),
+        .. concepts.SelectMany(c => (string[])[names.Phrase(c, 1), names.Phrase(c, 1, "small"), names.Phrase(c, 1, "large"), .. Enumerable.Range(2, most - 1).Select(count => names.Phrase(c, count))]),
+    ];
+
     /// <summary>A caption that tells no relation and no place: what is there, from the farthest on.</summary>
     internal void PlainCaption(Scene scene)
     {
