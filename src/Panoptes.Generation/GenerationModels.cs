@@ -8,10 +8,14 @@ public static class GenerationModels
 {
     public static IReadOnlyList<ModelEntry> All { get; } =
     [
+        new("AutoencoderKL", null, typeof(AutoencoderKl), static s => new AutoencoderKl(s.Read<AutoencoderKlConfig>()), static m => ((AutoencoderKl)m).Config),
+        new("UNet2DConditionModel", null, typeof(UNet2DConditionModel), static s => new UNet2DConditionModel(s.Read<UNet2DConditionConfig>()), static m => ((UNet2DConditionModel)m).Config),
     ];
 
     /// <summary>What loads and saves them.</summary>
-    public static ModelRegistry Registry { get; } = new(All);
+    public static ModelRegistry Registry { get; } = new(All) { Adjust = static (module, weights, options) => module is AutoencoderKl && HasOldKeys(weights) ? options with { Mapping = AutoencoderKl.FromOldKey } : options };
+
+    static bool HasOldKeys(Weights weights) => weights.Keys.Any(static k => k.EndsWith(".proj_attn.weight", StringComparison.Ordinal));
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
     /// <param name="model">A folder, a file or a hub id.</param>

@@ -7,7 +7,10 @@ public sealed class GoldenTests
     // Image tokenizers are tested where they live.
     public static TheoryData<string> Cases => [.. Goldens.Names("generation", static n => !n.StartsWith("vq_model", StringComparison.Ordinal) && !n.StartsWith("vqgan", StringComparison.Ordinal))];
 
-    static readonly string[] Families = [];
+    static readonly string[] Families =
+    [
+        "sd15-unet", "sd15-inpainting-unet", "sd21-unet", "sdxl-unet", "gligen-", "instruct-pix2pix", "sd15-vae", "sdxl-vae", "flux-vae",
+    ];
 
     public static TheoryData<string> Layouts => [.. Goldens.Names("layouts", static n => Families.Any(f => n.StartsWith(f, StringComparison.Ordinal)))];
 

@@ -13,6 +13,16 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     /// <param name="x">[b, in, height, width]</param>
     public Tensor Forward(Tensor x) => Apply(x, Weight.Value, Bias?.Value, stride, padding, groups);
 
+    /// <summary>The convolution and something beside it, summed.</summary>
+    /// <param name="x">[b, in, height, width]</param>
+    /// <param name="added">[b, out, height, width]</param>
+    public Tensor Forward(Tensor x, Tensor added)
+    {
+        using var scope = NewDisposeScope();
+        var y = Forward(x);
+        return (is_grad_enabled() ? y + added : y.add_(added)).MoveToOuterDisposeScope();
+    }
+
     /// <summary>The convolution, around what libtorch 2.10's oneDNN cannot do.</summary>
     /// <param name="x">[b, in, height, width]</param>
     /// <param name="weight">[out, in / groups, kernel, kernel]</param>
@@ -87,4 +97,15 @@ public sealed class BatchNorm(int channels, double eps = 1e-5, double momentum =
     /// <param name="x">[b, channels] or [b, channels, height, width]</param>
     public Tensor Forward(Tensor x) => nn.functional.batch_norm(x, RunningMean.Value, RunningVar.Value, Weight.Value, Bias.Value, Training,
         ActivationCheckpoint.IsRecomputing ? 0 : momentum, eps);                     // a batch counts once, also where a block is computed twice
+}
+
+/// <summary>How maps lie in memory.</summary>
+public static class MapLayout
+{
+    /// <summary>The same [b, channels, height, width] with channels next to each other, as convolutions compute fastest; what convolutions and norms make of it lies so, too.</summary>
+    public static Tensor ChannelsLast(this Tensor map)
+    {
+        using var scope = NewDisposeScope();
+        return map.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).MoveToOuterDisposeScope();
+    }
 }

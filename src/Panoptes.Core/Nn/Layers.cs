@@ -59,7 +59,14 @@ public sealed class GroupNorm : Module
     public Parameter Bias { get; }
 
     /// <param name="x">[b, channels, ...]</param>
-    public Tensor Forward(Tensor x) => nn.functional.group_norm(x, groups, Weight.Value, Bias.Value, eps);
+    /// <param name="activation">What follows; null: nothing.</param>
+    public Tensor Forward(Tensor x, Activation? activation = null)
+    {
+        if (activation is not { } f) return nn.functional.group_norm(x, groups, Weight.Value, Bias.Value, eps);
+        using var scope = NewDisposeScope();
+        var y = nn.functional.group_norm(x, groups, Weight.Value, Bias.Value, eps);
+        return (f == Activation.Silu && !is_grad_enabled() ? nn.functional.silu(y, inplace: true) : f.Apply(y)).MoveToOuterDisposeScope();
+    }
 }
 
 /// <summary>Rows of a table by index. Key: weight [count, features].</summary>

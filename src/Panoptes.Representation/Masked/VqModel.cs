@@ -6,8 +6,8 @@ namespace Panoptes.Representation;
 // The vector-quantized autoencoder (van den Oord et al. 2017, arXiv:1711.00937) of VQ-GAN (Esser et al. 2021, arXiv:2012.09841) with the keys and the config.json of
 // diffusers' VQModel; norm_type "spatial" is MoVQ's decoder (Zheng et al. 2022, arXiv:2209.09002). VQ-GAN's own files are read by TamingVqgan.
 
-/// <summary>Encoder, codebook and decoder, under the names of diffusers.</summary>
-public sealed record VqConfig : ModelConfig
+/// <summary>An encoder and a decoder of images, under the names of diffusers: what VQModel and AutoencoderKL share.</summary>
+public abstract record AutoencoderConfig : ModelConfig
 {
     public int InChannels { get; init; } = 3;
     public int OutChannels { get; init; } = 3;
@@ -26,48 +26,70 @@ public sealed record VqConfig : ModelConfig
 
     /// <summary>The side of the images that it was made for; it takes others as well.</summary>
     public int SampleSize { get; init; } = 32;
-    public int NumVqEmbeddings { get; init; } = 256;
     public int NormNumGroups { get; init; } = 32;
-
-    /// <summary>The width of the codebook; null: <see cref="LatentChannels"/>.</summary>
-    public int? VqEmbedDim { get; init; }
     public double ScalingFactor { get; init; } = 0.18215;
-
-    /// <summary><c>group</c>, or <c>spatial</c>: the decoder's norms are scaled and shifted by the quantized map (MoVQ).</summary>
-    public string NormType { get; init; } = "group";
     public bool MidBlockAddAttention { get; init; } = true;
-    public bool LookupFromCodebook { get; init; }
     public bool ForceUpcast { get; init; }
-
-    [JsonPropertyName("_class_name")]
-    public string ClassName { get; init; } = "VQModel";
 
     [JsonIgnore]
     public override string WeightsName => "diffusion_pytorch_model";
 
+    /// <summary>How many channels the encoder ends in.</summary>
     [JsonIgnore]
-    internal int CodeSize => VqEmbedDim ?? LatentChannels;
+    internal virtual int EncodedChannels => LatentChannels;
 
     /// <summary>How many channels the decoder's norms are told of; null: none.</summary>
     [JsonIgnore]
-    internal int? Conditioned => NormType == "spatial" ? LatentChannels : null;
+    internal virtual int? Conditioned => null;
+
+    /// <summary>How many pixels the side of one place of the latents stands for.</summary>
+    [JsonIgnore]
+    public int PixelsPerPlace => 1 << (BlockOutChannels.Length - 1);
 
     /// <exception cref="PanoptesException">The levels do not fit together.</exception>
-    internal VqConfig Checked()
+    internal void CheckLevels()
     {
         var levels = BlockOutChannels.Length;
         if (levels is < 1 or > 16 || DownBlockTypes.Length != levels || UpBlockTypes.Length != levels)
             throw new PanoptesException($"block_out_channels has {levels} levels, down_block_types {DownBlockTypes.Length} and up_block_types {UpBlockTypes.Length}; expected as many of each, from 1 to 16.");
         if (BlockOutChannels.Max() > 1 << 15 || Math.Max(InChannels, OutChannels) > 1 << 10) throw new PanoptesException($"A level of {BlockOutChannels.Max()} channels was asked for; expected at most 32768, and 1024 of an image.");
-        if (NormType is not ("group" or "spatial")) throw new PanoptesException($"norm_type is {NormType}; expected group or spatial.");
-        if (NormType == "spatial" && CodeSize != LatentChannels) throw new PanoptesException($"norm_type spatial needs a vq_embed_dim as large as latent_channels; found {CodeSize} and {LatentChannels}.");
-        return this;
     }
 
     /// <summary>Whether a block is the one with attention.</summary>
     /// <exception cref="PanoptesException">The name is of no block that the model has.</exception>
     internal static bool Attends(string type, string plain) => type == plain || type == "Attn" + plain ? type != plain
         : throw new PanoptesException($"The block {type} is unknown; expected {plain} or Attn{plain}.");
+}
+
+/// <summary>Encoder, codebook and decoder, under the names of diffusers.</summary>
+public sealed record VqConfig : AutoencoderConfig
+{
+    public int NumVqEmbeddings { get; init; } = 256;
+
+    /// <summary>The width of the codebook; null: <see cref="AutoencoderConfig.LatentChannels"/>.</summary>
+    public int? VqEmbedDim { get; init; }
+
+    /// <summary><c>group</c>, or <c>spatial</c>: the decoder's norms are scaled and shifted by the quantized map (MoVQ).</summary>
+    public string NormType { get; init; } = "group";
+    public bool LookupFromCodebook { get; init; }
+
+    [JsonPropertyName("_class_name")]
+    public string ClassName { get; init; } = "VQModel";
+
+    [JsonIgnore]
+    internal int CodeSize => VqEmbedDim ?? LatentChannels;
+
+    [JsonIgnore]
+    internal override int? Conditioned => NormType == "spatial" ? LatentChannels : null;
+
+    /// <exception cref="PanoptesException">The levels do not fit together.</exception>
+    internal VqConfig Checked()
+    {
+        CheckLevels();
+        if (NormType is not ("group" or "spatial")) throw new PanoptesException($"norm_type is {NormType}; expected group or spatial.");
+        if (NormType == "spatial" && CodeSize != LatentChannels) throw new PanoptesException($"norm_type spatial needs a vq_embed_dim as large as latent_channels; found {CodeSize} and {LatentChannels}.");
+        return this;
+    }
 }
 
 /// <summary>A norm over groups of channels. With a condition it has 32 of them, and the map that it is given scales and shifts them. Keys: weight, bias; or norm_layer, conv_y, conv_b.</summary>
@@ -84,17 +106,19 @@ public sealed class VqNorm(int channels, int groups, int? conditioned) : Module
 
     /// <param name="x">[b, channels, height, width]</param>
     /// <param name="code">[b, condition, rows, columns], or null without a condition</param>
-    public Tensor Forward(Tensor x, Tensor? code)
+    /// <param name="activation">What follows; null: nothing.</param>
+    public Tensor Forward(Tensor x, Tensor? code, Activation? activation = null)
     {
-        if (Plain is not null) return Plain.Forward(x);
+        if (Plain is not null) return Plain.Forward(x, activation);
         using var scope = NewDisposeScope();
         var near = nn.functional.interpolate(code!, size: [x.shape[2], x.shape[3]], mode: InterpolationMode.Nearest);
-        return (NormLayer!.Forward(x) * ConvY!.Forward(near) + ConvB!.Forward(near)).MoveToOuterDisposeScope();
+        var y = NormLayer!.Forward(x) * ConvY!.Forward(near) + ConvB!.Forward(near);
+        return (activation?.Apply(y) ?? y).MoveToOuterDisposeScope();
     }
 }
 
 /// <summary>Two convolutions with a norm and an activation before each, and a shortcut. Keys: norm1, conv1, norm2, conv2, conv_shortcut.</summary>
-public sealed class VqResnet(VqConfig c, int from, int to, int? conditioned) : Module
+public sealed class VqResnet(AutoencoderConfig c, int from, int to, int? conditioned) : Module
 {
     public VqNorm Norm1 { get; } = new(from, c.NormNumGroups, conditioned);
 
@@ -111,14 +135,17 @@ public sealed class VqResnet(VqConfig c, int from, int to, int? conditioned) : M
     public Tensor Forward(Tensor x, Tensor? code)
     {
         using var scope = NewDisposeScope();
-        var y = Conv1.Forward(c.ActFn.Apply(Norm1.Forward(x, code)));
-        y = Conv2.Forward(c.ActFn.Apply(Norm2.Forward(y, code)));
-        return ((ConvShortcut?.Forward(x) ?? x) + y).MoveToOuterDisposeScope();
+        Tensor y;
+        // Maps are let go as soon as they are used: at an image's full size they are what memory goes to.
+        using (var normed = Norm1.Forward(x, code, c.ActFn)) y = Conv1.Forward(normed);
+        using (y)
+        using (var normed = Norm2.Forward(y, code, c.ActFn))
+            return Conv2.Forward(normed, added: ConvShortcut?.Forward(x) ?? x).MoveToOuterDisposeScope();
     }
 }
 
 /// <summary>Every place of a map attends to all, with one head. Keys: group_norm or spatial_norm, to_q, to_k, to_v, to_out.0.</summary>
-public sealed class VqAttention(VqConfig c, int channels, int? conditioned) : Module
+public sealed class VqAttention(AutoencoderConfig c, int channels, int? conditioned) : Module
 {
     public VqNorm? GroupNorm { get; } = conditioned is null ? new(channels, c.NormNumGroups, null) : null;
 
@@ -138,14 +165,14 @@ public sealed class VqAttention(VqConfig c, int channels, int? conditioned) : Mo
     public Tensor Forward(Tensor x, Tensor? code)
     {
         using var scope = NewDisposeScope();
-        var places = (GroupNorm ?? SpatialNorm)!.Forward(x, code).flatten(2).transpose(1, 2);      // [b, places, channels]
+        var places = (GroupNorm ?? SpatialNorm)!.Forward(x, code).flatten(2).transpose(1, 2);      // [b, places, channels], contiguous where channels lie last
         var seen = Attention.Apply(ToQ.Forward(places).unsqueeze(1), ToK.Forward(places).unsqueeze(1), ToV.Forward(places).unsqueeze(1)).squeeze(1);
         return (x + ToOut.Forward(seen).transpose(1, 2).reshape(x.shape)).MoveToOuterDisposeScope();
     }
 }
 
 /// <summary>Blocks of one resolution, and what halves or doubles it after them. Keys: resnets.N, attentions.N, downsamplers.0.conv, upsamplers.0.conv.</summary>
-public sealed class VqLevel(VqConfig c, int from, int to, int layers, bool attends, bool down, bool up, int? conditioned) : Module
+public sealed class VqLevel(AutoencoderConfig c, int from, int to, int layers, bool attends, bool down, bool up, int? conditioned) : Module
 {
     public ModuleList<VqResnet> Resnets { get; } = new(layers, i => new(c, i == 0 ? from : to, to, conditioned));
 
@@ -162,19 +189,31 @@ public sealed class VqLevel(VqConfig c, int from, int to, int layers, bool atten
     public Tensor Forward(Tensor x, Tensor? code)
     {
         using var scope = NewDisposeScope();
+        var given = x;
         for (var i = 0; i < Resnets.Count; i++)
         {
-            x = Resnets[i].Forward(x, code);
-            if (Attentions is not null) x = Attentions[i].Forward(x, code);
+            Next(Resnets[i].Forward(x, code));
+            if (Attentions is not null) Next(Attentions[i].Forward(x, code));
         }
-        if (Downsampler is not null) x = Downsampler.Forward(nn.functional.pad(x, [0, 1, 0, 1]));            // to the right and below only
-        if (Upsampler is not null) x = Upsampler.Forward(nn.functional.interpolate(x, scale_factor: [2, 2], mode: InterpolationMode.Nearest));
+        if (Downsampler is not null)
+            using (var padded = nn.functional.pad(x, [0, 1, 0, 1])) Next(Downsampler.Forward(padded));       // to the right and below only
+        if (Upsampler is not null)
+        {
+            Next(nn.functional.interpolate(x, scale_factor: [2, 2], mode: InterpolationMode.Nearest));
+            Next(Upsampler.Forward(x));
+        }
         return x.MoveToOuterDisposeScope();
+
+        void Next(Tensor y)
+        {
+            if (!ReferenceEquals(x, given)) x.Dispose();
+            x = y;
+        }
     }
 }
 
 /// <summary>The coarsest resolution: a block before and one after the attention. Keys: resnets.0, attentions.0, resnets.1.</summary>
-public sealed class VqMiddle(VqConfig c, int? conditioned) : Module
+public sealed class VqMiddle(AutoencoderConfig c, int? conditioned) : Module
 {
     public ModuleList<VqResnet> Resnets { get; } = new(2, _ => new(c, c.BlockOutChannels[^1], c.BlockOutChannels[^1], conditioned));
 
@@ -192,39 +231,40 @@ public sealed class VqMiddle(VqConfig c, int? conditioned) : Module
 }
 
 /// <summary>Pixels to latents. Keys: conv_in, down_blocks.N, mid_block, conv_norm_out, conv_out.</summary>
-public sealed class VqEncoder(VqConfig c) : Module
+public sealed class VqEncoder(AutoencoderConfig c) : Module
 {
     public Conv2d ConvIn { get; } = new(c.InChannels, c.BlockOutChannels[0], 3, padding: 1);
 
     public ModuleList<VqLevel> DownBlocks { get; } = new(c.BlockOutChannels.Length, i => new(c, c.BlockOutChannels[Math.Max(0, i - 1)], c.BlockOutChannels[i], c.LayersPerBlock,
-        VqConfig.Attends(c.DownBlockTypes[i], "DownEncoderBlock2D"), down: i < c.BlockOutChannels.Length - 1, up: false, null));
+        AutoencoderConfig.Attends(c.DownBlockTypes[i], "DownEncoderBlock2D"), down: i < c.BlockOutChannels.Length - 1, up: false, null));
 
     public VqMiddle MidBlock { get; } = new(c, null);
 
     public VqNorm ConvNormOut { get; } = new(c.BlockOutChannels[^1], c.NormNumGroups, null);
 
-    public Conv2d ConvOut { get; } = new(c.BlockOutChannels[^1], c.LatentChannels, 3, padding: 1);
+    public Conv2d ConvOut { get; } = new(c.BlockOutChannels[^1], c.EncodedChannels, 3, padding: 1);
 
     /// <param name="pixels">[b, channels, height, width]</param>
     /// <returns>[b, latent channels, rows, columns]</returns>
     public Tensor Forward(Tensor pixels)
     {
         using var scope = NewDisposeScope();
-        var x = ConvIn.Forward(pixels);
-        foreach (var level in DownBlocks) x = level.Forward(x, null);
-        return ConvOut.Forward(c.ActFn.Apply(ConvNormOut.Forward(MidBlock.Forward(x, null), null))).MoveToOuterDisposeScope();
+        var x = ConvIn.Forward(pixels.ChannelsLast());
+        foreach (var level in DownBlocks)
+            using (var before = x) x = level.Forward(before, null);
+        return ConvOut.Forward(ConvNormOut.Forward(MidBlock.Forward(x, null), null, c.ActFn)).MoveToOuterDisposeScope();
     }
 }
 
 /// <summary>Latents to pixels. Keys: conv_in, mid_block, up_blocks.N, conv_norm_out, conv_out.</summary>
-public sealed class VqDecoder(VqConfig c) : Module
+public sealed class VqDecoder(AutoencoderConfig c) : Module
 {
     public Conv2d ConvIn { get; } = new(c.LatentChannels, c.BlockOutChannels[^1], 3, padding: 1);
 
     public VqMiddle MidBlock { get; } = new(c, c.Conditioned);
 
     public ModuleList<VqLevel> UpBlocks { get; } = new(c.BlockOutChannels.Length, i => new(c, c.BlockOutChannels[^Math.Max(1, i)], c.BlockOutChannels[^(i + 1)], c.LayersPerBlock + 1,
-        VqConfig.Attends(c.UpBlockTypes[i], "UpDecoderBlock2D"), down: false, up: i < c.BlockOutChannels.Length - 1, c.Conditioned));
+        AutoencoderConfig.Attends(c.UpBlockTypes[i], "UpDecoderBlock2D"), down: false, up: i < c.BlockOutChannels.Length - 1, c.Conditioned));
 
     public VqNorm ConvNormOut { get; } = new(c.BlockOutChannels[0], c.NormNumGroups, c.Conditioned);
 
@@ -236,9 +276,11 @@ public sealed class VqDecoder(VqConfig c) : Module
     public Tensor Forward(Tensor latents, Tensor? code)
     {
         using var scope = NewDisposeScope();
-        var x = MidBlock.Forward(ConvIn.Forward(latents), code);
-        foreach (var level in UpBlocks) x = level.Forward(x, code);
-        return ConvOut.Forward(c.ActFn.Apply(ConvNormOut.Forward(x, code))).MoveToOuterDisposeScope();
+        var x = MidBlock.Forward(ConvIn.Forward(latents.ChannelsLast()), code);
+        foreach (var level in UpBlocks)
+            using (var before = x) x = level.Forward(before, code);
+        using (var before = x) x = ConvNormOut.Forward(before, code, c.ActFn);
+        return ConvOut.Forward(x).MoveToOuterDisposeScope();
     }
 }
 
@@ -307,7 +349,7 @@ public sealed class VqModel(VqConfig config) : Module, IImageTower, IImageTokeni
 
     public int VocabularySize => Config.NumVqEmbeddings;
 
-    public int PixelsPerToken => 1 << (Config.BlockOutChannels.Length - 1);
+    public int PixelsPerToken => Config.PixelsPerPlace;
 
     public int EmbeddingSize => Config.CodeSize;
 
@@ -323,7 +365,7 @@ public sealed class VqModel(VqConfig config) : Module, IImageTower, IImageTokeni
         if (pixels.shape[2] % PixelsPerToken != 0 || pixels.shape[3] % PixelsPerToken != 0)
             throw new PanoptesException($"Images of {pixels.shape[3]}x{pixels.shape[2]} pixels were to be made tokens; expected multiples of {PixelsPerToken}.");
         using var scope = NewDisposeScope();
-        return QuantConv.Forward(Encoder.Forward(pixels.to(QuantConv.Weight.Value.dtype))).MoveToOuterDisposeScope();
+        return QuantConv.Forward(Encoder.Forward(pixels.to(QuantConv.Weight.Dtype!.Value))).MoveToOuterDisposeScope();
     }
 
     /// <summary>Codes (or latents) back to pixels: [b, channels, height, width], about -1 to 1.</summary>

@@ -1,0 +1,150 @@
+using Panoptes.Checkpoints;
+using Panoptes.Generation;
+using Panoptes.Nn;
+
+namespace Panoptes.Parity.Adapters;
+
+/// <summary>diffusers' AutoencoderKL.</summary>
+sealed class AutoencoderKlAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "AutoencoderKL";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var noGrad = no_grad();
+        using var model = GenerationModels.Load<AutoencoderKl>(c.Folder);
+        var (posterior, z) = (model.Encode(c.Input("sample")), c.Input("z"));
+        yield return ("mean", posterior.Mean);
+        yield return ("mode", posterior.Mean);
+        yield return ("logvar", posterior.LogVariance);
+        yield return ("latents", model.Scale(posterior.Mean));
+        yield return ("kl", posterior.Kl());
+        // Flux's case unscales before it decodes.
+        yield return ("decoded", model.Decode(model.Config.ShiftFactor is null ? z : model.Unscale(z)));
+        yield return ("decoded_scaled", model.Decode(model.Unscale(z)));
+        if (c.HasInput("noise"))
+        {
+            var sample = posterior.Sample(c.Input("noise"));
+            yield return ("sample", sample);
+            yield return ("scaled_latents", model.Scale(sample));
+            yield return ("nll", posterior.NegativeLogLikelihood(sample));
+        }
+        if (!c.Arguments.TryGetProperty("tile_sample_min_size", out var pixels)) yield break;
+        var tiles = new AutoencoderParts
+        {
+            Tiled = true,
+            TilePixels = pixels.GetInt32(),
+            TilePlaces = c.Arguments.GetProperty("tile_latent_min_size").GetInt32(),
+            Overlap = c.Arguments.GetProperty("tile_overlap_factor").GetDouble(),
+        };
+        yield return ("tiled_mean", model.Encode(c.Input("sample"), tiles).Mean);
+        yield return ("tiled_decoded", model.Decode(z, tiles));
+        yield return ("sliced_decoded", model.Decode(cat([z, z * 0.5]), new() { Sliced = true }));
+    }
+}
+
+/// <summary>diffusers' UNet2DConditionModel.</summary>
+sealed class UNetAdapter : IAdapter
+{
+    static readonly string[] Known = ["sample", "timestep", "encoder_hidden_states", "encoder_attention_mask", "class_labels", "timestep_cond", "text_embeds", "time_ids", "image_embeds"];
+
+    public bool Matches(ParityCase c) => c.Architecture == "UNet2DConditionModel" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var noGrad = no_grad();
+        var folder = c.Arguments.TryGetProperty("weights", out var weights) ? c.File(weights.GetProperty("unet").GetString()!) : c.Folder;
+        using var model = GenerationModels.Load<UNet2DConditionModel>(folder);
+        var inputs = Inputs(c);
+        if (c.HasInput("boxes"))
+        {
+            var grounding = Grounding(c);
+            yield return ("fourier", PositionNet.Fourier(grounding.Boxes));
+            yield return ("objs", model.PositionNet!.Forward(grounding));
+            yield return ("sample_fuser_off", model.Forward(inputs));
+            inputs = inputs with { Grounding = grounding };
+        }
+        var blocks = new List<(string, Tensor)>();
+        yield return ("sample", model.Forward(inputs, (name, tensor) => blocks.Add((name, tensor.clone().DetachFromDisposeScope()))));
+        foreach (var (name, tensor) in blocks)
+        {
+            yield return (name == "mid_block" ? "mid" : name.Replace("_blocks.", "_", StringComparison.Ordinal), tensor);
+            tensor.Dispose();
+        }
+        if (c.HasOutput("odd_input")) yield return ("odd_input", c.Output("odd_input"));
+        if (c.HasOutput("sample_odd")) yield return ("sample_odd", model.Forward(new() { Sample = c.Output("odd_input"), Timestep = tensor(500L), Text = inputs.Text!.narrow(0, 0, 1) }));
+        if (!c.HasInput("mid_block_additional_residual")) yield break;
+
+        var residuals = List(c, "down_block_additional_residuals");
+        var middle = c.Input("mid_block_additional_residual");
+        yield return ("sample_controlnet", model.Forward(inputs with { DownResiduals = residuals, MidResidual = middle }));
+        yield return ("sample_t2i_adapter", model.Forward(inputs with { AdapterFeatures = [residuals[0], middle] }));
+        var free = new FreeU(Number("s1"), Number("s2"), Number("b1"), Number("b2"));
+        yield return ("sample_freeu", model.Forward(inputs with { FreeU = free }));
+        for (var level = 0; level < 2; level++)
+        {
+            var (hidden, skip) = free.Apply(level, c.Input("freeu_hidden"), c.Input("freeu_skip"));
+            yield return ($"freeu_hidden_{level}", hidden);
+            yield return ($"freeu_skip_{level}", skip);
+        }
+
+        double Number(string name) => c.Arguments.GetProperty(name).GetDouble();
+    }
+
+    /// <summary>Inputs named NAME.0, NAME.1, ….</summary>
+    internal static List<Tensor> List(ParityCase c, string name) => [.. Enumerable.Range(0, c.InputNames.Count).Select(i => $"{name}.{i}").TakeWhile(c.HasInput).Select(c.Input)];
+
+    internal static UNetInputs Inputs(ParityCase c)
+    {
+        Tensor? Optional(string name) => c.HasInput(name) ? c.Input(name) : null;
+        return new()
+        {
+            Sample = c.Input(Known[0]),
+            Timestep = c.Input(Known[1]),
+            Text = Optional(Known[2]),
+            TextMask = Optional(Known[3]),
+            ClassLabels = Optional(Known[4]),
+            TimestepCondition = Optional(Known[5]),
+            PooledText = Optional(Known[6]),
+            TimeIds = Optional(Known[7]),
+            ImageEmbedding = Optional(Known[8]),
+        };
+    }
+
+    static Grounding Grounding(ParityCase c)
+    {
+        Tensor? Optional(string name) => c.HasInput(name) ? c.Input(name) : null;
+        return new()
+        {
+            Boxes = c.Input("boxes"),
+            Masks = c.Input("masks"),
+            Embeddings = Optional("positive_embeddings"),
+            PhraseMasks = Optional("phrases_masks"),
+            PhraseEmbeddings = Optional("phrases_embeddings"),
+            ImageMasks = Optional("image_masks"),
+            ImageEmbeddings = Optional("image_embeddings"),
+        };
+    }
+}
+
+/// <summary>Full-size convolutional diffusion models.</summary>
+sealed class UNetLayouts : ILayoutAdapter
+{
+    static readonly Dictionary<string, Func<ParityLayout, Module>> Builders = new()
+    {
+        ["AutoencoderKL"] = static l => new AutoencoderKl(Config<AutoencoderKlConfig>(l)),
+        ["UNet2DConditionModel"] = static l => new UNet2DConditionModel(Config<UNet2DConditionConfig>(l)),
+    };
+
+    public bool Matches(ParityLayout layout) => Builders.ContainsKey(layout.Architecture);
+
+    public Module Build(ParityLayout layout) => Builders[layout.Architecture](layout);
+
+    public IEnumerable<(string Key, long[] Shape)> Keys(Module model, ParityLayout layout)
+    {
+        var old = model is AutoencoderKl && layout.Keys.Keys.Any(static k => k.EndsWith(".proj_attn.weight", StringComparison.Ordinal));
+        return model.NamedParameters().Select(p => (old ? AutoencoderKl.ToOldKey(p.Key) : p.Key, p.Parameter.Shape));
+    }
+
+    static T Config<T>(ParityLayout layout) where T : ModelConfig => ModelConfig.Parse<T>(layout.Config.GetRawText(), layout.Name);
+}
