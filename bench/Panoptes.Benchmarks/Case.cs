@@ -16,6 +16,9 @@ sealed record Case(string Unit, double Per, Func<IRun> Build)
         ["sam_b_prompt_f32"] = new("prompts/s", 1, static () => SamCases.Prompt()),
         ["sam_b_prompts_bf16"] = new("prompts/s", SamCases.Together, static () => SamCases.Prompts()),
         ["sam_b_everything"] = new("images/s", 1, static () => SamCases.Everything()),
+        ["sd15_unet_step_f32"] = new("steps/s", 1, static () => DiffusionCases.UNet(ScalarType.Float32)),
+        ["sd15_unet_step_bf16"] = new("steps/s", 1, static () => DiffusionCases.UNet(ScalarType.BFloat16)),
+        ["sd15_vae_decode_bf16"] = new("images/s", 1, static () => DiffusionCases.Decode(ScalarType.BFloat16)),
         ["search_million"] = new("queries/s", 1, static () => SearchCases.Million(open: false)),
         ["search_million_opened"] = new("queries/s", 1, static () => SearchCases.Million(open: true)),
     };

@@ -9,7 +9,11 @@ public static class GenerationModels
     public static IReadOnlyList<ModelEntry> All { get; } =
     [
         new("AutoencoderKL", null, typeof(AutoencoderKl), static s => new AutoencoderKl(s.Read<AutoencoderKlConfig>()), static m => ((AutoencoderKl)m).Config),
+        new("AutoencoderTiny", null, typeof(AutoencoderTiny), static s => new AutoencoderTiny(s.Read<AutoencoderTinyConfig>()), static m => ((AutoencoderTiny)m).Config),
+        new("ControlNetModel", null, typeof(ControlNetModel), static s => new ControlNetModel(s.Read<ControlNetConfig>()), static m => ((ControlNetModel)m).Config),
+        new("T2IAdapter", null, typeof(T2IAdapter), static s => new T2IAdapter(s.Read<T2IAdapterConfig>()), static m => ((T2IAdapter)m).Config),
         new("UNet2DConditionModel", null, typeof(UNet2DConditionModel), static s => new UNet2DConditionModel(s.Read<UNet2DConditionConfig>()), static m => ((UNet2DConditionModel)m).Config),
+        new("UNet2DModel", null, typeof(UNet2DModel), static s => new UNet2DModel(s.Read<UNet2DConfig>()), static m => ((UNet2DModel)m).Config),
     ];
 
     /// <summary>What loads and saves them.</summary>

@@ -71,7 +71,7 @@ public sealed class UNetTests
         using var changes = LowRank.Of(model, static key => key.Contains(".attn", StringComparison.Ordinal), 2, 2);
         changes.Initialize(new Generator(3));
         Assert.Equal(4 * 8, changes.Count);
-        Assert.Equal(plain.data<float>().ToArray(), model.Forward(Inputs()).data<float>().ToArray());
+        Assert.True((plain - model.Forward(Inputs())).abs().max().item<float>() < 1e-5);
     }
 
     [Fact]

@@ -24,7 +24,7 @@ public abstract record UNetEncoderConfig : ModelConfig
     public OneOrMany<bool> OnlyCrossAttention { get; init; } = false;
     public int[] BlockOutChannels { get; init; } = [320, 640, 1280, 1280];
     public OneOrMany<int> LayersPerBlock { get; init; } = 2;
-    public int DownsamplePadding { get; init; } = 1;
+    public byte DownsamplePadding { get; init; } = 1;
     public double MidBlockScaleFactor { get; init; } = 1;
     public Activation ActFn { get; init; } = Activation.Silu;
     public int NormNumGroups { get; init; } = 32;
@@ -353,6 +353,9 @@ public abstract class UNetEncoder : Module
 
     public UNetMiddle? MidBlock { get; }
 
+    /// <summary>Whether the text goes through <see cref="EncoderHidProj"/> first.</summary>
+    private protected virtual bool ProjectsText => true;
+
     private protected ScalarType Dtype => ConvIn.Weight.Dtype ?? ScalarType.Float32;
 
     /// <summary>What the blocks are told, but for grounding.</summary>
@@ -375,7 +378,7 @@ public abstract class UNetEncoder : Module
         }
         if (AddEmbedding is not null) time = time + Added(inputs).to(dtype);
         if (timeAct is { } act) time = act.Apply(time);
-        var text = EncoderHidProj switch
+        var text = (ProjectsText ? EncoderHidProj : null) switch
         {
             null => inputs.Text?.to(dtype),
             Linear linear => linear.Forward(Given(inputs.Text, "text").to(dtype)),
@@ -423,10 +426,10 @@ public abstract class UNetEncoder : Module
             throw new PanoptesException($"{inputs.Timestep.numel()} timesteps were given for {sample.shape[0]} samples; expected one, or one each.");
         if (text is null)
         {
-            if (EncoderHidProj is not ImageProjection && c.DownBlockTypes.Any(static t => t.StartsWith("CrossAttn", StringComparison.Ordinal))) Given(null, "text");
+            if (!(ProjectsText && EncoderHidProj is ImageProjection) && c.DownBlockTypes.Any(static t => t.StartsWith("CrossAttn", StringComparison.Ordinal))) Given(null, "text");
             return;
         }
-        var width = EncoderHidProj switch { null => c.CrossAttentionDim[0], ImageProjection => text.shape[^1], _ => c.EncoderHidDim!.Value };
+        var width = (ProjectsText ? EncoderHidProj : null) switch { null => c.CrossAttentionDim[0], ImageProjection => text.shape[^1], _ => c.EncoderHidDim!.Value };
         if (text.dim() != 3 || text.shape[0] != sample.shape[0] || text.shape[2] != width)
             throw new PanoptesException($"A text of [{string.Join(", ", text.shape)}] was given; expected [{sample.shape[0]}, tokens, {width}].");
     }

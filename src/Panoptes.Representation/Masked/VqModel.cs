@@ -252,7 +252,7 @@ public sealed class VqEncoder(AutoencoderConfig c) : Module
         var x = ConvIn.Forward(pixels.ChannelsLast());
         foreach (var level in DownBlocks)
             using (var before = x) x = level.Forward(before, null);
-        return ConvOut.Forward(ConvNormOut.Forward(MidBlock.Forward(x, null), null, c.ActFn)).MoveToOuterDisposeScope();
+        return ConvOut.Forward(ConvNormOut.Forward(MidBlock.Forward(x, null), null, Activation.Silu)).MoveToOuterDisposeScope();    // whatever act_fn is
     }
 }
 
@@ -279,7 +279,7 @@ public sealed class VqDecoder(AutoencoderConfig c) : Module
         var x = MidBlock.Forward(ConvIn.Forward(latents.ChannelsLast()), code);
         foreach (var level in UpBlocks)
             using (var before = x) x = level.Forward(before, code);
-        using (var before = x) x = ConvNormOut.Forward(before, code, c.ActFn);
+        using (var before = x) x = ConvNormOut.Forward(before, code, Activation.Silu);
         return ConvOut.Forward(x).MoveToOuterDisposeScope();
     }
 }

@@ -127,12 +127,88 @@ sealed class UNetAdapter : IAdapter
     }
 }
 
+/// <summary>diffusers' UNet2DModel.</summary>
+sealed class UNet2DAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "UNet2DModel" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var noGrad = no_grad();
+        using var model = GenerationModels.Load<UNet2DModel>(c.Folder);
+        var blocks = new List<(string, Tensor)>();
+        yield return ("sample", model.Forward(c.Input("sample"), c.Input("timestep"), c.HasInput("class_labels") ? c.Input("class_labels") : null, null,
+            (name, tensor) => blocks.Add((name, tensor.clone().DetachFromDisposeScope()))));
+        foreach (var (name, tensor) in blocks)
+        {
+            yield return (name == "mid_block" ? "mid" : name.Replace("_blocks.", "_", StringComparison.Ordinal), tensor);
+            tensor.Dispose();
+        }
+    }
+}
+
+/// <summary>diffusers' ControlNetModel.</summary>
+sealed class ControlNetAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "ControlNetModel" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var noGrad = no_grad();
+        using var model = GenerationModels.Load<ControlNetModel>(c.Folder);
+        var (inputs, image) = (UNetAdapter.Inputs(c), c.Input("controlnet_cond"));
+        yield return ("cond_embedding", model.ControlnetCondEmbedding.Forward(image));
+        var scale = c.Arguments.TryGetProperty("conditioning_scale", out var given) ? given.GetDouble() : 1;
+        foreach (var (prefix, residuals) in ((string, ControlNetResiduals)[])[("", model.Forward(inputs, image, scale)), ("guess_", model.Forward(inputs, image, guess: true))])
+        {
+            for (var i = 0; i < residuals.Down.Count; i++) yield return ($"{prefix}down.{i}", residuals.Down[i]);
+            yield return (prefix + "mid", residuals.Mid);
+        }
+    }
+}
+
+/// <summary>diffusers' T2IAdapter.</summary>
+sealed class T2IAdapterAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "T2IAdapter" && c.Call == "forward";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var noGrad = no_grad();
+        using var model = GenerationModels.Load<T2IAdapter>(c.Folder);
+        var features = model.Forward(c.Input("x"));
+        for (var i = 0; i < features.Count; i++) yield return ($"features.{i}", features[i]);
+    }
+}
+
+/// <summary>diffusers' AutoencoderTiny.</summary>
+sealed class AutoencoderTinyAdapter : IAdapter
+{
+    public bool Matches(ParityCase c) => c.Architecture == "AutoencoderTiny" && c.Call == "encode, decode";
+
+    public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
+    {
+        using var noGrad = no_grad();
+        using var model = GenerationModels.Load<AutoencoderTiny>(c.Folder);
+        var latents = model.Encode(c.Input("sample"));
+        var scaled = model.Scale(latents);
+        yield return ("latents", latents);
+        yield return ("scaled", scaled);
+        yield return ("unscaled", model.Unscale(scaled));
+        yield return ("decoded", model.Decode(c.Input("z")));
+    }
+}
+
 /// <summary>Full-size convolutional diffusion models.</summary>
 sealed class UNetLayouts : ILayoutAdapter
 {
     static readonly Dictionary<string, Func<ParityLayout, Module>> Builders = new()
     {
         ["AutoencoderKL"] = static l => new AutoencoderKl(Config<AutoencoderKlConfig>(l)),
+        ["AutoencoderTiny"] = static l => new AutoencoderTiny(Config<AutoencoderTinyConfig>(l)),
+        ["ControlNetModel"] = static l => new ControlNetModel(Config<ControlNetConfig>(l)),
+        ["T2IAdapter"] = static l => new T2IAdapter(Config<T2IAdapterConfig>(l)),
+        ["UNet2DModel"] = static l => new UNet2DModel(Config<UNet2DConfig>(l)),
         ["UNet2DConditionModel"] = static l => new UNet2DConditionModel(Config<UNet2DConditionConfig>(l)),
     };
 
