@@ -32,7 +32,16 @@ public sealed class Ema : IDisposable
     /// </param>
     public void Update(long step = long.MaxValue)
     {
-        var decay = step == long.MaxValue ? Decay : Math.Min(Decay, (1.0 + step) / (10.0 + step));
+        Move(step == long.MaxValue ? Decay : Math.Min(Decay, (1.0 + step) / (10.0 + step)));
+    }
+
+    /// <summary>The decay that warms up with the steps (diffusers' EMAModel; Crowson): <c>1 - (1 + step / gamma)^-power</c>, at most <paramref name="decay"/>, and 0 at the first step.</summary>
+    /// <param name="step">How many steps were taken before this one.</param>
+    public static double WarmedUp(long step, double decay, double gamma = 1, double power = 2 / 3.0) => step <= 0 ? 0 : Math.Min(decay, 1 - Math.Pow(1 + step / gamma, -power));
+
+    /// <summary>Moves the average towards the present weights, keeping the share <paramref name="decay"/> of what it was.</summary>
+    public void Move(double decay)
+    {
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         for (var i = 0; i < averages.Length; i++)
