@@ -25,11 +25,12 @@ public sealed record EulerAncestralScheduler : BetaScheduler
         {
             var i = input.Index;
             var clean = Clean(Level(i), input.Prediction, input.Sample);
-            double from = Sigmas[i], to = Sigmas[i + 1];
-            var up = Math.Sqrt(to * to * (from * from - to * to) / (from * from));
-            var share = (Math.Sqrt(to * to - up * up) - from) / from;
+            // In float32 as the peer, since little is left of the difference where the levels lie far apart (zero signal at the end of the training's schedule).
+            float from = Sigmas[i], to = Sigmas[i + 1];
+            var up = MathF.Sqrt(to * to * (from * from - to * to) / (from * from));
+            var down = MathF.Sqrt(to * to - up * up);
             // The peer draws for the last step as well, where nothing of it is taken.
-            return (Mix((1 + share, input.Sample), (-share, clean), (up, input.Draw())), clean, input.State.Next());
+            return (Mix((1, input.Sample), (down - from, Derivative(input.Sample, clean, from)), (up, input.Draw())), clean, input.State.Next());
         }
     }
 }

@@ -68,8 +68,7 @@ public sealed record EulerScheduler : SigmaScheduler
             if (gamma > 0) sample = Mix((1, sample), (Options.ChurnNoise * Math.Sqrt(churned * churned - sigma * sigma), input.Draw()));
             // As in the peer, only a prediction of the noise is told of the level that churn leads to.
             var clean = Clean(new(1, c.PredictionType == "epsilon" ? churned : sigma), input.Prediction, sample);
-            var share = (Sigmas[i + 1] - churned) / churned;
-            return (Mix((1 + share, sample), (-share, clean)), clean, input.State.Next());
+            return (Mix((1, sample), (Sigmas[i + 1] - churned, Derivative(sample, clean, churned))), clean, input.State.Next());
         }
     }
 }

@@ -27,9 +27,8 @@ public sealed record HeunScheduler : SigmaScheduler
             var (i, sample, state) = (input.Index, input.Sample, input.State);
             var clean = Limit(Clean(Level(i), input.Prediction, sample), null, c.ClipSample ? c.ClipSampleRange : null);
             var derivative = Derivative(sample, clean, Sigmas[i]);
-            if (state.Held is null) return (Mix((1, sample), ((double)Sigmas[i + 1] - Sigmas[i], derivative)), clean, state.Next([derivative], sample));
-            var half = ((double)Sigmas[i] - Sigmas[i - 1]) / 2;
-            return (Mix((1, state.Held), (half, state.Outputs[^1]), (half, derivative)), clean, state.Next());
+            if (state.Held is null) return (Mix((1, sample), (Sigmas[i + 1] - Sigmas[i], derivative)), clean, state.Next([derivative], sample));
+            return (Mix((1, state.Held), (Sigmas[i] - Sigmas[i - 1], Mix((0.5, state.Outputs[^1]), (0.5, derivative)))), clean, state.Next());
         }
     }
 }

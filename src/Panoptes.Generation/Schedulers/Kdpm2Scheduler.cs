@@ -32,8 +32,8 @@ public sealed record Kdpm2Scheduler : SigmaScheduler
             var (i, sample, state) = (input.Index, input.Sample, input.State);
             var clean = Clean(Level(i), input.Prediction, sample);
             var derivative = Derivative(sample, clean, Level(i).Sigma);
-            return i % 2 == 0 ? (Mix((1, sample), ((double)between[i / 2] - Sigmas[i], derivative)), clean, state.Next(held: sample))
-                : (Mix((1, state.Held ?? sample), ((double)Sigmas[i] - Sigmas[i - 1], derivative)), clean, state.Next());
+            return i % 2 == 0 ? (Mix((1, sample), (between[i / 2] - Sigmas[i], derivative)), clean, state.Next(held: sample))
+                : (Mix((1, state.Held ?? sample), (Sigmas[i] - Sigmas[i - 1], derivative)), clean, state.Next());
         }
     }
 }

@@ -17,7 +17,7 @@ public sealed class NoiseSchedule
     public IReadOnlyList<float> AlphaCumulated => Alphas;
 
     /// <summary>sqrt((1 - a) / a) of every timestep: the noise's deviation where the clean sample's is 1.</summary>
-    internal float[] Sigmas => [.. Alphas.Select(static a => MathF.Sqrt((1 - a) / a))];
+    internal float[] Sigmas { get; }
 
     /// <param name="betas">One a timestep, in float32.</param>
     /// <param name="zeroTerminalSnr">Whether they are stretched so that nothing of the clean sample is left at the last (Lin et al. 2023, arXiv:2305.08891, algorithm 1).</param>
@@ -36,6 +36,8 @@ public sealed class NoiseSchedule
         Betas = betas.data<float>().ToArray();
         Alphas = (1 - betas).cumprod(0).data<float>().ToArray();
         if (zeroTerminalSnr) Alphas[^1] = last;
+        var alphas = tensor(Alphas);
+        Sigmas = ((1 - alphas) / alphas).pow(0.5).data<float>().ToArray();           // a power and no root, which rounds otherwise
     }
 
     /// <summary>Puts noise into clean samples.</summary>

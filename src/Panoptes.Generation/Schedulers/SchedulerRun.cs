@@ -187,7 +187,7 @@ public abstract class SchedulerRun
     /// <summary>Whether a prediction has the variance behind the sample's channels.</summary>
     private protected virtual bool PredictsVariance => false;
 
-    private protected Tensor Clean(NoiseLevel level, Tensor prediction, Tensor sample) => this.prediction switch
+    private protected virtual Tensor Clean(NoiseLevel level, Tensor prediction, Tensor sample) => this.prediction switch
     {
         "epsilon" => Mix((1 / level.Alpha, sample), (-level.Sigma / level.Alpha, prediction)),
         "v_prediction" => Mix((level.Alpha / level.Variance, sample), (-level.Sigma / Math.Sqrt(level.Variance), prediction)),
@@ -205,15 +205,17 @@ public abstract class SchedulerRun
     private protected static Tensor EpsilonOf(NoiseLevel level, Tensor clean, Tensor sample) => Mix((1 / level.Sigma, sample), (-level.Alpha / level.Sigma, clean));
 
     /// <summary>The sum of the terms; those that a factor of 0 takes away need not be finite.</summary>
-    /// <remarks>Numbers become Scalars that live until they were read: TorchSharp's own may be collected before (see <see cref="Native.FinalizerPause"/>).</remarks>
+    /// <remarks>Products are rounded before they are added, as in the peer, which shows where much cancels. Numbers become Scalars that live until they were read: TorchSharp's own may be collected before (see <see cref="Native.FinalizerPause"/>).</remarks>
     internal static Tensor Mix(params ReadOnlySpan<(double Factor, Tensor Value)> terms)
     {
+        using var one = 1.ToScalar();
         Tensor? sum = null;
         foreach (var (factor, value) in terms)
         {
             if (sum is not null && factor == 0) continue;
             using var scalar = factor.ToScalar();
-            sum = sum is null ? value.mul(scalar) : sum.add_(value, scalar);
+            var product = factor == 1 ? value : value.mul(scalar);
+            sum = sum is null ? product : sum.add(product, one);
         }
         return sum!;
     }

@@ -70,10 +70,16 @@ abstract class SigmaRun : SchedulerRun
 
     public override Tensor ScaleInput(Tensor sample, int i)
     {
-        using var scale = Math.Sqrt(Level(i).Variance).ToScalar();
+        using var scale = MathF.Sqrt(Variance(Level(i).Sigma)).ToScalar();
         return sample.div(scale);
     }
 
+    /// <summary>The sample's variance, in float32 as the peer: at the highest levels samples are so large that the last bit shows.</summary>
+    static float Variance(double sigma) => (float)sigma * (float)sigma + 1;
+
+    private protected override Tensor Clean(NoiseLevel level, Tensor prediction, Tensor sample) => ((BetaScheduler)Scheduler).PredictionType != "v_prediction" ? base.Clean(level, prediction, sample)
+        : Mix((-(float)level.Sigma / MathF.Sqrt(Variance(level.Sigma)), prediction), (1, sample / tensor(Variance(level.Sigma), sample.dtype)));
+
     /// <summary>Where the sample goes as the level falls.</summary>
-    private protected static Tensor Derivative(Tensor sample, Tensor clean, double sigma) => Mix((1 / sigma, sample), (-1 / sigma, clean));
+    private protected static Tensor Derivative(Tensor sample, Tensor clean, double sigma) => Mix((1, sample), (-1, clean)) is var way ? way / tensor(sigma, way.dtype) : way;
 }
