@@ -67,6 +67,13 @@ public abstract record BetaScheduler : DiffusionScheduler
         Between("beta_end", BetaEnd, 0, 1);
     }
 
+    private protected static void CheckLimits(double clip = 1, double ratio = 1, double most = 1)
+    {
+        Between("clip_sample_range", clip, 0, 1e6);
+        Between("dynamic_thresholding_ratio", ratio, 0, 1);
+        Between("sample_max_value", most, 1e-6, 1e6);
+    }
+
     Tensor MakeBetas()
     {
         var n = NumTrainTimesteps;

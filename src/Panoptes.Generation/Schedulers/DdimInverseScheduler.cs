@@ -16,6 +16,12 @@ public sealed record DdimInverseScheduler : BetaScheduler
 
     private protected override string[] Spacings => ["leading", "trailing"];
 
+    internal override void Check()
+    {
+        base.Check();
+        CheckLimits(ClipSampleRange);
+    }
+
     private protected override SchedulerRun Lay(int? steps, SamplingOptions options) => new Run(this, [.. WholeTimesteps(steps, options).Reverse()], options);
 
     sealed class Run(DdimInverseScheduler c, int[] timesteps, SamplingOptions options) : AlphaRun(c, timesteps, options)

@@ -20,7 +20,7 @@ public sealed record DdimScheduler : BetaScheduler
     internal override void Check()
     {
         base.Check();
-        Between("dynamic_thresholding_ratio", DynamicThresholdingRatio, 0, 1);
+        CheckLimits(ClipSampleRange, DynamicThresholdingRatio, SampleMaxValue);
     }
 
     /// <summary>The way back, from samples to the noise that they come of.</summary>

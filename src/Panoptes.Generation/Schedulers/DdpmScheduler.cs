@@ -22,7 +22,7 @@ public sealed record DdpmScheduler : BetaScheduler
     {
         base.Check();
         Among("variance_type", VarianceType, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range");
-        Between("dynamic_thresholding_ratio", DynamicThresholdingRatio, 0, 1);
+        CheckLimits(ClipSampleRange, DynamicThresholdingRatio, SampleMaxValue);
     }
 
     private protected override SchedulerRun Lay(int? steps, SamplingOptions options) => new Run(this, WholeTimesteps(steps, options, mayBeGiven: true), options);

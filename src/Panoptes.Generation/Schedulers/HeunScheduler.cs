@@ -12,6 +12,12 @@ public sealed record HeunScheduler : SigmaScheduler
 
     private protected override string[] BetaSchedules => ["linear", "scaled_linear", "squaredcos_cap_v2", "exp"];
 
+    internal override void Check()
+    {
+        base.Check();
+        CheckLimits(ClipSampleRange);
+    }
+
     private protected override SchedulerRun Lay(int? steps, SamplingOptions options)
     {
         Refuse(options.Sigmas is not null, "sigmas", $"({ClassName})");

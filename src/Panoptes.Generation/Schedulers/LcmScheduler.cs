@@ -27,7 +27,8 @@ public sealed record LcmScheduler : BetaScheduler
     internal override void Check()
     {
         base.Check();
-        Between("dynamic_thresholding_ratio", DynamicThresholdingRatio, 0, 1);
+        CheckLimits(ClipSampleRange, DynamicThresholdingRatio, SampleMaxValue);
+        Between("timestep_scaling", TimestepScaling, 0, 1e6);
     }
 
     private protected override SchedulerRun Lay(int? steps, SamplingOptions options)

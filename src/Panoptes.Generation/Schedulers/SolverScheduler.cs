@@ -32,7 +32,7 @@ public abstract record SolverScheduler : SigmaScheduler
     {
         base.Check();
         Between("solver_order", SolverOrder, 1, MostOrder);
-        Between("dynamic_thresholding_ratio", DynamicThresholdingRatio, 0, 1);
+        CheckLimits(ratio: DynamicThresholdingRatio, most: SampleMaxValue);
         Between("flow_shift", FlowShift, 1e-6, 1e6);
         Among("time_shift_type", TimeShiftType, "exponential", "linear");
         if (PredictionType == "flow_prediction" && !UseFlowSigmas) throw new PanoptesException("prediction_type is flow_prediction; expected use_flow_sigmas beside it.");
