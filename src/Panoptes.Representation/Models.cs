@@ -88,6 +88,9 @@ public static class Models
         new("BEiT3ForRetrieval", null, typeof(Beit3ForRetrieval), static s => new Beit3ForRetrieval(s.Read<Beit3Config>()),
             static m => ((Beit3ForRetrieval)m).Config with { Architectures = ["BEiT3ForRetrieval"] }),
         new("DalleDvae", "dall_e_dvae", typeof(DalleDvae), static s => new DalleDvae(s.Read<DalleDvaeConfig>()), static m => ((DalleDvae)m).Config),
+        new("T5EncoderModel", null, typeof(T5EncoderModel), static s => new T5EncoderModel(s.Read<T5Config>()), static m => ((T5EncoderModel)m).Config with { Architectures = ["T5EncoderModel"] }),
+        new("T5ForConditionalGeneration", "t5", typeof(T5ForConditionalGeneration), static s => new T5ForConditionalGeneration(s.Read<T5Config>(), OwnHead(s)),
+            static m => ((T5ForConditionalGeneration)m).Config with { Architectures = ["T5ForConditionalGeneration"] }),
         new("VQModel", null, typeof(VqModel), static s => new VqModel(s.Read<VqConfig>()), static m => ((VqModel)m).Config),
     ];
 
@@ -139,6 +142,9 @@ public static class Models
     static LoadOptions Options(Module module, Weights weights, LoadOptions options)
     {
         if (module is VisionTextDualEncoder or StairModel) return options with { Mapping = options.Mapping ?? Nested(module, weights) };
+        // Some of T5's files have a table in the first attention to what was read, which nothing uses; an encoder is found in a whole model's file.
+        if (module is T5EncoderModel or T5ForConditionalGeneration)
+            return options with { Ignored = key => key.Contains("EncDecAttention.relative_attention_bias", StringComparison.Ordinal) || (module is T5EncoderModel && (key.StartsWith("decoder.", StringComparison.Ordinal) || key.StartsWith("lm_head.", StringComparison.Ordinal))) || options.Ignored?.Invoke(key) == true };
         if (module is OpenClipModel or CoCaModel) return options with { Ignored = key => OpenClipFolder.IsNoWeight(key) || options.Ignored?.Invoke(key) == true };
         var own = module.NamedParameters().Select(static p => Part(p.Key)).ToHashSet(StringComparer.Ordinal);
         if (!own.Overlaps(["text_model", "vision_model"])) return options;
@@ -163,6 +169,9 @@ public static class Models
     static ClipTextModel ClipText(ModelSource source) => new(source.Read<ClipTextConfig>("text_config"), source.Rows("text_projection.weight"));
 
     static ClipVisionModel ClipVision(ModelSource source) => new(source.Read<ClipVisionConfig>("vision_config"), source.Rows("visual_projection.weight"));
+
+    /// <summary>Whether T5's file has a matrix of its own for what is written; null where there is no file.</summary>
+    static bool? OwnHead(ModelSource source) => source.Shape("lm_head.weight") is not null ? true : source.Shape("shared.weight") is not null ? false : null;
 
     static SiglipTextModel SiglipText(ModelSource source) => new(source.Read<SiglipTextConfig>("text_config"));
 

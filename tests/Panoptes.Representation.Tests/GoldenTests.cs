@@ -8,9 +8,10 @@ public sealed class GoldenTests
     public static TheoryData<string> Cases =>
         [.. Goldens.Names("representation", static n => !n.StartsWith("preprocess_", StringComparison.Ordinal) && !n.Contains("tokenizer", StringComparison.Ordinal)),
             .. Goldens.Names("generation", static n => n.StartsWith("vq", StringComparison.Ordinal)),
+            .. Goldens.Names("language", static n => n.StartsWith("t5", StringComparison.Ordinal)),
             .. Goldens.Names("training", static n => n.StartsWith("clip_train", StringComparison.Ordinal))];
 
-    static readonly string[] Families = ["clip-", "siglip", "openclip-", "vit-base-patch16", "dino", "swin-", "convnext-", "mae-", "vit-mae-", "beit-", "beit3-", "dall-e-", "imagebind", "amused-vqvae", "vqgan-imagenet"];
+    static readonly string[] Families = ["clip-", "siglip", "openclip-", "vit-base-patch16", "dino", "swin-", "convnext-", "mae-", "vit-mae-", "beit-", "beit3-", "dall-e-", "imagebind", "amused-vqvae", "vqgan-", "t5-", "flan-t5-", "sd15-text", "sd21-text", "sdxl-text"];
 
     public static TheoryData<string> Layouts =>
         [.. Goldens.Names("layouts", static n => Families.Any(f => n.StartsWith(f, StringComparison.Ordinal)))];

@@ -32,8 +32,12 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
 
     const string ImageBind = """{"kernel_size":[2,8,8],"image_size":16,"vocab_size":40,"context_length":8,"imu_length":40,"out_embed_dim":12,"vision_embed_dim":16,"vision_num_blocks":2,"vision_num_heads":2,"text_embed_dim":16,"text_num_blocks":2,"text_num_heads":2,"audio_embed_dim":16,"audio_num_blocks":2,"audio_num_heads":2,"audio_kernel_size":8,"audio_stride":4,"audio_num_mel_bins":16,"audio_target_len":20,"audio_drop_path":0,"depth_embed_dim":8,"depth_kernel_size":8,"depth_num_blocks":1,"depth_num_heads":2,"thermal_embed_dim":8,"thermal_kernel_size":8,"thermal_num_blocks":1,"thermal_num_heads":2,"imu_embed_dim":8,"imu_num_blocks":1,"imu_num_heads":2,"imu_drop_path":0}""";
 
+    const string T5 = """{"d_model":16,"d_kv":6,"d_ff":24,"num_layers":2,"num_heads":2,"vocab_size":40,"relative_attention_num_buckets":8,"relative_attention_max_distance":6,"feed_forward_proj":"gated-gelu","tie_word_embeddings":false}""";
+
     internal static readonly Dictionary<string, string> Tiny = new()
     {
+        ["T5EncoderModel"] = T5.Replace("gated-gelu", "relu", StringComparison.Ordinal),
+        ["T5ForConditionalGeneration"] = T5,
         ["CLIPModel"] = $$"""{"model_type":"clip","projection_dim":12,"text_config":{{ClipText}},"vision_config":{{ClipVision}}}""",
         ["CLIPTextModelWithProjection"] = ClipText,
         ["CLIPTextModel"] = ClipText,
@@ -259,7 +263,7 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
         IImageTower image => [(image, null)],
         ITextTower text => [(null, text)],
         AlignModel align => [(align.Vision, align.Text)],
-        ImageGptModel => [],
+        ImageGptModel or T5EncoderModel or T5ForConditionalGeneration => [],
         BeitForSemanticSegmentation segmentation => [(segmentation.Beit, null)],
         DalleDvae => [],
         _ => throw new InvalidOperationException(model.GetType().Name),
@@ -295,6 +299,8 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
     {
         var (pixels, ids) = Inputs(model);
         if (model is ImageGptModel colors) return colors.Forward(ids);
+        if (model is T5EncoderModel t5) return t5.Forward(ids, ids.ne(0)).flatten(1);
+        if (model is T5ForConditionalGeneration writer) return writer.Forward(ids, ids.ne(0), ids).flatten(1);
         if (model is VqModel vq) return vq.Decode(vq.Latents(pixels)).flatten(1);
         if (model is DalleDvae dalle) return dalle.Decoder.Forward(dalle.Encoder.Forward(pixels.to(dalle.Encoder.Input.W.Value.dtype)).softmax(1)).flatten(1);
         return model is DualEncoder both ? both.Features(pixels, ids).Logits() : Encoders(model, pixels, ids).First()();
@@ -312,6 +318,7 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
         if (model is Beit3ForRetrieval retrieval) return ContrastiveLoss.Of(retrieval.Features(pixels, ids)) + retrieval.Beit3.Forward(pixels, ids, masked: masked).Tokens.square().mean();
         if (model is ImageClassifier classifier) return classifier.Logits(pixels).square().mean();
         if (model is ImageGptModel colors) return ImageGptModel.Loss(colors.Forward(ids), ids);
+        if (model is T5ForConditionalGeneration writer) return writer.Loss(ids, ids.ne(0), ids);
         if (model is AlignModel align)
         {
             var aligned = align.Forward(pixels, ids);

@@ -14,6 +14,20 @@ public static class TorchOps
         ? Dispatcher.Call("aten::gelu").Tensor(x).String("tanh").InvokeTensor()
         : 0.5 * x * (1 + (Math.Sqrt(2 / Math.PI) * (x + 0.044715 * x.pow(3))).tanh());
 
+    /// <summary>x / √(mean x² + eps) · weight over the last dimension, computed in float32.</summary>
+    /// <param name="x">[..., features]</param>
+    /// <param name="features">The size of the last dimension.</param>
+    /// <param name="weight">[features] or null</param>
+    /// <param name="eps">Added to the mean square.</param>
+    public static Tensor RmsNorm(Tensor x, long features, Tensor? weight, double eps)
+    {
+        if (Dispatcher.IsAvailable) return Dispatcher.Call("aten::rms_norm").Tensor(x).Ints(features).OptionalTensor(weight).OptionalDouble(eps).InvokeTensor();
+        using var scope = NewDisposeScope();
+        var wide = x.to(ScalarType.Float32);
+        var y = (wide * (wide.square().mean([-1], keepdim: true) + eps).rsqrt()).to(x.dtype);
+        return (weight is null ? y : y * weight).MoveToOuterDisposeScope();
+    }
+
     /// <summary>Rows of <paramref name="table"/> [count, features] by <paramref name="indices"/> (int64, any shape).</summary>
     /// <returns>[..., features]</returns>
     public static Tensor Embedding(Tensor table, Tensor indices) => Dispatcher.IsAvailable

@@ -41,6 +41,15 @@ public sealed class LayerNorm(long features, double eps = 1e-5) : Module
     public Tensor Forward(Tensor x) => nn.functional.layer_norm(x, [features], Weight.Value, Bias.Value, eps);
 }
 
+/// <summary>Divides the last dimension by its root mean square, then scales (Zhang and Sennrich 2019, arXiv:1910.07467). Key: weight, where there is one.</summary>
+/// <param name="affine">Whether there is a weight.</param>
+public sealed class RmsNorm(long features, double eps = 1e-6, bool affine = true) : Module
+{
+    public Parameter? Weight { get; } = affine ? new([features], Init.Ones) : null;
+
+    public Tensor Forward(Tensor x) => TorchOps.RmsNorm(x, features, Weight?.Value, eps);
+}
+
 /// <summary>Normalizes groups of channels over all places of a map, then scales and shifts each channel. Keys: weight, bias.</summary>
 public sealed class GroupNorm : Module
 {
