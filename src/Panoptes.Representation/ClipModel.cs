@@ -158,6 +158,22 @@ public sealed class ClipTextTransformer(ClipTextConfig c) : Module
         return TowerOutput.Keep(tokens, pooled, hiddenStates);
     }
 
+    /// <summary>Every token's features as diffusion models read them; see <see cref="ClipTextModel.Read"/>.</summary>
+    internal (Tensor Tokens, Tensor? Pooled) Read(Tensor ids, Tensor? mask, int skipped, bool normalized, bool pooled)
+    {
+        if (skipped < 0 || skipped > Encoder.Layers.Count) throw new PanoptesException($"{skipped} of the text encoder's {Encoder.Layers.Count} layers were to be left out; expected 0 to {Encoder.Layers.Count}.");
+        using var scope = NewDisposeScope();
+        if (!pooled)
+        {
+            var x = Encoder.Forward(Embeddings.Forward(ids), KeyMask.Of(mask), causal: true, skipped: skipped);
+            return ((normalized ? FinalLayerNorm.Forward(x) : x).MoveToOuterDisposeScope(), null);
+        }
+        var states = new List<Tensor>();
+        var (last, one) = Forward(ids, mask, states);
+        var read = states[^(skipped + 1)];
+        return ((!normalized ? read : skipped == 0 ? last : FinalLayerNorm.Forward(read)).MoveToOuterDisposeScope(), one.MoveToOuterDisposeScope());
+    }
+
     /// <summary>The pooled token's features only: what follows the last pooled token of the batch is not computed, the last layer for one token.</summary>
     public Tensor ForwardPooled(Tensor ids, Tensor? mask)
     {
@@ -247,6 +263,24 @@ public sealed class ClipTextModel(ClipTextConfig config, int? embeddingSize = nu
         var states = hiddenStates ? new List<Tensor>() : null;
         var (tokens, pooled) = TextModel.Forward(inputIds, attentionMask, states);
         return new(tokens, pooled, Project(pooled), states);
+    }
+
+    /// <summary>
+    /// What diffusion models read of a text. Stable Diffusion 1 and 2 take the tokens of the last layer after the last norm (2's last layer is left out of the file itself), or, with their
+    /// clip_skip, of an earlier one; SDXL and SD 3 take the last layer but one without the norm, and the pooled features.
+    /// </summary>
+    /// <param name="inputIds">[b, tokens] int64</param>
+    /// <param name="attentionMask">[b, tokens], 0 where padding; null: none.</param>
+    /// <param name="skipped">How many of the last layers are left out of the tokens' features: diffusers' clip_skip.</param>
+    /// <param name="normalized">Whether the last norm comes after them.</param>
+    /// <param name="pooled">Whether the pooled features are wanted, too: of the last layer, projected where there is a projection.</param>
+    /// <returns>[b, tokens, width] and [b, embedding]</returns>
+    /// <exception cref="PanoptesException">More layers than there are, or longer texts than the model takes.</exception>
+    public (Tensor Tokens, Tensor? Pooled) Read(Tensor inputIds, Tensor? attentionMask = null, int skipped = 0, bool normalized = true, bool pooled = false)
+    {
+        using var scope = NewDisposeScope();
+        var (tokens, one) = TextModel.Read(inputIds, attentionMask, skipped, normalized, pooled);
+        return (tokens.MoveToOuterDisposeScope(), one is null ? null : Project(one).MoveToOuterDisposeScope());
     }
 
     public LayerGroups LayerGroups =>

@@ -88,6 +88,7 @@ public static class Models
         new("BEiT3ForRetrieval", null, typeof(Beit3ForRetrieval), static s => new Beit3ForRetrieval(s.Read<Beit3Config>()),
             static m => ((Beit3ForRetrieval)m).Config with { Architectures = ["BEiT3ForRetrieval"] }),
         new("DalleDvae", "dall_e_dvae", typeof(DalleDvae), static s => new DalleDvae(s.Read<DalleDvaeConfig>()), static m => ((DalleDvae)m).Config),
+        new("GumbelVQ", null, typeof(GumbelVq), static s => new GumbelVq(s.Read<VqConfig>()), static m => ((GumbelVq)m).Config with { ClassName = "GumbelVQ" }),
         new("T5EncoderModel", null, typeof(T5EncoderModel), static s => new T5EncoderModel(s.Read<T5Config>()), static m => ((T5EncoderModel)m).Config with { Architectures = ["T5EncoderModel"] }),
         new("T5ForConditionalGeneration", "t5", typeof(T5ForConditionalGeneration), static s => new T5ForConditionalGeneration(s.Read<T5Config>(), OwnHead(s)),
             static m => ((T5ForConditionalGeneration)m).Config with { Architectures = ["T5ForConditionalGeneration"] }),

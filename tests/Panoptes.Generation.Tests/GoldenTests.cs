@@ -10,6 +10,7 @@ public sealed class GoldenTests
     static readonly string[] Families =
     [
         "sd15-unet", "sd15-inpainting-unet", "sd21-unet", "sdxl-unet", "gligen-", "instruct-pix2pix", "sd15-vae", "sdxl-vae", "flux-vae", "controlnet-", "t2i-adapter-", "taesd",
+        "dit-", "flux1-", "pixart-", "sd3-",
     ];
 
     public static TheoryData<string> Layouts => [.. Goldens.Names("layouts", static n => Families.Any(f => n.StartsWith(f, StringComparison.Ordinal)))];

@@ -205,6 +205,31 @@ public sealed class ClipTests : IDisposable
         Assert.Equal(before + 2, Tensor.TotalCount);
     }
 
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(1, false)]
+    [InlineData(2, true)]
+    public void What_diffusion_models_read_of_a_text_is_a_hidden_state_with_or_without_the_last_norm(int skipped, bool normalized)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = new ClipTextModel(new() { HiddenSize = 16, IntermediateSize = 24, NumHiddenLayers = 3, NumAttentionHeads = 2, MaxPositionEmbeddings = 8, VocabSize = 40, EosTokenId = 39 }, 12);
+        model.Initialize(new Generator(1));
+        var ids = tensor(new long[] { 5, 9, 39, 0, 7, 1, 2, 39 }, [2, 4]);
+        var whole = model.Forward(ids, hiddenStates: true);
+        var state = whole.HiddenStates![^(skipped + 1)];
+        var wanted = (normalized ? model.TextModel.FinalLayerNorm.Forward(state) : state).data<float>().ToArray();
+        var before = LiveTensors.Settle();
+        using (var alone = model.Read(ids, skipped: skipped, normalized: normalized).Tokens) Assert.Equal(wanted, alone.data<float>().ToArray());
+        var (tokens, pooled) = model.Read(ids, skipped: skipped, normalized: normalized, pooled: true);
+        Assert.Equal(wanted, tokens.data<float>().ToArray());
+        Assert.Equal(whole.Embedding.data<float>().ToArray(), pooled!.data<float>().ToArray());
+        tokens.Dispose();
+        pooled.Dispose();
+        Assert.Equal(before, Tensor.TotalCount);
+        Assert.Contains("4 of", Assert.Throws<PanoptesException>(() => model.Read(ids, skipped: 4)).Message, StringComparison.Ordinal);
+    }
+
     string MergesFile()
     {
         var path = Path.Combine(folder, "all-merges.txt");

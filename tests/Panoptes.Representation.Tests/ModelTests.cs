@@ -91,6 +91,7 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
         ["BEiT3ForCaptioning"] = Beit3,
         ["BEiT3ForRetrieval"] = Beit3,
         ["DalleDvae"] = """{"encoder":{"n_hid":8,"n_blk_per_group":1,"vocab_size":12},"decoder":{"n_init":8,"n_hid":8,"n_blk_per_group":1,"vocab_size":12}}""",
+        ["GumbelVQ"] = """{"block_out_channels":[4,8],"down_block_types":["DownEncoderBlock2D","AttnDownEncoderBlock2D"],"up_block_types":["AttnUpDecoderBlock2D","UpDecoderBlock2D"],"norm_num_groups":4,"latent_channels":3,"vq_embed_dim":5,"num_vq_embeddings":12,"sample_size":16}""",
         ["VQModel"] = """{"block_out_channels":[4,8],"down_block_types":["DownEncoderBlock2D","AttnDownEncoderBlock2D"],"up_block_types":["AttnUpDecoderBlock2D","UpDecoderBlock2D"],"norm_num_groups":4,"latent_channels":3,"vq_embed_dim":5,"num_vq_embeddings":12,"sample_size":16}""",
         ["ViTMAEForImageClassification"] = Mae.Replace("{", $$"""{{{Labels}},"use_mean_pooling":true,""", StringComparison.Ordinal),
     };
@@ -263,7 +264,7 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
         IImageTower image => [(image, null)],
         ITextTower text => [(null, text)],
         AlignModel align => [(align.Vision, align.Text)],
-        ImageGptModel or T5EncoderModel or T5ForConditionalGeneration => [],
+        ImageGptModel or GumbelVq or T5EncoderModel or T5ForConditionalGeneration => [],
         BeitForSemanticSegmentation segmentation => [(segmentation.Beit, null)],
         DalleDvae => [],
         _ => throw new InvalidOperationException(model.GetType().Name),
@@ -302,6 +303,7 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
         if (model is T5EncoderModel t5) return t5.Forward(ids, ids.ne(0)).flatten(1);
         if (model is T5ForConditionalGeneration writer) return writer.Forward(ids, ids.ne(0), ids).flatten(1);
         if (model is VqModel vq) return vq.Decode(vq.Latents(pixels)).flatten(1);
+        if (model is GumbelVq gumbel) return gumbel.Picture(gumbel.Tokenize(pixels)).flatten(1);
         if (model is DalleDvae dalle) return dalle.Decoder.Forward(dalle.Encoder.Forward(pixels.to(dalle.Encoder.Input.W.Value.dtype)).softmax(1)).flatten(1);
         return model is DualEncoder both ? both.Features(pixels, ids).Logits() : Encoders(model, pixels, ids).First()();
     }
@@ -311,6 +313,7 @@ public sealed class ModelTests : RegisteredModels<ModelTests>, IRegisteredModels
         var (pixels, ids) = Inputs(model);
         var masked = tensor(new[] { true, false, false, true, false, true, false, true }, [2, 4]);
         if (model is VqModel vq) return vq.Decode(vq.Latents(pixels)).square().mean() + VectorQuantizer.Loss(vq.Latents(pixels), vq.Quantize.Entries(vq.Quantize.Nearest(vq.Latents(pixels))), 1, 1) + vq.Quantize.Embedding.Weight.Value.square().mean();
+        if (model is GumbelVq gumbel && gumbel.Forward(pixels, 1, new Generator(5)) is var (decoded, divergence)) return decoded.square().mean() + divergence;
         if (model is MaeForPreTraining mae) return mae.Loss(pixels);
         if (model is BeitForMaskedImageModeling beit) return beit.Loss(pixels, masked, masked.to(ScalarType.Int64));
         if (model is BeitForSemanticSegmentation segmentation) return segmentation.Loss(pixels, zeros(2, 16, 16, dtype: ScalarType.Int64));

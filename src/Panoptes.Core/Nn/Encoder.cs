@@ -255,20 +255,21 @@ public sealed class Encoder(int layers, int width, int heads, int hidden, Activa
     /// <param name="mask">As in <see cref="Attention.Apply"/>; with <paramref name="causal"/>, [b, 1, 1, tokens] bool.</param>
     /// <param name="causal">Whether a token sees only itself and those before it.</param>
     /// <param name="hiddenStates">Receives the input and the output of every layer.</param>
+    /// <param name="skipped">How many of the last layers are left out.</param>
     /// <returns>[b, tokens, width]</returns>
-    public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, ICollection<Tensor>? hiddenStates = null)
+    public Tensor Forward(Tensor x, Tensor? mask = null, bool causal = false, ICollection<Tensor>? hiddenStates = null, int skipped = 0)
     {
         using var scope = NewDisposeScope();
         var full = Combine(mask, causal, x);
         hiddenStates?.Add(x);
-        for (var i = 0; i < Layers.Count; i++)
+        for (var i = 0; i < Layers.Count - skipped; i++)
         {
             var before = x;
             x = Next(Layers[i], x, full, causal && full is null);
             if (hiddenStates is not null) hiddenStates.Add(x.MoveToOuterDisposeScope());
             else if (i > 0) before.Dispose();                          // the gradient keeps its own reference; the first is the caller's
         }
-        return hiddenStates is null && Layers.Count > 0 ? x.MoveToOuterDisposeScope() : x;
+        return hiddenStates is null && Layers.Count > skipped ? x.MoveToOuterDisposeScope() : x;
     }
 
     /// <summary>The output at one token of each row; see <see cref="EncoderLayer.ForwardAt"/>.</summary>

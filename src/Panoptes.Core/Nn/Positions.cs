@@ -7,9 +7,14 @@ public static class Positions
     /// MAE's fixed table (He et al. 2022, arXiv:2111.06377, util/pos_embed.py): [sin x | cos x | sin y | cos y], a quarter of the width each, at
     /// frequencies from 1 down to 1/10000. The column counts as x and comes first.
     /// </summary>
+    /// <param name="rows">Of the grid.</param>
+    /// <param name="columns">Of the grid.</param>
+    /// <param name="width">Of a position.</param>
+    /// <param name="rowStep">How far apart rows are.</param>
+    /// <param name="columnStep">How far apart columns are.</param>
     /// <returns>[1 + rows · columns, width] float32; row 0, the class token's, is zero</returns>
     /// <exception cref="PanoptesException">The width is no multiple of 4.</exception>
-    public static Tensor SinCos(int rows, int columns, int width)
+    public static Tensor SinCos(int rows, int columns, int width, double rowStep = 1, double columnStep = 1)
     {
         if (width % 4 != 0) throw new PanoptesException($"Sine and cosine positions were asked for with a width of {width}; expected a multiple of 4.");
         var quarter = width / 4;
@@ -20,7 +25,7 @@ public static class Positions
             for (var k = 0; k < quarter; k++)
             {
                 var frequency = Math.Pow(10000, -(double)k / quarter);
-                var ((sinX, cosX), (sinY, cosY)) = (Math.SinCos(i % columns * frequency), Math.SinCos(i / columns * frequency));
+                var ((sinX, cosX), (sinY, cosY)) = (Math.SinCos(i % columns * columnStep * frequency), Math.SinCos(i / columns * rowStep * frequency));
                 (row[k], row[quarter + k], row[2 * quarter + k], row[3 * quarter + k]) = ((float)sinX, (float)cosX, (float)sinY, (float)cosY);
             }
         }

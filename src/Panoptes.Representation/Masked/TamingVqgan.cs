@@ -80,9 +80,16 @@ public static partial class TamingVqgan
     /// <param name="normGroups">Of the group norms: 32 in all that is published.</param>
     /// <param name="options">The wanted type and device.</param>
     /// <exception cref="PanoptesException">It is no such file; the message lists what does not fit.</exception>
-    public static VqModel Load(string path, TamingConfig config, int normGroups = 32, LoadOptions? options = null)
+    public static VqModel Load(string path, TamingConfig config, int normGroups = 32, LoadOptions? options = null) =>
+        Read(path, config, new VqModel(config.ToVq() with { NormNumGroups = normGroups }), options);
+
+    /// <summary>The same of a file of their GumbelVQ.</summary>
+    /// <inheritdoc cref="Load"/>
+    public static GumbelVq LoadGumbel(string path, TamingConfig config, int normGroups = 32, LoadOptions? options = null) =>
+        Read(path, config, new GumbelVq(config.ToVq() with { NormNumGroups = normGroups }), options);
+
+    static T Read<T>(string path, TamingConfig config, T model, LoadOptions? options) where T : Module
     {
-        var model = new VqModel(config.ToVq() with { NormNumGroups = normGroups });
         try
         {
             using var scope = NewDisposeScope();

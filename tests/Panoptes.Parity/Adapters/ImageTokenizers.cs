@@ -118,11 +118,11 @@ sealed class TamingVqganAdapter : IAdapter
 /// <summary>VQ-GAN's own full-size files.</summary>
 sealed class TamingLayouts : ILayoutAdapter
 {
-    internal static bool IsTaming(ParityLayout layout) => layout.Architecture == "VQModel" && layout.Config.TryGetProperty("ddconfig", out _);
+    internal static bool IsTaming(ParityLayout layout) => layout.Architecture is "VQModel" or "GumbelVQ" && layout.Config.TryGetProperty("ddconfig", out _);
 
     public bool Matches(ParityLayout layout) => IsTaming(layout);
 
-    public Module Build(ParityLayout layout) => new VqModel(Config(layout).ToVq());
+    public Module Build(ParityLayout layout) => layout.Architecture == "GumbelVQ" ? new GumbelVq(Config(layout).ToVq()) : new VqModel(Config(layout).ToVq());
 
     public IEnumerable<(string Key, long[] Shape)> Keys(Module model, ParityLayout layout) =>
         model.NamedParameters().Select(p => TamingVqgan.Original(p.Key, p.Parameter.Shape, Config(layout).Ddconfig.ChMult.Length));

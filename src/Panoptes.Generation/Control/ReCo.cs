@@ -1,0 +1,146 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+using Panoptes.Nn;
+using Panoptes.Representation;
+using Panoptes.Text;
+
+namespace Panoptes.Generation;
+
+/// <summary>A rectangle of the picture and what is in it. The sides are fractions of the picture's, from its top left.</summary>
+public sealed record ReCoRegion(double Left, double Top, double Right, double Bottom, string Text);
+
+/// <summary>A text of words and places, as ids.</summary>
+/// <param name="Ids">As many as were asked for, filled up with the end token.</param>
+/// <param name="Bins">Left, top, right and bottom of every region, as the model is told them.</param>
+/// <param name="CutOff">How many ids there was no room for.</param>
+public sealed record ReCoTokens(long[] Ids, IReadOnlyList<int[]> Bins, int CutOff);
+
+/// <summary>
+/// ReCo (Yang et al. 2022, arXiv:2211.15518): places are words. The text encoder's vocabulary has a token more for each of a thousand places along a side, and a prompt is a caption, then for
+/// every region its four places and its own description.
+/// </summary>
+/// <param name="tokenizer">CLIP's, which knows no places.</param>
+/// <param name="bins">How many places a side has.</param>
+public sealed partial class ReCo(Tokenizer tokenizer, int bins = ReCo.DefaultBins)
+{
+    /// <summary>The paper's places a side.</summary>
+    public const int DefaultBins = 1000;
+
+    /// <summary>How many ids there are with the places, which come after the words.</summary>
+    public int VocabularySize => tokenizer.VocabularySize + bins;
+
+    /// <summary>The places of fractions of a side: v · (bins - 1), rounded half to even.</summary>
+    /// <param name="fractions">Any shape, from 0 to 1; computed in float64</param>
+    /// <param name="bins">How many places a side has.</param>
+    /// <returns>The same shape, int64</returns>
+    public static Tensor Quantize(Tensor fractions, int bins = DefaultBins)
+    {
+        using var scope = NewDisposeScope();
+        return (fractions.to(ScalarType.Float64) * (bins - 1)).round().to(ScalarType.Int64).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The place of one fraction of a side.</summary>
+    /// <exception cref="PanoptesException">It is not between 0 and 1.</exception>
+    public static int Quantize(double fraction, int bins = DefaultBins) => fraction is >= 0 and <= 1
+        ? (int)Math.Round(fraction * (bins - 1), MidpointRounding.ToEven)
+        : throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A region reaches to {fraction:0.###} of the picture's side; expected 0 to 1."));
+
+    /// <summary>Takes a prompt apart: a caption, then any number of regions, each as <c>&lt;left&gt; &lt;top&gt; &lt;right&gt; &lt;bottom&gt; description</c> in thousandths of the picture's sides.</summary>
+    /// <exception cref="PanoptesException">A region has not four numbers, or one that is not from 0 to 1000.</exception>
+    public static (string Caption, IReadOnlyList<ReCoRegion> Regions) Parse(string prompt)
+    {
+        var places = Places().Matches(prompt);
+        var regions = new List<ReCoRegion>();
+        var caption = Words(0);
+        for (var i = 0; i < places.Count; i++)
+        {
+            double[] sides = [.. Enumerable.Range(1, 4).Select(n => Side(places[i].Groups[n].Value))];
+            regions.Add(new(sides[0], sides[1], sides[2], sides[3], Words(i + 1)));
+        }
+        return (caption, regions);
+
+        // What stands before the places of this number, and after those before it.
+        string Words(int number)
+        {
+            var start = number == 0 ? 0 : places[number - 1].Index + places[number - 1].Length;
+            var words = prompt[start..(number < places.Count ? places[number].Index : prompt.Length)];
+            return Number().Match(words) is { Success: true } stray ? throw new PanoptesException($"The prompt has {stray.Value} by itself; expected four numbers a region, as in <100> <250> <500> <800>.") : words.Trim();
+        }
+
+        static double Side(string number) => double.TryParse(number, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var value) && value is >= 0 and <= 1000
+            ? value / 1000
+            : throw new PanoptesException($"The prompt has a region with the number {number}; expected 0 to 1000.");
+    }
+
+    /// <summary>The ids of a prompt: the caption's with its start and end, then for each region its four places and its description's with start and end.</summary>
+    /// <param name="caption">Of the whole picture.</param>
+    /// <param name="regions">In any order; the model saw them in that of reading.</param>
+    /// <param name="length">How many ids are wanted. What does not fit is left out and counted.</param>
+    /// <exception cref="PanoptesException">A region that reaches out of the picture.</exception>
+    public ReCoTokens Encode(string caption, IReadOnlyList<ReCoRegion> regions, int length)
+    {
+        var words = tokenizer.VocabularySize;
+        List<int[]> boxes = [.. regions.Select(r => (int[])[Quantize(r.Left, bins), Quantize(r.Top, bins), Quantize(r.Right, bins), Quantize(r.Bottom, bins)])];
+        List<long> ids = [.. tokenizer.Encode(Clean(caption))];
+        for (var i = 0; i < regions.Count; i++)
+        {
+            ids.AddRange(boxes[i].Select(b => (long)words + b));
+            ids.AddRange(tokenizer.Encode(Clean(regions[i].Text)).Select(static id => (long)id));
+        }
+        var all = new long[length];
+        Array.Fill(all, words - 1);
+        var kept = Math.Min(ids.Count, length);
+        ids.CopyTo(0, all, 0, kept);
+        return new(all, boxes, ids.Count - kept);
+    }
+
+    /// <summary>The same of a prompt as <see cref="Parse"/> takes it.</summary>
+    /// <exception cref="PanoptesException">It is none.</exception>
+    public ReCoTokens Encode(string prompt, int length)
+    {
+        var (caption, regions) = Parse(prompt);
+        return Encode(caption, regions, length);
+    }
+
+    /// <summary>A text encoder that knows places: a copy of <paramref name="encoder"/> with a row more for each of them, and positions for longer texts, drawn as for training from scratch.</summary>
+    /// <param name="encoder">Of a model without places; it stays as it is.</param>
+    /// <param name="generator">Draws the new rows.</param>
+    /// <param name="contextLength">How many tokens a text may have; 0: as many as before.</param>
+    /// <param name="bins">How many places a side has.</param>
+    /// <exception cref="PanoptesException">Fewer tokens than before.</exception>
+    public static ClipTextModel AddPlaces(ClipTextModel encoder, Generator generator, int contextLength = 0, int bins = DefaultBins)
+    {
+        var c = encoder.Config;
+        if (contextLength == 0) contextLength = c.MaxPositionEmbeddings;
+        if (contextLength < c.MaxPositionEmbeddings) throw new PanoptesException($"Texts of {contextLength} tokens were asked for; expected at least the encoder's {c.MaxPositionEmbeddings}.");
+        var larger = new ClipTextModel(c with { VocabSize = c.VocabSize + bins, MaxPositionEmbeddings = contextLength }, encoder.TextProjection?.OutFeatures);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        foreach (var (ours, theirs) in larger.Parameters().Zip(encoder.Parameters()))
+        {
+            if (ours.Shape.AsSpan().SequenceEqual(theirs.Shape)) ours.Assign(theirs.Value.detach().clone());
+            else
+            {
+                ours.Initialize(generator, theirs.Value.dtype);
+                ours.Value.narrow(0, 0, theirs.Shape[0]).copy_(theirs.Value);
+            }
+        }
+        return larger;
+    }
+
+    /// <summary>Texts as the model was trained with them (as BLIP's captions): small letters, no punctuation before them, single spaces.</summary>
+    static string Clean(string text)
+    {
+        var clean = text.ToLowerInvariant().TrimStart(',', '.', '!', '?', '*', '#', ':', ';', '~').Replace('-', ' ').Replace('/', ' ').Replace("<person>", "person", StringComparison.Ordinal);
+        return Spaces().Replace(clean, " ").TrimEnd('\n').Trim(' ');
+    }
+
+    [GeneratedRegex(@"<\s*([0-9.]+)\s*>\s*<\s*([0-9.]+)\s*>\s*<\s*([0-9.]+)\s*>\s*<\s*([0-9.]+)\s*>", RegexOptions.CultureInvariant)]
+    private static partial Regex Places();
+
+    [GeneratedRegex(@"<\s*[0-9.]+\s*>", RegexOptions.CultureInvariant)]
+    private static partial Regex Number();
+
+    [GeneratedRegex(@"\s{2,}", RegexOptions.CultureInvariant)]
+    private static partial Regex Spaces();
+}
