@@ -197,9 +197,9 @@ public sealed class FluxTransformer : Module
         if (!isGrid && inputs.ImageIds is null) throw new PanoptesException($"{count} image tokens were given as {rows} rows; expected a multiple, or where each token is.");
         var map = isGrid ? (rows, count / rows) : (0L, 0L);
 
-        var x = XEmbedder.Forward(inputs.Latents);
-        var condition = TimeTextEmbed.Forward(inputs.Timesteps.to(x.dtype) * 1000, inputs.Pooled, inputs.Guidance is { } scale ? scale.to(x.dtype) * 1000 : null);
-        var text = ContextEmbedder.Forward(inputs.Text);
+        var x = XEmbedder.Forward(inputs.Latents.to(XEmbedder.Bias!.Value.dtype));
+        var condition = TimeTextEmbed.Forward(inputs.Timesteps.to(x.dtype) * 1000, inputs.Pooled.to(x.dtype), inputs.Guidance is { } scale ? scale.to(x.dtype) * 1000 : null);
+        var text = ContextEmbedder.Forward(inputs.Text.to(x.dtype));
         var rotary = inputs.ImageIds is null && inputs.TextIds is null
             ? rotaries.Get((map.Item1, map.Item2, written, x.device_type), s => Rotary(cat([zeros(s.Text, Config.AxesDimsRope.Length), ImageIds(s.Rows, s.Columns)])).to(s.Device))
             : Rotary(cat([inputs.TextIds ?? zeros(written, Config.AxesDimsRope.Length, device: x.device), inputs.ImageIds ?? ImageIds(map.Item1, map.Item2).to(x.device)]));

@@ -184,7 +184,8 @@ public sealed class PixArtTransformer : Module
         var x = PosEmbed.Forward(latents);
         var time = AdalnSingle.Emb.Forward(timesteps, condition, x.dtype);
         var common = AdalnSingle.Linear.Forward(nn.functional.silu(time)).view(time.shape[0], 6, -1);
-        var text = CaptionProjection?.Forward(condition.Text) ?? condition.Text;
+        var text = condition.Text.to(x.dtype);
+        if (CaptionProjection is not null) text = CaptionProjection.Forward(text);
         var mask = condition.TextMask is { } read && KeyMask.Of(read) is { } seen ? (1 - seen.to(x.dtype)) * -10000 : null;
         foreach (var block in TransformerBlocks)
         {

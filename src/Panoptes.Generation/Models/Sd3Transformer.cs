@@ -142,8 +142,8 @@ public sealed class Sd3Transformer : Module
     {
         using var scope = NewDisposeScope();
         var map = PatchTokens.Grid(latents, Config.InChannels, Config.PatchSize);
-        var (x, condition) = (PosEmbed.Forward(latents), TimeTextEmbed.Forward(timesteps, pooled));
-        var t = ContextEmbedder.Forward(text);
+        var x = PosEmbed.Forward(latents);
+        var (condition, t) = (TimeTextEmbed.Forward(timesteps, pooled.to(x.dtype)), ContextEmbedder.Forward(text.to(x.dtype)));
         for (var i = 0; i < TransformerBlocks.Count; i++)
         {
             var (before, written) = (x, t);

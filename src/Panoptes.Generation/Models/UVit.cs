@@ -321,7 +321,7 @@ public sealed class UVit : Module
         if (numbers.shape[1] * Config.MicroCondEncodeDim != Config.MicroCondEmbedDim)
             throw new PanoptesException($"{numbers.shape[1]} numbers were given about each image; expected {Config.MicroCondEmbedDim / Config.MicroCondEncodeDim}.");
         using var scope = NewDisposeScope();
-        text = EncoderProjLayerNorm.Forward(EncoderProj.Forward(text));
+        text = EncoderProjLayerNorm.Forward(EncoderProj.Forward(text.to(Embeddings.Weight.Value.dtype)));
         var waves = Timesteps.Sinusoids(numbers.flatten(), Config.MicroCondEncodeDim).view(numbers.shape[0], -1).to(text.dtype);
         var condition = nn.functional.silu(CondEmbed.Forward(cat([pooled.to(text.dtype), waves], 1)));
 

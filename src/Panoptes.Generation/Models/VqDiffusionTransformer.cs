@@ -143,6 +143,7 @@ public sealed class VqDiffusionTransformer : Module
         using var scope = NewDisposeScope();
         var places = (HeightEmb.Weight.Value.unsqueeze(1) + WidthEmb.Weight.Value.unsqueeze(0)).flatten(0, 1).narrow(0, 0, codes.shape[1]);
         var x = Emb.Forward(codes).add(places);
+        text = text?.to(x.dtype);
         foreach (var block in TransformerBlocks)
         {
             var before = x;

@@ -30,7 +30,7 @@ public abstract class HookedAttention : Module
 }
 
 /// <summary>Tokens see a context, or each other. Keys: to_q, to_k, to_v, to_out.0 (diffusers' Attention).</summary>
-public sealed class CrossAttention(int width, int heads, int headSize, int? contextWidth = null, bool bias = false) : HookedAttention
+public sealed class CrossAttention(int width, int heads, int headSize, int? contextWidth = null, bool bias = false, bool outBias = true) : HookedAttention
 {
     public Linear ToQ { get; } = new(width, heads * headSize, bias);
 
@@ -39,7 +39,7 @@ public sealed class CrossAttention(int width, int heads, int headSize, int? cont
     public Linear ToV { get; } = new(contextWidth ?? width, heads * headSize, bias);
 
     [Key("to_out.0")]
-    public Linear ToOut { get; } = new(heads * headSize, width);
+    public Linear ToOut { get; } = new(heads * headSize, width, outBias);
 
     /// <param name="tokens">[b, tokens, width]</param>
     /// <param name="context">[b, keys, context width]; null: the tokens see each other</param>

@@ -31,15 +31,16 @@ public static class Timesteps
 /// <param name="post">After the second; null: none.</param>
 /// <param name="condition">The width of what is added to the input, projected (guidance embedding); null: none.</param>
 /// <param name="outputs">The width of the result; null: <paramref name="width"/>.</param>
-public sealed class TimestepEmbedding(int inputs, int width, Activation activation = Activation.Silu, Activation? post = null, int? condition = null, int? outputs = null) : Module
+/// <param name="bias">Whether the two layers have biases.</param>
+public sealed class TimestepEmbedding(int inputs, int width, Activation activation = Activation.Silu, Activation? post = null, int? condition = null, int? outputs = null, bool bias = true) : Module
 {
     [Key("linear_1")]
-    public Linear Linear1 { get; } = new(inputs, width);
+    public Linear Linear1 { get; } = new(inputs, width, bias);
 
     public Linear? CondProj { get; } = condition is { } from ? new(from, inputs, bias: false) : null;
 
     [Key("linear_2")]
-    public Linear Linear2 { get; } = new(width, outputs ?? width);
+    public Linear Linear2 { get; } = new(width, outputs ?? width, bias);
 
     /// <param name="x">[b, inputs] of the weights' type</param>
     /// <param name="added">[b, condition]; null: nothing is added</param>
