@@ -116,7 +116,7 @@ public sealed class GroundingFuser(int width, int tokenWidth, int heads, int hea
 
     public CrossAttention Attn { get; } = new(width, heads, headSize);
 
-    public GegluFeedForward Ff { get; } = new(width);
+    public FeedForward Ff { get; } = new(width);
 
     public LayerNorm Norm1 { get; } = new(width);
 

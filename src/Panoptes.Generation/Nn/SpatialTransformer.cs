@@ -18,7 +18,7 @@ public sealed class TransformerBlock(int width, int heads, int headSize, int con
 
     public LayerNorm Norm3 { get; } = new(width);
 
-    public GegluFeedForward Ff { get; } = new(width);
+    public FeedForward Ff { get; } = new(width);
 
     public GroundingFuser? Fuser { get; } = grounded ? new(width, contextWidth, heads, headSize) : null;
 
