@@ -75,6 +75,7 @@ public static class App
         root.Add(new SessionCommand());
         root.Add(new CaptionCommand());
         root.Add(new DepthCommand());
+        root.Add(new ConditionCommand());
         root.Add(new AnswerCommand());
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
