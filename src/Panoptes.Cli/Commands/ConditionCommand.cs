@@ -54,7 +54,7 @@ sealed class ConditionCommand : ExampleCommand
         {
             var file = "";
             var sources = Sources(parsed, kinds, held, () => file);
-            ConditionMaker[] makers = [.. kinds.Select(k => ConditionMakers.Create(k, sources, options.GetValueOrDefault(k)) with { Resolution = parsed.GetValue(resolution) })];
+            ConditionMaker[] makers = [.. kinds.Select(k => ConditionMakers.Create(k, sources, options.GetValueOrDefault(k))).Select(m => m with { Resolution = parsed.GetValue(resolution) ?? m.Resolution })];
             var done = 0;
             var rows = new List<SheetRow>();
             await terminal.InChunks("Drawing", files, chunk =>
