@@ -98,7 +98,7 @@ public static class TorchOps
                 mask?.dtype == ScalarType.BFloat16 ? mask.to(ScalarType.Float32) : mask, causal, scale).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
         }
         // The fused kernel wants keys and values of one width; libtorch's own fallback would hold all scores at once, twice.
-        if (!grouped && (GainsByProducts(query, key) || value.shape[^1] != query.shape[^1])) return AttentionByProducts(query, key, value, mask, causal, scale);
+        if (!grouped && (GainsByProducts(query, key, GoesInParts(query, mask, causal)) || value.shape[^1] != query.shape[^1])) return AttentionByProducts(query, key, value, mask, causal, scale);
         if (Dispatcher.IsAvailable)
             return Dispatcher.Call("aten::scaled_dot_product_attention")
                 .Tensor(query).Tensor(key).Tensor(value).OptionalTensor(mask).Double(0).Bool(causal).OptionalDouble(scale).Bool(grouped)
@@ -118,14 +118,17 @@ public static class TorchOps
     /// libtorch's fused kernel for the CPU works through bfloat16 in small blocks: over a few hundred tokens two batched products with a
     /// softmax between are three times as fast, with gradients eight times. Longer rows would take too much memory for the scores.
     /// </summary>
-    static bool GainsByProducts(Tensor query, Tensor key) =>
-        query.dtype == ScalarType.BFloat16 && query.device_type == TorchSharp.DeviceType.CPU && query.shape[^2] * key.shape[^2] <= 512 * 512;
+    static bool GainsByProducts(Tensor query, Tensor key, bool inParts) =>
+        query.dtype == ScalarType.BFloat16 && query.device_type == TorchSharp.DeviceType.CPU && (inParts || query.shape[^2] * key.shape[^2] <= 512 * 512);
+
+    /// <summary>Whether heads, or rows of them, can go one after the other, so that scores take no more memory however many they are.</summary>
+    static bool GoesInParts(Tensor query, Tensor? mask, bool causal) => mask is null && !causal && !is_grad_enabled() && query.dim() == 4;
 
     static Tensor AttentionByProducts(Tensor query, Tensor key, Tensor value, Tensor? mask, bool causal, double? scale)
     {
         using var scope = NewDisposeScope();
         query = scale == 1 ? query : query * (scale ?? 1 / Math.Sqrt(query.shape[^1]));
-        if (mask is null && !causal && !is_grad_enabled() && query.dim() == 4 && query.numel() / query.shape[^1] * key.shape[^2] > MostScores)
+        if (GoesInParts(query, mask, causal) && query.numel() / query.shape[^1] * key.shape[^2] > MostScores)
             return AttentionInParts(query, key, value).MoveToOuterDisposeScope();
         var scores = query.matmul(key.transpose(-2, -1));
         if (causal)
@@ -170,14 +173,62 @@ public static class TorchOps
         if (weight.dtype is not (ScalarType.Float32 or ScalarType.BFloat16) || !CanPack(weight.dtype)) return null;
         using var noGrad = no_grad();
         var packed = Dispatcher.Call("mkldnn::_reorder_linear_weight").Tensor(weight).OptionalInt(null).InvokeTensor();
+        return Same(weight, packed);
+    }
+
+    /// <summary>The packed weight, if it is the same after all: on some processors (AMD's family 26) oneDNN 3.7.1 loses what is left over from whole blocks.</summary>
+    static Tensor? Same(Tensor weight, Tensor packed)
+    {
         if (weight.shape[0] % OneDnn.PackedBlock == 0 && weight.shape[1] % OneDnn.PackedBlock == 0) return packed;
-        // On some processors (AMD's family 26) oneDNN 3.7.1 loses what is left over from whole blocks: whoever gets the weight back has the right one.
         using var back = packed.to_dense();
         using var equal = back.eq(weight);
         using var same = equal.all();
         if (same.item<bool>()) return packed;
         packed.Dispose();
         return null;
+    }
+
+    /// <summary>
+    /// The weight of a convolution in the layout that oneDNN computes with, or null where it gains nothing or is not to be had, as of <see cref="Pack"/>; of kernel 1 it is that of a product.
+    /// </summary>
+    /// <param name="weight">[out, in, kernel, kernel] without a gradient</param>
+    internal static Tensor? PackConvolution(Tensor weight, int stride, int padding)
+    {
+        if (weight.shape[2] == 1 && weight.shape[3] == 1 && stride == 1 && padding == 0)
+        {
+            using var product = weight.flatten(1);
+            return Pack(product);
+        }
+        if (!Dispatcher.IsAvailable || weight.device_type != TorchSharp.DeviceType.CPU || weight.dtype is not (ScalarType.Float32 or ScalarType.BFloat16)) return null;
+        if (OneDnn.Missing(weight.shape[0]) + OneDnn.Missing(weight.shape[1]) > 0 || weight.numel() < 1 << 12 || !CanPack(weight.dtype)) return null;
+        using var noGrad = no_grad();
+        var packed = Dispatcher.Call("mkldnn::_reorder_convolution_weight").Tensor(weight).Ints(padding, padding).Ints(stride, stride).Ints(1, 1).Int(1).OptionalInt(null).InvokeTensor();
+        return Same(weight, packed);
+    }
+
+    /// <summary>The convolution by a weight of <see cref="PackConvolution"/>, without gradients.</summary>
+    /// <param name="x">[b, in, height, width], best with channels last</param>
+    /// <param name="added">[b, out, height, width] that the result is added to along with it; null: nothing</param>
+    internal static Tensor PackedConvolution(Tensor x, Tensor packed, Tensor? bias, int stride, int padding, Tensor? added)
+    {
+        if (packed.dim() == 2)
+        {
+            using var scope = NewDisposeScope();
+            var (rows, beside) = (x.permute(0, 2, 3, 1), added?.permute(0, 2, 3, 1));
+            // The sum is computed along with the product only where both lie alike.
+            var fused = beside is not null && beside.is_contiguous() && !GainsByFloat32(rows, rows.numel() / rows.shape[^1]);
+            var y = fused
+                ? Dispatcher.Call("mkldnn::_linear_pointwise", "binary").Tensor(rows).Tensor(beside!).Tensor(packed).OptionalTensor(bias).String("add").InvokeTensor()
+                : PackedLinear(rows, packed, bias);
+            if (!fused && beside is not null) y = y.add_(beside);
+            return y.permute(0, 3, 1, 2).MoveToOuterDisposeScope();
+        }
+        var call = Dispatcher.Call("mkldnn::_convolution_pointwise", added is null ? "" : "binary").Tensor(x);
+        if (added is not null) call.Tensor(added);
+        call.Tensor(packed).OptionalTensor(bias).Ints(padding, padding).Ints(stride, stride).Ints(1, 1).Int(1);
+        return added is null
+            ? call.String("none").NoOptionalTensors().OptionalString(null).InvokeTensor()
+            : call.String("add").OptionalInt(null).OptionalString(null).NoOptionalTensors().OptionalString(null).InvokeTensor();
     }
 
     /// <summary>activation(x Wᵀ + b) without gradients.</summary>

@@ -11,17 +11,22 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     public Parameter? Bias { get; } = bias ? new([outChannels], Init.Zeros) : null;
 
     /// <param name="x">[b, in, height, width]</param>
-    public Tensor Forward(Tensor x) => Apply(x, Weight.Value, Bias?.Value, stride, padding, groups);
+    public Tensor Forward(Tensor x) => Weight.Packed is { } packed && !is_grad_enabled()
+        ? TorchOps.PackedConvolution(x, packed, Bias?.Value, stride, padding, null)
+        : Apply(x, Weight.Value, Bias?.Value, stride, padding, groups);
 
     /// <summary>The convolution and something beside it, summed.</summary>
     /// <param name="x">[b, in, height, width]</param>
     /// <param name="added">[b, out, height, width]</param>
     public Tensor Forward(Tensor x, Tensor added)
     {
+        if (Weight.Packed is { } packed && !is_grad_enabled()) return TorchOps.PackedConvolution(x, packed, Bias?.Value, stride, padding, added);
         using var scope = NewDisposeScope();
         var y = Forward(x);
         return (is_grad_enabled() ? y + added : y.add_(added)).MoveToOuterDisposeScope();
     }
+
+    protected override long OnPack() => groups == 1 ? Weight.PackBy(weight => TorchOps.PackConvolution(weight, stride, padding)) : 0;
 
     /// <summary>The convolution, around what libtorch 2.10's oneDNN cannot do.</summary>
     /// <param name="x">[b, in, height, width]</param>

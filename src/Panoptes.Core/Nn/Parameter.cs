@@ -82,9 +82,12 @@ public sealed class Parameter : IDisposable
     /// Not while another thread uses the model, and not while an optimizer holds the value.
     /// </summary>
     /// <returns>The bytes of the plain value that are free now.</returns>
-    internal long Pack()
+    internal long Pack() => PackBy(TorchOps.Pack);
+
+    /// <summary>The same in a way of the caller's.</summary>
+    internal long PackBy(Func<Tensor, Tensor?> pack)
     {
-        if (value is null || TorchOps.Pack(value) is not { } result) return 0;
+        if (value is null || pack(value) is not { } result) return 0;
         var bytes = value.NumberOfElements * value.ElementSize;
         packed = result.DetachFromDisposeScope();
         value.Dispose();
@@ -96,7 +99,8 @@ public sealed class Parameter : IDisposable
     {
         if (packed is null) return null;
         using var noGrad = no_grad();
-        Assign(packed.to_dense());
+        using var dense = packed.to_dense();
+        Assign(dense.view(Shape));
         return value;
     }
 

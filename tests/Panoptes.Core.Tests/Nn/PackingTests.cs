@@ -80,6 +80,41 @@ public class PackingTests
         foreach (var (gradient, leaf) in ours.Zip(leaves)) Assert.True(gradient.allclose(leaf.grad!, 1e-4, 1e-4));
     }
 
+    [Theory]
+    [InlineData(64, 128, 3, 1)]
+    [InlineData(64, 64, 3, 2)]
+    [InlineData(320, 320, 3, 1)]
+    [InlineData(128, 192, 1, 1)]
+    [InlineData(48, 80, 3, 1)]
+    [InlineData(48, 80, 1, 1)]
+    [InlineData(4, 64, 3, 1)]
+    [InlineData(64, 3, 3, 1)]
+    public void A_packed_convolution_gives_what_the_plain_one_gave_and_its_weight_comes_back_to_the_bit(int from, int to, int kernel, int stride)
+    {
+        foreach (var dtype in (ScalarType[])[ScalarType.Float32, ScalarType.BFloat16]) PackedConvolution(from, to, kernel, stride, dtype);
+    }
+
+    static void PackedConvolution(int from, int to, int kernel, int stride, ScalarType dtype)
+    {
+        using var convolution = new Conv2d(from, to, kernel, stride, kernel / 2);
+        using var generator = new Generator(7);
+        foreach (var parameter in convolution.Parameters()) parameter.Initialize(generator, dtype);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        foreach (var lastly in (bool[])[false, true])
+        {
+            var x = randn([2, from, 10, 14], generator: generator).to(dtype);
+            if (lastly) x = x.ChannelsLast();
+            var (plain, weight) = (convolution.Forward(x), convolution.Weight.Value.clone());
+            var added = randn_like(plain);
+            if (lastly) added = added.ChannelsLast();
+            convolution.Pack();
+            foreach (var (ours, expected) in ((Tensor, Tensor)[])[(convolution.Forward(x), plain), (convolution.Forward(x, added), plain + added)])
+                Assert.InRange((ours - expected).to(ScalarType.Float32).abs().max().item<float>(), 0, dtype == ScalarType.Float32 ? 1e-5 : 5e-2);
+            Assert.True(convolution.Weight.Value.eq(weight).all().item<bool>());
+        }
+    }
+
     [Fact]
     public void Forward_passes_keep_no_tensor()
     {
