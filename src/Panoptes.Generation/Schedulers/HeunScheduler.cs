@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace Panoptes.Generation;
 
 /// <summary>Heun's method over noise levels (Karras et al. 2022, arXiv:2206.00364, algorithm 1): two calls a step, one for the last. diffusers' HeunDiscreteScheduler.</summary>
@@ -8,6 +10,7 @@ public sealed record HeunScheduler : SigmaScheduler
     public bool ClipSample { get; init; }
     public double ClipSampleRange { get; init; } = 1;
 
+    [JsonIgnore]
     public override int Order => 2;
 
     private protected override string[] BetaSchedules => ["linear", "scaled_linear", "squaredcos_cap_v2", "exp"];

@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace Panoptes.Generation;
 
 /// <summary>The midpoint method of k-diffusion after DPM-Solver-2 (Karras et al. 2022, arXiv:2206.00364): two calls a step, the second half-way in the level's logarithm. diffusers' KDPM2DiscreteScheduler.</summary>
@@ -5,6 +7,7 @@ public sealed record Kdpm2Scheduler : SigmaScheduler
 {
     public Kdpm2Scheduler() => (BetaStart, BetaEnd) = (0.00085, 0.012);
 
+    [JsonIgnore]
     public override int Order => 2;
 
     private protected override string[] PredictionTypes => ["epsilon", "v_prediction"];

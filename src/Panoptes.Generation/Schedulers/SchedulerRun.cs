@@ -259,9 +259,16 @@ public abstract class NoiseSource
     /// <summary>One generator for each sample of the batch, so that a sample does not depend on its place.</summary>
     public static NoiseSource From(IReadOnlyList<Generator> generators) => generators.Count == 1 ? new Shared(generators[0]) : new PerSample(generators);
 
+    /// <summary>bfloat16 is drawn as float32 and rounded: the numbers of torch 2.13 (but for the last 16 where they are no multiple of 16), which libtorch 2.10 draws otherwise.</summary>
+    static Tensor Draw(long[] shape, ScalarType type, Generator generator)
+    {
+        using var scope = NewDisposeScope();
+        return randn(shape, type == ScalarType.Float64 ? type : ScalarType.Float32, generator: generator).to(type).MoveToOuterDisposeScope();
+    }
+
     sealed class Shared(Generator generator) : NoiseSource
     {
-        public override Tensor Normal(long[] shape, ScalarType type) => randn(shape, type, generator: generator);
+        public override Tensor Normal(long[] shape, ScalarType type) => Draw(shape, type, generator);
 
         public override Tensor Uniform(long[] shape) => rand(shape, generator: generator);
 
@@ -270,7 +277,7 @@ public abstract class NoiseSource
 
     sealed class PerSample(IReadOnlyList<Generator> generators) : NoiseSource
     {
-        public override Tensor Normal(long[] shape, ScalarType type) => Each(shape, (s, g) => randn(s, type, generator: g));
+        public override Tensor Normal(long[] shape, ScalarType type) => Each(shape, (s, g) => Draw(s, type, g));
 
         public override Tensor Uniform(long[] shape) => Each(shape, static (s, g) => rand(s, generator: g));
 

@@ -10,8 +10,6 @@ public sealed class SchedulerTests
 
     public static TheoryData<string> SamplerNames => [.. Samplers.All.Select(static s => s.Name)];
 
-    public static TheoryData<string> ClassNames => [.. Scheduler.ClassNames];
-
     static DiffusionScheduler Sampler(string name) =>
         name == "flow" ? new FlowMatchEulerScheduler { Shift = 3 } : ((DiffusionScheduler)Scheduler.Parse(StableDiffusion, "test")).Using(name);
 
@@ -56,6 +54,40 @@ public sealed class SchedulerTests
             // What is left at most is the noise of the last level, where a sampler does not go below it.
             Assert.InRange((reached - point).abs().max().item<float>(), 0, sampler is PndmScheduler or DdimScheduler or DeisScheduler or LcmScheduler ? 0.25 : 2e-3);
         }
+    }
+
+    [Theory]
+    [InlineData("dpmpp-2m")]
+    [InlineData("dpmpp-2m-sde")]
+    [InlineData("dpmpp-3m")]
+    [InlineData("deis")]
+    [InlineData("unipc")]
+    [InlineData("unipc-karras")]
+    public void A_solver_follows_a_flow_to_its_end(string name)
+    {
+        using var scope = NewDisposeScope();
+        var generator = new Generator(3);
+        var point = randn(2, 3, 4, 4, generator: generator);
+        var run = new FlowMatchEulerScheduler { Shift = 3 }.Using(name).Start(20);
+        var reached = Sample(run, randn(point.shape, generator: generator), (x, i) => Oracle(run, x, point, i), generator);
+        // DEIS stops at its last level, of which noise is left.
+        Assert.InRange((reached - point).abs().max().item<float>(), 0, name == "deis" ? 1 : 2e-3);
+    }
+
+    [Fact]
+    public void Noise_is_what_torch_draws_with_the_same_seed()
+    {
+        using var scope = NewDisposeScope();
+        NoiseSource noise = new Generator(7);
+        // torch.Generator().manual_seed(7): randn(2, 3), randn(20), rand(3), multinomial([[.1, .2, .7], [.5, .3, .2]], 1), and, seeded again, randn(1, 32) in bfloat16.
+        Near([-0.1467950940132141, 0.7861412763595581, 0.9468216300010681, -1.1143440008163452, 1.6907901763916016, -0.8948279023170471], noise.Normal([2, 3], ScalarType.Float32));
+        Near([0.501121461391449, 0.2600362002849579], noise.Normal([20], ScalarType.Float32)[18..]);
+        Near([0.7368624210357666, 0.03311049938201904, 0.09137779474258423], noise.Uniform([3]));
+        Near([2, 2], noise.Choose(tensor(new[,] { { 0.1f, 0.2f, 0.7f }, { 0.5f, 0.3f, 0.2f } })));
+        noise = new Generator(7);
+        Near([-1.3203125, -1.359375], noise.Normal([1, 32], ScalarType.BFloat16)[0, 30..]);
+
+        static void Near(double[] expected, Tensor drawn) => Assert.InRange((drawn.flatten().to(ScalarType.Float64) - tensor(expected)).abs().max().item<double>(), 0, 1e-6);
     }
 
     [Theory]
