@@ -66,7 +66,7 @@ public static class App
 
     internal static RootCommand BuildTree()
     {
-        var root = new RootCommand("Vision foundation models at the command line: search images by text, segment, detect, caption, classify, embed, train and evaluate.");
+        var root = new RootCommand("Vision foundation models at the command line: search images by text, segment, detect, caption, generate, classify, embed, train and evaluate.");
         root.Add(new DemoCommand());
         root.Add(new SearchCommand());
         root.Add(new SegmentCommand());
@@ -77,6 +77,7 @@ public static class App
         root.Add(new DepthCommand());
         root.Add(new ConditionCommand());
         root.Add(new AnswerCommand());
+        root.Add(new GenerateCommand());
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
         root.Add(new EvaluateCommand());

@@ -103,7 +103,7 @@ static class ModelLoader
         return (T)holder.Load(path, [], Load(parsed));
     }
 
-    static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed) };
+    internal static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed) };
 
     /// <summary>The same of a model that segments by prompts.</summary>
     /// <param name="words">What is asked for, for models that tell things apart by a list of names.</param>

@@ -1,0 +1,195 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Security.Cryptography;
+using Panoptes.Generation;
+using Panoptes.Imaging;
+using Spectre.Console;
+using Spectre.Console.Rendering;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>Makes images of words, or of words and a picture.</summary>
+sealed class GenerateCommand : ExampleCommand
+{
+    readonly Argument<string[]> prompts = new("PROMPT") { Description = "What is to be seen; parts may count more or less: \"a (red:1.3) apple\". Several make a row of the grid each.", Arity = ArgumentArity.ZeroOrMore };
+    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL" };
+    readonly Option<string?> negative = new("--negative", "-n") { Description = "What is not wanted.", HelpName = "WORDS" };
+    readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model's family has it.", HelpName = "N" };
+    readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly the prompt is followed; 1: as it comes.", HelpName = "SCALE" };
+    readonly Option<double?> rescale = new("--rescale") { Description = "How much of the contrast that strong guidance adds is taken back, from 0 to 1.", HelpName = "SHARE" };
+    readonly Option<string?> scheduler = new("--scheduler") { Description = $"Another sampler than the model's own: {string.Join(", ", Samplers.All.Select(static s => s.Name))}.", HelpName = "NAME" };
+    readonly Option<double?> eta = new("--eta") { Description = "DDIM: how much noise is drawn at each step, from 0 to 1.", HelpName = "ETA" };
+    readonly Option<long?> seed = new("--seed", "-s") { Description = "What all chance follows from; the same gives the same image. A new one by default, which is told.", HelpName = "N" };
+    readonly Option<int?> count = new("--count", "-c") { Description = "How many images of each prompt, with seeds that follow each other.", HelpName = "N" };
+    readonly Option<string?> size = new("--size") { Description = "Width and height in pixels, or one number for both.", HelpName = "WxH" };
+    readonly Option<string?> image = new("--image", "-i") { Description = "A picture to be changed.", HelpName = "IMAGE" };
+    readonly Option<double?> strength = new("--strength") { Description = "How far from the picture: 0.8 by default, 1 is as good as nothing of it.", HelpName = "SHARE" };
+    readonly Option<string?> mask = new("--mask") { Description = "White where the picture is made anew; of the picture's size.", HelpName = "PNG" };
+    readonly Option<int?> clipSkip = new("--clip-skip") { Description = "How many of the text encoder's last layers are left out.", HelpName = "N" };
+    readonly Option<string?> from = new("--from") { Description = "Makes the image of a PNG again, by what it says of itself; other options change that.", HelpName = "IMAGE" };
+    readonly Option<bool> grid = new("--grid") { Description = "Also write all images as one picture, a row a prompt." };
+    readonly Option<bool> tiled = new("--tiled") { Description = "Decode large images in tiles, which takes less memory." };
+    readonly Option<int?> batch = new("--batch") { Description = "How many images are made at once; 4 by default.", HelpName = "N" };
+    readonly Option<string> preview = new("--preview") { Description = "How the terminal shows what it becomes: auto, kitty, sixel, blocks or none.", HelpName = "HOW", DefaultValueFactory = static _ => "auto" };
+    readonly Option<string?> output = new("--out", "-o") { Description = "A file for one image, otherwise a folder; here by default, named after prompt and seed.", HelpName = "PNG|FOLDER" };
+
+    public GenerateCommand() : base("generate", "Make images of words by a diffusion model: from noise, from a picture, or into a picture's masked part. Each PNG says how it was made.", """
+        panoptes generate "a red apple left of a cat" --model stable-diffusion-v1-5/stable-diffusion-v1-5 --precision auto
+        panoptes generate "a red apple" "a green apple" --model M --count 4 --seed 1 --grid --out apples
+        panoptes generate "a watercolor of a cat" --model M --image cat.png --strength 0.6
+        panoptes generate "a dog" --model M --image cat.png --mask where.png
+        panoptes generate --from apple.png --steps 50
+        """)
+    {
+        Add(prompts);
+        foreach (var option in (ReadOnlySpan<Option>)[model, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, from, grid, tiled, batch, preview, output]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[steps, count, batch]) SharedOptions.AtLeastOne(option);
+        foreach (var option in (ReadOnlySpan<Option>)[rescale, eta, strength]) SharedOptions.Share(option);
+        scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
+        preview.AcceptOnlyFromAmong("auto", "kitty", "sixel", "blocks", "none");
+        SetAction(RunAsync);
+    }
+
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        var terminal = new Terminal(parsed);
+        var before = parsed.GetValue(from) is { } made ? Before(made) : null;
+        var path = parsed.GetValue(model) ?? before?.Model ?? throw new UsageException("No model is named; expected --model.");
+        var requests = Requests(parsed, before);
+        var files = Files(parsed, requests);
+        using var diffusion = new Diffusion(PipelineFolder.Load(path, ModelLoader.Load(parsed)), before is not null && parsed.GetValue(model) is null ? before.Model : path)
+        {
+            BatchSize = parsed.GetValue(batch) ?? 4,
+            Parts = parsed.GetValue(tiled) ? new() { Tiled = true } : null,
+            Note = terminal.Note,
+        };
+        var images = await Make(terminal, diffusion, requests, parsed.GetRequiredValue(preview), cancel);
+        if (before is not null) Compare(parsed, before, images[0].Parameters);
+        for (var i = 0; i < images.Count; i++)
+        {
+            if (Path.GetDirectoryName(files[i]) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
+            images[i].Save(files[i]);
+        }
+        string? sheet = null;
+        if (parsed.GetValue(grid)) Sheet(images, requests).Save(sheet = Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } folder ? folder : ".", "grid.png"));
+        if (terminal.IsJson)
+        {
+            terminal.WriteJson(new { images = images.Select((m, i) => new { file = files[i], m.Parameters }), grid = sheet });
+            return App.Success;
+        }
+        var table = Terminal.Table("Image", "Seed", "Prompt");
+        for (var i = 0; i < images.Count; i++) table.AddRow(Markup.Escape(files[i]), images[i].Parameters.Seed.ToString(CultureInfo.InvariantCulture), Markup.Escape(images[i].Parameters.Prompt));
+        terminal.Write(table);
+        if (sheet is not null) terminal.Note($"All of them are in {sheet}.");
+        return App.Success;
+    }
+
+    static ImageParameters Before(string file)
+    {
+        if (!File.Exists(file)) throw new PanoptesException($"{file} does not exist.");
+        return ImageParameters.Read(File.ReadAllBytes(file)) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate has written.");
+    }
+
+    /// <summary>What is wanted: a request a prompt; what is not said is as it was before, where there is a before.</summary>
+    List<ImageRequest> Requests(ParseResult parsed, ImageParameters? before)
+    {
+        var words = parsed.GetValue(prompts) is { Length: > 0 } given ? given : before is not null ? [before.Prompt] : throw new UsageException("No prompt is given; expected words, or --from an image.");
+        var (width, height) = parsed.GetValue(size) is { } text ? Size(text) : (before?.Width, before?.Height);
+        if (parsed.GetValue(image) is null && (parsed.GetValue(mask) is not null || parsed.GetValue(strength) is not null) && before?.Image is null) throw new UsageException("--mask and --strength go with --image.");
+        if (before?.Image is not null && parsed.GetValue(image) is null) throw new UsageException("The image was made of a picture, which its file does not hold; name it by --image.");
+        if (before?.Mask is not null && parsed.GetValue(mask) is null) throw new UsageException("The image was made with a mask, which its file does not hold; name it by --mask.");
+        var start = parsed.GetValue(seed) ?? before?.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
+        var (picture, hole) = (parsed.GetValue(image) is { } file ? Image.Load(file) : null, parsed.GetValue(mask) is { } where ? Image.Load(where) : null);
+        return [.. words.Select(prompt => new ImageRequest(prompt)
+        {
+            NegativePrompt = parsed.GetValue(negative) ?? before?.NegativePrompt,
+            Width = width,
+            Height = height,
+            Steps = parsed.GetValue(steps) ?? before?.Steps,
+            Guidance = parsed.GetValue(guidance) ?? before?.Guidance,
+            GuidanceRescale = parsed.GetValue(rescale) ?? before?.GuidanceRescale ?? 0,
+            Sampler = parsed.GetValue(scheduler) ?? before?.Sampler,
+            Eta = parsed.GetValue(eta) ?? before?.Eta ?? 0,
+            Seed = start,
+            Count = parsed.GetValue(count) ?? 1,
+            Image = picture,
+            Strength = picture is null ? null : parsed.GetValue(strength) ?? before?.Strength,
+            Mask = hole,
+            ClipSkip = parsed.GetValue(clipSkip) ?? before?.ClipSkip,
+        })];
+    }
+
+    static (int? Width, int? Height) Size(string text)
+    {
+        var parts = text.Split('x');
+        if (parts.Length is 1 or 2 && parts.All(static p => int.TryParse(p, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n is >= 1 and <= 8192)) return (int.Parse(parts[0], CultureInfo.InvariantCulture), int.Parse(parts[^1], CultureInfo.InvariantCulture));
+        throw new UsageException($"--size is '{text}'; expected a number of pixels from 1 to 8192, or two as 512x768.");
+    }
+
+    /// <summary>The file of each image.</summary>
+    string[] Files(ParseResult parsed, List<ImageRequest> requests)
+    {
+        var named = parsed.GetValue(output);
+        var all = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (r.Prompt, Seed: r.Seed!.Value + k))).ToArray();
+        var isFile = named is not null && !Directory.Exists(named) && Path.GetExtension(named).ToUpperInvariant() is ".PNG" or ".JPG" or ".JPEG" or ".WEBP";
+        if (isFile) return all.Length == 1 ? [named!] : throw new UsageException($"--out is '{named}', but there are {all.Length} images; expected a folder.");
+        string[] files = [.. all.Select(a => Path.Combine(named ?? "", string.Create(CultureInfo.InvariantCulture, $"{Slug(a.Prompt)}-{a.Seed}.png")))];
+        if (files.Distinct(StringComparer.OrdinalIgnoreCase).Count() < files.Length) files = [.. files.Select((f, i) => Path.ChangeExtension(f, string.Create(CultureInfo.InvariantCulture, $".{i}.png")))];
+        return files;
+    }
+
+    /// <summary>A prompt as a file's name: its letters and digits, at most forty.</summary>
+    static string Slug(string prompt)
+    {
+        var name = new string([.. prompt.Select(static c => char.IsAsciiLetterOrDigit(c) ? char.ToLowerInvariant(c) : '-')]);
+        name = string.Join('-', name.Split('-', StringSplitOptions.RemoveEmptyEntries));
+        return name.Length == 0 ? "image" : name.Length <= 40 ? name : name[..40].TrimEnd('-');
+    }
+
+    static async Task<IReadOnlyList<GeneratedImage>> Make(Terminal terminal, Diffusion diffusion, List<ImageRequest> requests, string how, CancellationToken cancel)
+    {
+        PictureProtocol? protocol = !terminal.IsInteractive || how == "none" ? null : how == "auto" ? TerminalPicture.Detect(Environment.GetEnvironmentVariable) : Enum.Parse<PictureProtocol>(how, ignoreCase: true);
+        if (protocol is not { } shown)
+            return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new Steps(progress), cancel: cancel));
+        IReadOnlyList<GeneratedImage> images = [];
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        await terminal.Messages.Live(new Markup("")).StartAsync(async live =>
+        {
+            Image? picture = null;
+            await foreach (var progress in diffusion.GenerateAsync(requests, previewEvery: 4, cancel))
+            {
+                images = progress.Images ?? images;
+                picture = progress.Images is [.., var last] ? last.Image : progress.Preview ?? picture;
+                var left = progress.Done == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {TimeSpan.FromSeconds(Math.Round(clock.Elapsed.TotalSeconds / progress.Done * (progress.Total - progress.Done))):c} left");
+                var line = new Markup($"Step {progress.Done} of {progress.Total}{left}");
+                live.UpdateTarget(picture is null ? line : new Rows((IRenderable[])[new TerminalPicture(picture, shown, Math.Min(48, terminal.Messages.Profile.Width)), line]));
+            }
+        });
+        return images;
+    }
+
+    sealed class Steps(IProgress<Step> to) : IProgress<ImageProgress>
+    {
+        public void Report(ImageProgress value) => to.Report(new(value.Done, value.Total));
+    }
+
+    /// <summary>Says where what an image was made of is not what it is made of now.</summary>
+    static void Compare(ParseResult parsed, ImageParameters before, ImageParameters now)
+    {
+        var terminal = new Terminal(parsed);
+        if (before.Image != now.Image && before.Image is not null) terminal.Note("The picture is not the one that the image was made of.");
+        if (before.Mask != now.Mask && before.Mask is not null) terminal.Note("The mask is not the one that the image was made with.");
+        if (before.Dtype != now.Dtype) terminal.Note($"The image was computed in {before.Dtype}, this one in {now.Dtype}; see --precision.");
+    }
+
+    static Image Sheet(IReadOnlyList<GeneratedImage> images, List<ImageRequest> requests)
+    {
+        var (rows, at) = (new List<SheetRow>(), 0);
+        foreach (var request in requests)
+        {
+            rows.Add(new(request.Prompt, [.. images.Skip(at).Take(request.Count).Select(static m => new SheetCell(m.Image, m.Parameters.Seed.ToString(CultureInfo.InvariantCulture)))]));
+            at += request.Count;
+        }
+        return new ContactSheet { Rows = rows, CellSize = Math.Clamp(images.Max(static m => Math.Max(m.Image.Width, m.Image.Height)), 64, 320) }.Render();
+    }
+}

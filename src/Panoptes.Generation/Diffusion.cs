@@ -1,0 +1,230 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Security.Cryptography;
+using System.Threading.Channels;
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
+
+namespace Panoptes.Generation;
+
+/// <summary>Makes images of words, or of words and pictures, by a diffusion model.</summary>
+/// <example><code>
+/// using var diffusion = Diffusion.Load("stable-diffusion-v1-5/stable-diffusion-v1-5");
+/// var image = diffusion.Generate("a red apple left of a cat");
+/// image.Save("apple.png");
+/// </code></example>
+public sealed class Diffusion : IDisposable
+{
+    /// <summary>Latents of at most so many places a side are decoded for previews.</summary>
+    const int PreviewPlaces = 32;
+
+    readonly string name;
+
+    /// <param name="model">Becomes this one's.</param>
+    /// <param name="name">What images say that they are made with.</param>
+    public Diffusion(DiffusionModel model, string name) => (Model, this.name) = (model, name);
+
+    public DiffusionModel Model { get; }
+
+    /// <summary>How many images are made at once; less takes less memory.</summary>
+    public int BatchSize { get; init; } = 4;
+
+    /// <summary>How large images go through the autoencoder in little memory; null: at once.</summary>
+    public AutoencoderParts? Parts { get; init; }
+
+    /// <summary>Told of what users should know, such as prompts that are longer than the context; null: nobody is.</summary>
+    public Action<string>? Note { get; init; }
+
+    /// <summary>Loads a pipeline.</summary>
+    /// <param name="model">A diffusers folder, or a hub id.</param>
+    /// <param name="dtype">The type of the weights: float32 gives the peer's images to the last bits, bfloat16 is several times as fast where the processor has it.</param>
+    /// <exception cref="PanoptesException">No pipeline there, or one that is not supported.</exception>
+    public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32) => new(PipelineFolder.Load(model, new LoadOptions { Dtype = dtype }), Path.GetFileName(Path.TrimEndingDirectorySeparator(model)));
+
+    /// <summary>One image of a prompt.</summary>
+    /// <inheritdoc cref="Generate(IReadOnlyList{ImageRequest}, IProgress{ImageProgress}?, int, CancellationToken)"/>
+    public GeneratedImage Generate(string prompt, long? seed = null, CancellationToken cancel = default) => Generate([new(prompt) { Seed = seed }], cancel: cancel)[0];
+
+    /// <summary>All images of the requests, in their order. Neighbors that differ in words and seeds alone are made together.</summary>
+    /// <param name="requests">What is wanted.</param>
+    /// <param name="progress">Told after every step.</param>
+    /// <param name="previewEvery">A picture of what the first image of a batch seems to become, after so many steps each; 0: none.</param>
+    /// <param name="cancel">Stops before the next step.</param>
+    /// <exception cref="PanoptesException">A request that cannot be, or a network whose numbers are damaged.</exception>
+    public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, int previewEvery = 0, CancellationToken cancel = default)
+    {
+        Job[] jobs = [.. requests.SelectMany(JobsOf)];
+        var batches = Batches(jobs);
+        var (done, total) = (0, batches.Sum(b => StepsOf(b[0].Request)));
+        var images = new List<GeneratedImage>(jobs.Length);
+        foreach (var batch in batches)
+        {
+            var report = new Report(this, progress, done, total, previewEvery);
+            images.AddRange(Make(batch, report, cancel));
+            done += StepsOf(batch[0].Request);
+        }
+        progress?.Report(new(total, total, null, images));
+        return images;
+    }
+
+    /// <summary>The same, step by step as it goes on; the last has the images.</summary>
+    /// <inheritdoc cref="Generate(IReadOnlyList{ImageRequest}, IProgress{ImageProgress}?, int, CancellationToken)"/>
+    public async IAsyncEnumerable<ImageProgress> GenerateAsync(IReadOnlyList<ImageRequest> requests, int previewEvery = 1, [EnumeratorCancellation] CancellationToken cancel = default)
+    {
+        var channel = Channel.CreateUnbounded<ImageProgress>(new() { SingleReader = true });
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        var running = Task.Run(() =>
+        {
+            try
+            {
+                Generate(requests, new Writer(channel.Writer), previewEvery, stop.Token);
+                channel.Writer.Complete();
+            }
+            catch (Exception e)
+            {
+                channel.Writer.Complete(e);
+            }
+        }, CancellationToken.None);
+        try
+        {
+            await foreach (var progress in channel.Reader.ReadAllAsync(cancel)) yield return progress;
+        }
+        finally
+        {
+            // Whoever stops reading stops the making.
+            await stop.CancelAsync();
+            await running;
+        }
+    }
+
+    sealed class Writer(ChannelWriter<ImageProgress> to) : IProgress<ImageProgress>
+    {
+        public void Report(ImageProgress value) => to.TryWrite(value);
+    }
+
+    /// <summary>One image to be made.</summary>
+    sealed record Job(ImageRequest Request, long Seed);
+
+    IEnumerable<Job> JobsOf(ImageRequest request)
+    {
+        if (request.Count is < 1 or > 10_000) throw new PanoptesException($"{request.Count} images were asked for; expected 1 to 10,000.");
+        if (request.Seed is < 0) throw new PanoptesException($"The seed is {request.Seed}; expected 0 or more.");
+        if (request.Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
+        if (request.Image is null && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
+        if (request is { Image: { } image, Mask: { } mask } && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
+        var seed = request.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
+        return Enumerable.Range(0, request.Count).Select(k => new Job(request, checked(seed + k)));
+    }
+
+    List<List<Job>> Batches(Job[] jobs)
+    {
+        var batches = new List<List<Job>>();
+        foreach (var job in jobs)
+            if (batches is [.., var last] && last.Count < BatchSize && Alike(last[^1].Request, job.Request)) last.Add(job);
+            else batches.Add([job]);
+        return batches;
+
+        static bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b) || a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count } == b;
+    }
+
+    int StepsOf(ImageRequest request) => request.Steps ?? Model.UsualSteps;
+
+    List<GeneratedImage> Make(List<Job> batch, Report report, CancellationToken cancel)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var request = batch[0].Request;
+        var (width, height) = SizeOf(request);
+        var strength = request.Image is null ? 1 : request.Strength ?? (request.Mask is null ? 0.8 : 1);
+        var (positive, negative) = Model.Describe([.. batch.Select(static j => j.Request.Prompt)], batch.Exists(static j => j.Request.NegativePrompt is not null) ? [.. batch.Select(static j => j.Request.NegativePrompt ?? "")] : null,
+            new() { ClipSkip = request.ClipSkip, Size = (height, width), Note = Note });
+        using var both = positive;
+        using var unwanted = negative;
+        var task = new DiffusionTask
+        {
+            Positive = positive,
+            Negative = negative,
+            Height = height,
+            Width = width,
+            Steps = StepsOf(request),
+            Guidance = request.Guidance ?? Model.UsualGuidance,
+            Rescale = request.GuidanceRescale,
+            Scheduler = request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : null,
+            Sampling = new() { Eta = request.Eta, Strength = strength },
+            Noise = NoiseSource.From([.. batch.Select(static j => new Generator((ulong)j.Seed))]),
+            Image = request.Image?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
+            Mask = request.Mask?.ToGray().Resize(width, height, ResizeFilter.Nearest).ToTensor(ScalarType.Float32).unsqueeze(0),
+            Hooks = [.. request.Hooks, report],
+            Parts = Parts,
+        };
+        var latents = task.Run(Model, cancel);
+        var images = new List<GeneratedImage>(batch.Count);
+        for (var i = 0; i < batch.Count; i++)
+        {
+            using var inner = NewDisposeScope();
+            var pixels = Model.Decode(latents.narrow(0, i, 1), Parts)[0];
+            images.Add(new(ToImage(pixels), new()
+            {
+                Prompt = batch[i].Request.Prompt,
+                NegativePrompt = batch[i].Request.NegativePrompt,
+                Model = name,
+                Dtype = Model.Dtype.ToString().ToLowerInvariant(),
+                Width = width,
+                Height = height,
+                Steps = task.Steps,
+                Guidance = task.Guidance,
+                GuidanceRescale = task.Rescale,
+                Sampler = request.Sampler,
+                Eta = request.Eta,
+                Seed = batch[i].Seed,
+                Strength = request.Image is null ? null : strength,
+                Image = Hash(request.Image),
+                Mask = Hash(request.Mask),
+                ClipSkip = request.ClipSkip,
+            }));
+        }
+        return images;
+    }
+
+    /// <summary>The wanted size; a picture's own is brought to what the model makes.</summary>
+    (int Width, int Height) SizeOf(ImageRequest request)
+    {
+        if (request.Image is not { } image) return (request.Width ?? Model.Side, request.Height ?? Model.Side);
+        return (request.Width ?? Math.Max(Model.Multiple, image.Width / Model.Multiple * Model.Multiple), request.Height ?? Math.Max(Model.Multiple, image.Height / Model.Multiple * Model.Multiple));
+    }
+
+    /// <param name="pixels">[3, height, width] from 0 to 1</param>
+    static Image ToImage(Tensor pixels)
+    {
+        using var scope = NewDisposeScope();
+        return Imaging.Image.FromTensor((pixels * 255).round().to(ScalarType.Byte));
+    }
+
+    static string? Hash(Image? image) => image is null ? null : Convert.ToHexStringLower(SHA256.HashData(image.Pixels));
+
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Model.GetType().Name} {name}, {Model.Side}x{Model.Side}");
+
+    public void Dispose() => Model.Dispose();
+
+    /// <summary>Tells how far a batch is, after every step, and how it looks, after some.</summary>
+    sealed class Report(Diffusion of, IProgress<ImageProgress>? progress, int done, int total, int previewEvery) : IStepHook
+    {
+        public void Stepped(DenoisingStep step)
+        {
+            if (progress is null) return;
+            var taken = step.Index + 1;
+            // The last is shown as it is.
+            var shows = previewEvery > 0 && (taken - step.Run.Begin) % previewEvery == 0 && taken < step.Run.Count;
+            progress.Report(new(Math.Min(total, done + (taken * step.Run.Steps / step.Run.Count)), total, shows ? of.Preview(step.Clean) : null));
+        }
+    }
+
+    Image Preview(Tensor clean)
+    {
+        using var scope = NewDisposeScope();
+        var one = clean.narrow(0, 0, 1).to(ScalarType.Float32);
+        var shrink = (int)((Math.Max(one.shape[2], one.shape[3]) + PreviewPlaces - 1) / PreviewPlaces);
+        if (shrink > 1) one = nn.functional.avg_pool2d(one, shrink, ceil_mode: true);
+        return ToImage(Model.Decode(one.to(Model.Dtype))[0]);
+    }
+}

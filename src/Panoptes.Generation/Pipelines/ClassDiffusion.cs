@@ -1,0 +1,48 @@
+using System.Globalization;
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>DiT (Peebles and Xie 2022, arXiv:2212.09748): images of classes. A prompt is a class's number, or one of its names where the pipeline's files give them.</summary>
+/// <param name="labels">Names by their classes; empty: numbers alone.</param>
+public sealed class ClassDiffusion(DitTransformer transformer, AutoencoderKl autoencoder, DiffusionScheduler scheduler, IReadOnlyDictionary<string, int> labels) : DiffusionModel(scheduler, autoencoder)
+{
+    public DitTransformer Transformer { get; } = transformer;
+
+    /// <summary>Names by their classes.</summary>
+    public IReadOnlyDictionary<string, int> Labels { get; } = labels;
+
+    public override Module Network => Transformer;
+
+    public override int Multiple => PixelsPerPlace * Transformer.Config.PatchSize;
+
+    public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
+
+    public override double UsualGuidance => 4;
+
+    /// <summary>Classes instead of words; nothing is said of what is not wanted.</summary>
+    /// <inheritdoc/>
+    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    {
+        if (negatives is not null && negatives.Any(static n => n.Length > 0)) throw new PanoptesException("A negative prompt was given to a model of classes, which has none.");
+        var none = Transformer.Config.NumEmbedsAdaNorm;
+        return (new() { Classes = tensor([.. prompts.Select(p => (long)ClassOf(p))]) }, new() { Classes = full(prompts.Count, none, ScalarType.Int64) });
+    }
+
+    /// <summary>The class that a prompt means.</summary>
+    /// <exception cref="PanoptesException">No such class.</exception>
+    public int ClassOf(string prompt)
+    {
+        if (Labels.TryGetValue(prompt.Trim(), out var known)) return known;
+        var classes = Transformer.Config.NumEmbedsAdaNorm;
+        return int.TryParse(prompt, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number < classes ? number
+            : throw new PanoptesException($"'{prompt}' is no class of this model; expected a number from 0 to {classes - 1}{(Labels.Count > 0 ? ", or a name such as '" + Labels.Keys.First() + "'" : "")}.");
+    }
+
+    public override Tensor Predict(NetworkCall call)
+    {
+        using var scope = NewDisposeScope();
+        // Behind the noise comes the variance, which guidance leaves out, as the peer does.
+        return Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Classes!).narrow(1, 0, LatentChannels).MoveToOuterDisposeScope();
+    }
+}

@@ -1,0 +1,66 @@
+namespace Panoptes.Generation;
+
+/// <summary>What a network is told of the images that are wanted, a row each: as its family needs it. It owns its tensors.</summary>
+public sealed record Conditioning : IDisposable
+{
+    /// <summary>[b, tokens, width]: the text encoders' states.</summary>
+    public Tensor? Text { get; init; }
+
+    /// <summary>[b, tokens]: 1 where a token is seen, else 0; null: all are.</summary>
+    public Tensor? TextMask { get; init; }
+
+    /// <summary>[b, width]: the whole text.</summary>
+    public Tensor? Pooled { get; init; }
+
+    /// <summary>[b, 6]: SDXL's sizes and crops.</summary>
+    public Tensor? TimeIds { get; init; }
+
+    /// <summary>[b] int64: classes.</summary>
+    public Tensor? Classes { get; init; }
+
+    /// <summary>How many images it is of.</summary>
+    public long Count => (Text ?? Classes ?? Pooled)!.shape[0];
+
+    /// <summary>Both, one behind the other: as halves of one batch.</summary>
+    public static Conditioning Concatenate(Conditioning first, Conditioning second) => first.With(second, static (a, b) => cat([a, b]));
+
+    /// <summary>Every row so many times, one after the other.</summary>
+    public Conditioning Repeat(long times) => With(this, (a, _) => a.repeat_interleave(times, 0));
+
+    /// <summary>Some of the rows.</summary>
+    public Conditioning Rows(long start, long count) => With(this, (a, _) => a.narrow(0, start, count).alias());
+
+    Conditioning With(Conditioning other, Func<Tensor, Tensor, Tensor> combine)
+    {
+        return new()
+        {
+            Text = Both(Text, other.Text, nameof(Text)),
+            TextMask = Both(TextMask, other.TextMask, nameof(TextMask)),
+            Pooled = Both(Pooled, other.Pooled, nameof(Pooled)),
+            TimeIds = Both(TimeIds, other.TimeIds, nameof(TimeIds)),
+            Classes = Both(Classes, other.Classes, nameof(Classes)),
+        };
+
+        Tensor? Both(Tensor? a, Tensor? b, string name) => a is null && b is null ? null
+            : a is null || b is null ? throw new PanoptesException($"One of two conditions has {name} and the other has not; expected the same kind of both.") : combine(a, b);
+    }
+
+    IEnumerable<Tensor> Tensors => ((Tensor?[])[Text, TextMask, Pooled, TimeIds, Classes]).OfType<Tensor>();
+
+    public Conditioning MoveToOuterDisposeScope()
+    {
+        foreach (var tensor in Tensors) tensor.MoveToOuterDisposeScope();
+        return this;
+    }
+
+    public Conditioning DetachFromDisposeScope()
+    {
+        foreach (var tensor in Tensors) tensor.DetachFromDisposeScope();
+        return this;
+    }
+
+    public void Dispose()
+    {
+        foreach (var tensor in Tensors) tensor.Dispose();
+    }
+}

@@ -1,0 +1,111 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>How prompts are read, beyond their words.</summary>
+public sealed record PromptOptions
+{
+    /// <summary>How many of a CLIP text encoder's last layers are left out; null: as the family does it.</summary>
+    public int? ClipSkip { get; init; }
+
+    /// <summary>The wanted image's height and width, in pixels.</summary>
+    public (int Height, int Width) Size { get; init; }
+
+    /// <summary>SDXL: the size of the image that the wanted one is as if taken from; null: <see cref="Size"/>.</summary>
+    public (int Height, int Width)? OriginalSize { get; init; }
+
+    /// <summary>SDXL: where the wanted image is as if cropped.</summary>
+    public (int Top, int Left) Crop { get; init; }
+
+    /// <summary>SDXL: the size that is wanted; null: <see cref="Size"/>.</summary>
+    public (int Height, int Width)? TargetSize { get; init; }
+
+    /// <summary>Receives a sentence where a prompt is longer than the context; null: nobody reads it.</summary>
+    public Action<string>? Note { get; init; }
+}
+
+/// <summary>A family of latent diffusion models with its parts: what reads prompts, the network, the autoencoder and the scheduler. It owns them.</summary>
+public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl autoencoder) : IDisposable
+{
+    /// <summary>Decides the noise levels and the steps; another may be asked for where the pictures are.</summary>
+    public DiffusionScheduler Scheduler { get; } = scheduler;
+
+    public AutoencoderKl Autoencoder { get; } = autoencoder;
+
+    /// <summary>The network that is asked at every step.</summary>
+    public abstract Module Network { get; }
+
+    /// <summary>The network's type, in which latents are kept, too.</summary>
+    public ScalarType Dtype => Network.NamedParameters().Select(static p => p.Parameter.Dtype).FirstOrDefault(static d => d is not null) ?? ScalarType.Float32;
+
+    /// <summary>Channels of the latents.</summary>
+    public int LatentChannels => Autoencoder.Config.LatentChannels;
+
+    /// <summary>Channels that the network reads; more than <see cref="LatentChannels"/> where it sees a mask or an image beside them.</summary>
+    public virtual int ChannelsRead => LatentChannels;
+
+    /// <summary>How many pixels a side one place of the latents stands for.</summary>
+    public int PixelsPerPlace => Autoencoder.Config.PixelsPerPlace;
+
+    /// <summary>What sides of images must be multiples of.</summary>
+    public virtual int Multiple => PixelsPerPlace;
+
+    /// <summary>The side of the images that the network was made for, in pixels.</summary>
+    public abstract int Side { get; }
+
+    /// <summary>How strongly the family usually follows prompts.</summary>
+    public abstract double UsualGuidance { get; }
+
+    /// <summary>How many steps the family usually takes.</summary>
+    public virtual int UsualSteps => 50;
+
+    /// <summary>Whether guidance asks the network about what is not wanted, too (classifier-free); otherwise it is told how strong guidance is.</summary>
+    public virtual bool AsksTwice => true;
+
+    /// <summary>Reads prompts.</summary>
+    /// <param name="prompts">One an image.</param>
+    /// <param name="negatives">What is not wanted, one an image; null: nothing is said of it.</param>
+    /// <param name="options">The image's size, and how they are read.</param>
+    /// <returns>Both, the caller's.</returns>
+    /// <exception cref="PanoptesException">A prompt that cannot be read.</exception>
+    public abstract (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options);
+
+    /// <summary>What the network says: as the call's latents, without other channels.</summary>
+    public abstract Tensor Predict(NetworkCall call);
+
+    /// <summary>Lays out a sampling of images of a size.</summary>
+    /// <param name="scheduler"><see cref="Scheduler"/>, or another.</param>
+    /// <param name="height">In pixels.</param>
+    /// <param name="width">In pixels.</param>
+    public virtual SchedulerRun Start(DiffusionScheduler scheduler, int steps, SamplingOptions options, int height, int width) => scheduler.Start(steps, options);
+
+    /// <summary>Latents of pictures, drawn from what the autoencoder takes them for: [b, channels, rows, columns].</summary>
+    /// <param name="pixels">[b, 3, height, width] from -1 to 1</param>
+    /// <param name="noise">Draws them; null: the likeliest.</param>
+    public Tensor Encode(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null)
+    {
+        using var scope = NewDisposeScope();
+        using var posterior = Autoencoder.Encode(pixels, parts);
+        return Autoencoder.Scale(noise is null ? posterior.Mean : posterior.Sample(noise.Normal(posterior.Mean.shape, posterior.Mean.dtype))).to(Dtype).alias().MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Pictures of latents: [b, 3, height, width] from 0 to 1.</summary>
+    public Tensor Decode(Tensor latents, AutoencoderParts? parts = null)
+    {
+        using var scope = NewDisposeScope();
+        return (Autoencoder.Decode(Autoencoder.Unscale(latents), parts).to(ScalarType.Float32) / 2 + 0.5).clamp(0, 1).MoveToOuterDisposeScope();
+    }
+
+    protected virtual void Dispose(bool disposing)
+    {
+        if (!disposing) return;
+        Autoencoder.Dispose();
+        Network.Dispose();
+    }
+
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+}

@@ -1,0 +1,78 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>Flux.1 (Black Forest Labs 2024): a transformer over text and packed latents that follows a flow; CLIP says what the whole text is, T5 what its words are. The network is told how strong guidance is.</summary>
+/// <param name="first">CLIP; null where prompts are given as features only.</param>
+/// <param name="second">T5.</param>
+public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder, ClipPrompts? first, T5Prompts? second, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+{
+    /// <summary>How many tokens T5 reads.</summary>
+    public const int T5Length = 512;
+
+    public FluxTransformer Transformer { get; } = transformer;
+
+    public ClipPrompts? FirstPrompts { get; } = first;
+
+    public T5Prompts? SecondPrompts { get; } = second;
+
+    public override Module Network => Transformer;
+
+    public override int Multiple => 2 * PixelsPerPlace;
+
+    public override int Side => 128 * PixelsPerPlace;
+
+    public override double UsualGuidance => 3.5;
+
+    public override int UsualSteps => 28;
+
+    public override bool AsksTwice => false;
+
+    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    {
+        if (FirstPrompts is null || SecondPrompts is null) throw new PanoptesException("This pipeline has no text encoders.");
+        using var scope = NewDisposeScope();
+        string[] all = [.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]];
+        var (_, pooled) = FirstPrompts.Read(all, 0, null, prompts.Count, normalized: true, note: null);
+        var both = new Conditioning { Text = SecondPrompts.Read(all, options.Note).States.to(Dtype), Pooled = pooled.to(Dtype) };
+        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Flux' own noise levels run from 1 to one over the number of steps, shifted by the image's size.</summary>
+    public override SchedulerRun Start(DiffusionScheduler scheduler, int steps, SamplingOptions options, int height, int width)
+    {
+        if (scheduler is not FlowMatchEulerScheduler flow || options.Sigmas is not null || options.Timesteps is not null) return base.Start(scheduler, steps, options, height, width);
+        var side = 2 * PixelsPerPlace;
+        return flow.Start(null, options with
+        {
+            Sigmas = [.. Enumerable.Range(0, steps).Select(i => steps == 1 ? 1 : 1 + (1.0 / steps - 1) * i / (steps - 1))],
+            Mu = flow.UseDynamicShifting ? options.Mu ?? flow.ShiftOf(height / side * (width / side)) : null,
+        });
+    }
+
+    public override Tensor Predict(NetworkCall call)
+    {
+        using var scope = NewDisposeScope();
+        var (b, rows, columns) = (call.Sample.shape[0], call.Sample.shape[2] / 2, call.Sample.shape[3] / 2);
+        var tokens = Transformer.Forward(new()
+        {
+            Latents = FluxTransformer.Pack(call.Sample),
+            Timesteps = call.Timestep.expand(b) / 1000,
+            Text = call.Conditioning.Text!,
+            Pooled = call.Conditioning.Pooled!,
+            Guidance = Transformer.Config.GuidanceEmbeds ? full(b, (float)call.Guidance) : null,
+            Rows = rows,
+        }, call.Attention);
+        return FluxTransformer.Unpack(tokens, rows, columns).MoveToOuterDisposeScope();
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            FirstPrompts?.Dispose();
+            SecondPrompts?.Dispose();
+        }
+        base.Dispose(disposing);
+    }
+}

@@ -1,0 +1,149 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Panoptes.Imaging;
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>What a user wants to see. Whatever is null is as the model's family usually has it.</summary>
+/// <param name="Prompt">In words; parts may have weights, "(red:1.3)"; of a model of classes, a class.</param>
+public sealed record ImageRequest(string Prompt)
+{
+    /// <summary>What is not wanted.</summary>
+    public string? NegativePrompt { get; init; }
+
+    /// <summary>In pixels; null: the picture's, or the model's own.</summary>
+    public int? Width { get; init; }
+
+    /// <summary>In pixels; null: the picture's, or the model's own.</summary>
+    public int? Height { get; init; }
+    public int? Steps { get; init; }
+
+    /// <summary>How strongly the prompt is followed; 1: as it comes.</summary>
+    public double? Guidance { get; init; }
+
+    /// <summary>As <see cref="Denoising.Rescale"/>.</summary>
+    public double GuidanceRescale { get; init; }
+
+    /// <summary>One of <see cref="Samplers.All"/>; null: the model's own scheduler.</summary>
+    public string? Sampler { get; init; }
+
+    /// <summary>DDIM: 0 is deterministic, 1 draws as much noise as DDPM.</summary>
+    public double Eta { get; init; }
+
+    /// <summary>What all chance follows from: the same seed gives the same image, on the CPU the Python peer's. Null: a new one.</summary>
+    public long? Seed { get; init; }
+
+    /// <summary>How many images; the seed of each is one more than that of the one before.</summary>
+    public int Count { get; init; } = 1;
+
+    /// <summary>What is to be changed, or filled where <see cref="Mask"/> says; it is resized to the wanted size.</summary>
+    public Image? Image { get; init; }
+
+    /// <summary>How far from <see cref="Image"/>: from just above 0, nearly the picture, to 1, as good as nothing of it.</summary>
+    public double? Strength { get; init; }
+
+    /// <summary>White where the picture is to be made anew; of the picture's size.</summary>
+    public Image? Mask { get; init; }
+
+    /// <summary>How many of CLIP's last layers are left out.</summary>
+    public int? ClipSkip { get; init; }
+
+    /// <summary>Control, guidance and editing.</summary>
+    public IReadOnlyList<IStepHook> Hooks { get; init; } = [];
+}
+
+/// <summary>What an image was made with: enough to make it again, bit for bit, on the same kind of machine. Written into PNG files.</summary>
+public sealed record ImageParameters
+{
+    /// <summary>The PNG text that has it as JSON.</summary>
+    public const string Keyword = "panoptes";
+
+    /// <summary>The PNG text that has it in the form that the field's tools show.</summary>
+    public const string ReadableKeyword = "parameters";
+
+    static readonly JsonSerializerOptions Json = new(ModelConfig.JsonOptions) { WriteIndented = false, UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip };
+
+    public required string Prompt { get; init; }
+    public string? NegativePrompt { get; init; }
+    public required string Model { get; init; }
+    public required string Dtype { get; init; }
+    public required int Width { get; init; }
+    public required int Height { get; init; }
+    public required int Steps { get; init; }
+    public required double Guidance { get; init; }
+    public double GuidanceRescale { get; init; }
+    public string? Sampler { get; init; }
+    public double Eta { get; init; }
+    public required long Seed { get; init; }
+    public double? Strength { get; init; }
+
+    /// <summary>The SHA-256 of the picture that was changed, over its pixels; null: there was none.</summary>
+    public string? Image { get; init; }
+
+    /// <summary>The SHA-256 of the mask; null: there was none.</summary>
+    public string? Mask { get; init; }
+    public int? ClipSkip { get; init; }
+
+    public string ToJson() => JsonSerializer.Serialize(this, Json);
+
+    /// <summary>The parameters of an image file; null where it has none.</summary>
+    /// <exception cref="PanoptesException">They are damaged.</exception>
+    public static ImageParameters? Read(ReadOnlySpan<byte> png)
+    {
+        if (!PngText.Read(png).TryGetValue(Keyword, out var json)) return null;
+        try
+        {
+            return JsonSerializer.Deserialize<ImageParameters>(json, Json);
+        }
+        catch (JsonException e)
+        {
+            throw new PanoptesException($"The image's parameters cannot be read: {e.Message.TrimEnd('.')}.", e);
+        }
+    }
+
+    /// <summary>The prompt, what is not wanted, and the rest in one line.</summary>
+    public override string ToString()
+    {
+        var line = string.Create(CultureInfo.InvariantCulture, $"Steps: {Steps}, Sampler: {Sampler ?? "default"}, CFG scale: {Guidance}, Seed: {Seed}, Size: {Width}x{Height}, Model: {Model}");
+        if (Strength is { } strength) line += string.Create(CultureInfo.InvariantCulture, $", Denoising strength: {strength}");
+        if (ClipSkip is { } skip) line += string.Create(CultureInfo.InvariantCulture, $", Clip skip: {skip}");
+        return string.IsNullOrEmpty(NegativePrompt) ? $"{Prompt}\n{line}" : $"{Prompt}\nNegative prompt: {NegativePrompt}\n{line}";
+    }
+}
+
+/// <summary>An image with what it was made with.</summary>
+public sealed record GeneratedImage(Image Image, ImageParameters Parameters)
+{
+    /// <summary>A PNG file that says how it was made.</summary>
+    public byte[] ToPng() => PngText.Add(PngText.Add(Image.Encode(ImageFormat.Png), ImageParameters.ReadableKeyword, Parameters.ToString()), ImageParameters.Keyword, Parameters.ToJson());
+
+    /// <summary>Writes it; a PNG says how it was made, other kinds of files do not.</summary>
+    /// <exception cref="PanoptesException">The file cannot be written, or is of an unknown kind.</exception>
+    public void Save(string path)
+    {
+        if (!string.Equals(Path.GetExtension(path), ".png", StringComparison.OrdinalIgnoreCase))
+        {
+            Image.Save(path);
+            return;
+        }
+        try
+        {
+            var part = path + ".part";
+            File.WriteAllBytes(part, ToPng());
+            File.Move(part, path, overwrite: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new PanoptesException($"{path} cannot be written: {e.Message}", e);
+        }
+    }
+}
+
+/// <summary>How far a generation has come.</summary>
+/// <param name="Done">Steps taken, over all batches.</param>
+/// <param name="Total">Of so many.</param>
+/// <param name="Preview">What the first image of the batch seems to become, small; null where none was asked for, or between previews.</param>
+/// <param name="Images">The images, with the last step; null before.</param>
+public sealed record ImageProgress(int Done, int Total, Image? Preview = null, IReadOnlyList<GeneratedImage>? Images = null);

@@ -1,0 +1,213 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+using Panoptes.Representation;
+using Panoptes.Text;
+
+namespace Panoptes.Generation;
+
+/// <summary>
+/// A whole pipeline as diffusers keeps it: a folder with model_index.json, which names the pipeline's class and its parts, and a folder for each part.
+/// </summary>
+public static class PipelineFolder
+{
+    public const string FileName = "model_index.json";
+
+    /// <summary>The pipelines that can be read, by the peer's class: tasks are no classes here, so that several are one family.</summary>
+    static readonly Dictionary<string, Func<Parts, DiffusionModel>> Families = new(StringComparer.Ordinal)
+    {
+        ["StableDiffusionPipeline"] = StableDiffusion,
+        ["StableDiffusionImg2ImgPipeline"] = StableDiffusion,
+        ["StableDiffusionInpaintPipeline"] = StableDiffusion,
+        ["StableDiffusionControlNetPipeline"] = StableDiffusion,
+        ["StableDiffusionGLIGENPipeline"] = StableDiffusion,
+        ["StableDiffusionXLPipeline"] = StableDiffusionXl,
+        ["StableDiffusionXLImg2ImgPipeline"] = StableDiffusionXl,
+        ["StableDiffusionXLInpaintPipeline"] = StableDiffusionXl,
+        ["StableDiffusion3Pipeline"] = StableDiffusion3,
+        ["FluxPipeline"] = Flux,
+        ["PixArtAlphaPipeline"] = PixArt,
+        ["PixArtSigmaPipeline"] = PixArt,
+        ["DiTPipeline"] = ClassDiffusion,
+    };
+
+    /// <summary>Whether a folder holds a pipeline.</summary>
+    public static bool Is(string folder) => File.Exists(Path.Combine(folder, FileName));
+
+    /// <summary>Loads a pipeline.</summary>
+    /// <param name="model">A folder or a hub id.</param>
+    /// <param name="options">The type that weights get; null: float32.</param>
+    /// <param name="at">Where a part is, where it is not in the folder of its name.</param>
+    /// <exception cref="PanoptesException">No pipeline, a class that is not supported, a part that is missing, or weights that do not fit.</exception>
+    public static DiffusionModel Load(string model, LoadOptions? options = null, Func<string, string?>? at = null)
+    {
+        var folder = Directory.Exists(model) ? model : ModelFolder.Resolve(model);
+        var path = Path.Combine(folder, FileName);
+        if (!File.Exists(path)) throw new PanoptesException($"{folder} has no {FileName}; expected a pipeline's folder.");
+        using var parts = new Parts(folder, Index(path), options ?? new(), at);
+        var name = parts.ClassName;
+        if (!Families.TryGetValue(name, out var family)) throw new PanoptesException($"{path}: _class_name is {name}, which is not one of {string.Join(", ", Families.Keys)}.");
+        var loaded = family(parts);
+        parts.Keep();
+        return loaded;
+    }
+
+    /// <summary>Writes a pipeline as the peer reads it.</summary>
+    /// <exception cref="PanoptesException">The files cannot be written.</exception>
+    public static void Save(string folder, DiffusionModel model, SaveOptions? options = null)
+    {
+        var index = new JsonObject { ["_class_name"] = Families.First(f => f.Value.Method.Name == model.GetType().Name).Key, ["_diffusers_version"] = "0.42.1" };
+        Part("scheduler", null, model.Scheduler.ClassName);
+        model.Scheduler.Save(Path.Combine(folder, "scheduler"));
+        switch (model)
+        {
+            case StableDiffusion sd:
+                Write("unet", sd.UNet);
+                Clip("text_encoder", "tokenizer", sd.Prompts);
+                if (sd is StableDiffusionXl xl)
+                {
+                    Clip("text_encoder_2", "tokenizer_2", xl.SecondPrompts);
+                    index["force_zeros_for_empty_prompt"] = xl.ForceZerosForEmptyPrompt;
+                }
+                else
+                {
+                    (index["safety_checker"], index["requires_safety_checker"]) = (new JsonArray(null, null), false);
+                }
+                index["feature_extractor"] = new JsonArray(null, null);
+                break;
+            case StableDiffusion3 sd3:
+                Write("transformer", sd3.Transformer);
+                Clip("text_encoder", "tokenizer", sd3.FirstPrompts);
+                Clip("text_encoder_2", "tokenizer_2", sd3.SecondPrompts);
+                T5("text_encoder_3", "tokenizer_3", sd3.ThirdPrompts);
+                break;
+            case Flux flux:
+                Write("transformer", flux.Transformer);
+                Clip("text_encoder", "tokenizer", flux.FirstPrompts);
+                T5("text_encoder_2", "tokenizer_2", flux.SecondPrompts);
+                break;
+            case PixArt pixart:
+                Write("transformer", pixart.Transformer);
+                T5("text_encoder", "tokenizer", pixart.Prompts);
+                break;
+            case ClassDiffusion dit:
+                Write("transformer", dit.Transformer);
+                if (dit.Labels.Count > 0) index["id2label"] = new JsonObject(dit.Labels.GroupBy(static l => l.Value).Select(static g => KeyValuePair.Create(g.Key.ToString(System.Globalization.CultureInfo.InvariantCulture), (JsonNode?)string.Join(", ", g.Select(static l => l.Key)))));
+                break;
+            default:
+                throw new PanoptesException($"A {model.GetType().Name} cannot be written.");
+        }
+        Write("vae", model.Autoencoder);
+        try
+        {
+            File.WriteAllText(Path.Combine(folder, FileName), index.ToJsonString(ModelConfig.JsonOptions) + "\n");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new PanoptesException($"{folder}: {FileName} cannot be written: {e.Message}", e);
+        }
+
+        void Part(string part, string? library, string? type) => index[part] = type is null ? new JsonArray(null, null) : new JsonArray(library ?? "diffusers", type);
+
+        void Write(string part, Module module)
+        {
+            GenerationModels.Save(Path.Combine(folder, part), module, options);
+            Part(part, null, GenerationModels.Registry.Entries.First(e => e.Type == module.GetType()).Architecture);
+        }
+
+        void Clip(string part, string tokenizer, ClipPrompts? prompts)
+        {
+            Part(part, "transformers", prompts is null ? null : prompts.Encoder.TextProjection is null ? "CLIPTextModel" : "CLIPTextModelWithProjection");
+            Part(tokenizer, "transformers", prompts is null ? null : "CLIPTokenizer");
+            if (prompts is null) return;
+            Models.Save(Path.Combine(folder, part), prompts.Encoder, options);
+            prompts.Tokenizer.Save(Path.Combine(folder, tokenizer));
+        }
+
+        void T5(string part, string tokenizer, T5Prompts? prompts)
+        {
+            Part(part, "transformers", prompts is null ? null : "T5EncoderModel");
+            Part(tokenizer, "transformers", prompts is null ? null : "T5TokenizerFast");
+            if (prompts is null) return;
+            Models.Save(Path.Combine(folder, part), prompts.Encoder, options);
+            prompts.Tokenizer.Save(Path.Combine(folder, tokenizer));
+        }
+    }
+
+    static JsonObject Index(string path)
+    {
+        try
+        {
+            return JsonNode.Parse(ModelFolder.ReadText(path)) as JsonObject ?? throw new PanoptesException($"{path}: expected a JSON object.");
+        }
+        catch (JsonException e)
+        {
+            throw new PanoptesException($"{path}: {e.Message.TrimEnd('.')}.", e);
+        }
+    }
+
+    static StableDiffusion StableDiffusion(Parts p) => new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Scheduler());
+
+    static StableDiffusionXl StableDiffusionXl(Parts p) =>
+        new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Clip("text_encoder_2", "tokenizer_2"), p.Scheduler(), p.Flag("force_zeros_for_empty_prompt", true));
+
+    static StableDiffusion3 StableDiffusion3(Parts p) => new(p.Model<Sd3Transformer>("transformer"), p.Autoencoder(), p.Has("text_encoder") ? p.Clip("text_encoder", "tokenizer") : null,
+        p.Has("text_encoder_2") ? p.Clip("text_encoder_2", "tokenizer_2") : null, p.Has("text_encoder_3") ? p.T5("text_encoder_3", "tokenizer_3", Generation.StableDiffusion3.T5Length, masked: false) : null, p.Scheduler());
+
+    static Flux Flux(Parts p) => new(p.Model<FluxTransformer>("transformer"), p.Autoencoder(), p.Has("text_encoder") ? p.Clip("text_encoder", "tokenizer") : null,
+        p.Has("text_encoder_2") ? p.T5("text_encoder_2", "tokenizer_2", Generation.Flux.T5Length, masked: false) : null, p.Scheduler());
+
+    static PixArt PixArt(Parts p) => new(p.Model<PixArtTransformer>("transformer"), p.Autoencoder(),
+        p.Has("text_encoder") ? p.T5("text_encoder", "tokenizer", p.ClassName == "PixArtSigmaPipeline" ? 300 : Generation.PixArt.T5Length, masked: true) : null, p.Scheduler());
+
+    static ClassDiffusion ClassDiffusion(Parts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.Labels());
+
+    /// <summary>The parts of one folder while they load: what is loaded already is disposed where a later one fails.</summary>
+    sealed class Parts(string folder, JsonObject index, LoadOptions options, Func<string, string?>? at) : IDisposable
+    {
+        readonly List<IDisposable> loaded = [];
+
+        public string ClassName => index["_class_name"] is JsonValue value && value.TryGetValue(out string? name) ? name : "(none)";
+
+        public bool Has(string part) => index[part] is JsonArray { Count: 2 } a && a[1] is not null;
+
+        public bool Flag(string field, bool usual) => index[field] is JsonValue value && value.TryGetValue(out bool flag) ? flag : usual;
+
+        string PathOf(string part) => at?.Invoke(part) ?? (Directory.Exists(Path.Combine(folder, part)) ? Path.Combine(folder, part) : throw new PanoptesException($"{folder} has no folder {part}, which its {FileName} needs."));
+
+        public T Model<T>(string part) where T : Module => Track(GenerationModels.Load<T>(PathOf(part), options));
+
+        public AutoencoderKl Autoencoder() => Model<AutoencoderKl>("vae");
+
+        public DiffusionScheduler Scheduler() => Generation.Scheduler.Load<DiffusionScheduler>(PathOf("scheduler"));
+
+        public ClipPrompts Clip(string part, string tokenizer) => new(Track(Models.Load<ClipTextModel>(PathOf(part), options)), Tokenizer.Load(PathOf(tokenizer)));
+
+        public T5Prompts T5(string part, string tokenizer, int length, bool masked) => new(Track(Models.Load<T5EncoderModel>(PathOf(part), options)), Tokenizer.Load(PathOf(tokenizer)), length, masked);
+
+        /// <summary>Names by their classes, as the peer keeps them: several, separated by commas, to a class.</summary>
+        public Dictionary<string, int> Labels()
+        {
+            var labels = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
+            foreach (var (id, names) in index["id2label"] as JsonObject ?? [])
+                if (int.TryParse(id, out var number) && names is JsonValue value && value.TryGetValue(out string? text))
+                    foreach (var name in text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)) labels.TryAdd(name, number);
+            return labels;
+        }
+
+        T Track<T>(T module) where T : Module
+        {
+            loaded.Add(module);
+            return module;
+        }
+
+        /// <summary>The pipeline has them now.</summary>
+        public void Keep() => loaded.Clear();
+
+        public void Dispose()
+        {
+            foreach (var module in loaded) module.Dispose();
+        }
+    }
+}

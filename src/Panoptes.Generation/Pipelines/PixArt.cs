@@ -1,0 +1,56 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>PixArt-α and Σ (Chen et al. 2023, arXiv:2310.00426): a diffusion transformer that looks at T5's states, and, where it was made for large images, is told their size.</summary>
+/// <param name="prompts">T5; null where prompts are given as features only.</param>
+public sealed class PixArt(PixArtTransformer transformer, AutoencoderKl autoencoder, T5Prompts? prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+{
+    /// <summary>How many tokens T5 reads.</summary>
+    public const int T5Length = 120;
+
+    public PixArtTransformer Transformer { get; } = transformer;
+
+    public T5Prompts? Prompts { get; } = prompts;
+
+    public override Module Network => Transformer;
+
+    public override int Multiple => PixelsPerPlace * Transformer.Config.PatchSize;
+
+    public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
+
+    public override double UsualGuidance => 4.5;
+
+    public override int UsualSteps => 20;
+
+    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    {
+        if (Prompts is null) throw new PanoptesException("This pipeline has no text encoder.");
+        using var scope = NewDisposeScope();
+        var (states, mask) = Prompts.Read([.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]], options.Note);
+        var both = new Conditioning { Text = states.to(Dtype), TextMask = mask };
+        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+    }
+
+    public override Tensor Predict(NetworkCall call)
+    {
+        using var scope = NewDisposeScope();
+        var (b, height, width) = (call.Sample.shape[0], call.Sample.shape[2] * PixelsPerPlace, call.Sample.shape[3] * PixelsPerPlace);
+        var sized = Transformer.Config.KnowsSizes;
+        var said = Transformer.Forward(call.Sample, call.Timestep.expand(b), new()
+        {
+            Text = call.Conditioning.Text!,
+            TextMask = call.Conditioning.TextMask,
+            Resolution = sized ? tensor(new float[] { height, width }).unsqueeze(0).expand(b, 2) : null,
+            AspectRatio = sized ? full(b, 1, (float)height / width) : null,
+        }, call.Attention);
+        // Behind the noise it may say how sure it is, which no sampler of the family's uses.
+        return said.narrow(1, 0, LatentChannels).MoveToOuterDisposeScope();
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) Prompts?.Dispose();
+        base.Dispose(disposing);
+    }
+}

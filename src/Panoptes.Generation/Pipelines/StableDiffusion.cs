@@ -1,0 +1,86 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>
+/// Stable Diffusion 1 and 2 (Rombach et al. 2022, arXiv:2112.10752): a UNet that looks at the states of one CLIP text encoder. With nine channels it fills masks, with gated attention it follows boxes (GLIGEN).
+/// </summary>
+public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl autoencoder, ClipPrompts prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+{
+    public UNet2DConditionModel UNet { get; } = unet;
+
+    /// <summary>Reads prompts.</summary>
+    public ClipPrompts Prompts { get; } = prompts;
+
+    public override Module Network => UNet;
+
+    public override int ChannelsRead => UNet.Config.InChannels;
+
+    public override int Side => (UNet.Config.SampleSize is { } size ? size[0] : 64) * PixelsPerPlace;
+
+    public override double UsualGuidance => 7.5;
+
+    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    {
+        using var scope = NewDisposeScope();
+        var (states, _) = Prompts.Read([.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]], 0, options.ClipSkip, prompts.Count, normalized: true, options.Note);
+        var both = new Conditioning { Text = states.to(Dtype) };
+        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+    }
+
+    public override Tensor Predict(NetworkCall call) => UNet.Forward(new()
+    {
+        Sample = call.Sample,
+        Timestep = call.Timestep,
+        Text = call.Conditioning.Text,
+        PooledText = call.Conditioning.Pooled,
+        TimeIds = call.Conditioning.TimeIds,
+        DownResiduals = call.DownResiduals,
+        MidResidual = call.MidResidual,
+        AdapterFeatures = call.AdapterFeatures,
+        Grounding = call.Grounding,
+        FreeU = call.FreeU,
+        Hook = call.Attention,
+    });
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) Prompts.Dispose();
+        base.Dispose(disposing);
+    }
+}
+
+/// <summary>SDXL (Podell et al. 2023, arXiv:2307.01952): the states of two text encoders side by side, the second one's whole text, and the image's sizes and crop.</summary>
+/// <param name="second">The larger text encoder, which projects.</param>
+/// <param name="zeros">Whether nothing said of what is not wanted is zeros rather than an empty prompt.</param>
+public sealed class StableDiffusionXl(UNet2DConditionModel unet, AutoencoderKl autoencoder, ClipPrompts prompts, ClipPrompts second, DiffusionScheduler scheduler, bool zeros) : StableDiffusion(unet, autoencoder, prompts, scheduler)
+{
+    public ClipPrompts SecondPrompts { get; } = second;
+
+    /// <summary>Whether nothing said of what is not wanted is zeros rather than an empty prompt.</summary>
+    public bool ForceZerosForEmptyPrompt { get; } = zeros;
+
+    public override double UsualGuidance => 5;
+
+    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    {
+        using var scope = NewDisposeScope();
+        string[] all = [.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]];
+        var (states, _) = Prompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, options.Note);
+        var (more, pooled) = SecondPrompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, note: null);
+        // Both read the same words, but their tokenizers need not make as many windows of them.
+        if (states.shape[1] != more.shape[1]) throw new PanoptesException("The two text encoders read the prompt in different numbers of parts; use a shorter prompt.");
+        var (original, target) = (options.OriginalSize ?? options.Size, options.TargetSize ?? options.Size);
+        var ids = tensor(new float[] { original.Height, original.Width, options.Crop.Top, options.Crop.Left, target.Height, target.Width }).unsqueeze(0).expand(all.Length, 6);
+        var both = new Conditioning { Text = cat([states, more], -1).to(Dtype), Pooled = pooled.to(Dtype), TimeIds = ids };
+        var negative = both.Rows(prompts.Count, prompts.Count);
+        if (negatives is null && ForceZerosForEmptyPrompt) negative = negative with { Text = zeros_like(negative.Text!), Pooled = zeros_like(negative.Pooled!) };
+        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), negative.MoveToOuterDisposeScope());
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) SecondPrompts.Dispose();
+        base.Dispose(disposing);
+    }
+}

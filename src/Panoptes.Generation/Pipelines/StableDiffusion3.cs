@@ -1,0 +1,57 @@
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv:2403.03206): a transformer over image and text together that follows a flow; two CLIPs and, where there is one, T5 read the prompt.</summary>
+/// <param name="first">CLIP with a projection; null where prompts are given as features only.</param>
+/// <param name="second">The larger CLIP with a projection.</param>
+/// <param name="third">T5; null: its states are zeros.</param>
+public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl autoencoder, ClipPrompts? first, ClipPrompts? second, T5Prompts? third, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+{
+    /// <summary>How many tokens T5 reads.</summary>
+    public const int T5Length = 256;
+
+    public Sd3Transformer Transformer { get; } = transformer;
+
+    public ClipPrompts? FirstPrompts { get; } = first;
+
+    public ClipPrompts? SecondPrompts { get; } = second;
+
+    public T5Prompts? ThirdPrompts { get; } = third;
+
+    public override Module Network => Transformer;
+
+    public override int Multiple => PixelsPerPlace * Transformer.Config.PatchSize;
+
+    public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
+
+    public override double UsualGuidance => 7;
+
+    public override int UsualSteps => 28;
+
+    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    {
+        if (FirstPrompts is null || SecondPrompts is null) throw new PanoptesException("This pipeline has no text encoders.");
+        using var scope = NewDisposeScope();
+        string[] all = [.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]];
+        var (states, pooled) = FirstPrompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, options.Note);
+        var (more, whole) = SecondPrompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, note: null);
+        if (states.shape[1] != more.shape[1]) throw new PanoptesException("The two CLIPs read the prompt in different numbers of parts; use a shorter prompt.");
+        var width = Transformer.Config.JointAttentionDim;
+        var clip = cat([states, more], -1);
+        clip = nn.functional.pad(clip, [0, width - clip.shape[2]]);
+        var t5 = ThirdPrompts?.Read(all, options.Note).States ?? zeros(all.Length, T5Length, width);
+        var both = new Conditioning { Text = cat([clip.to(Dtype), t5.to(Dtype)], 1), Pooled = cat([pooled, whole], -1).to(Dtype) };
+        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+    }
+
+    public override Tensor Predict(NetworkCall call) =>
+        Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Text!, call.Conditioning.Pooled!, call.Attention, call.DownResiduals);
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+            foreach (var part in (IDisposable?[])[FirstPrompts, SecondPrompts, ThirdPrompts]) part?.Dispose();
+        base.Dispose(disposing);
+    }
+}

@@ -1,0 +1,32 @@
+using Panoptes.Representation;
+using Panoptes.Text;
+
+namespace Panoptes.Generation;
+
+/// <summary>Prompts by T5's encoder, padded to a fixed length; what is longer is cut, and said. Weights are not read: its states are of whole texts. It owns the encoder.</summary>
+/// <param name="encoder">The encoder.</param>
+/// <param name="tokenizer">With an end and a padding token.</param>
+/// <param name="length">How many tokens a prompt has, padded.</param>
+/// <param name="masked">Whether padding is told apart from the text (PixArt) or seen as the text is (SD 3, Flux).</param>
+public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int length, bool masked) : IDisposable
+{
+    public T5EncoderModel Encoder { get; } = encoder;
+
+    public Tokenizer Tokenizer { get; } = tokenizer;
+
+    /// <summary>How many tokens a prompt has, padded.</summary>
+    public int Length { get; } = length;
+
+    /// <returns>[prompts, tokens, width], and which tokens are the text's own: [prompts, tokens], or null.</returns>
+    internal (Tensor States, Tensor? Mask) Read(IReadOnlyList<string> prompts, Action<string>? note)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var batch = Tokenizer.Encode(prompts, Length);
+        foreach (var i in batch.Truncated) note?.Invoke($"The prompt \"{(prompts[i].Length > 40 ? prompts[i][..40] + "…" : prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
+        var mask = masked ? batch.AttentionMask() : null;
+        return (Encoder.Forward(batch.InputIds(), mask).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
+    }
+
+    public void Dispose() => Encoder.Dispose();
+}

@@ -1,0 +1,70 @@
+using Panoptes.Generation;
+using Panoptes.Imaging;
+using Panoptes.Parity;
+
+namespace Panoptes.Cli.Tests;
+
+/// <summary>The command on the tiny pipeline of the golden cases.</summary>
+public sealed class GenerateTests : IDisposable
+{
+    static readonly string Model = Path.Combine(Goldens.Root, "generation", "sd_text2img");
+
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-generate-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    string At(string name) => Path.Combine(folder, name);
+
+    [Fact]
+    public async Task An_image_is_made_and_made_again_from_its_file_bit_for_bit()
+    {
+        await Command.Succeeds("generate", "a red apple", "--model", Model, "--size", "16", "--steps", "3", "--negative", "blurry", "--scheduler", "euler-a", "--out", At("apple.png"));
+        var parameters = ImageParameters.Read(File.ReadAllBytes(At("apple.png")))!;
+        Assert.Equal(("a red apple", "blurry", "euler-a", 3), (parameters.Prompt, parameters.NegativePrompt, parameters.Sampler, parameters.Steps));
+        await Command.Succeeds("generate", "--from", At("apple.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("apple.png")), File.ReadAllBytes(At("again.png")));
+    }
+
+    [Fact]
+    public async Task Prompts_and_seeds_make_a_grid()
+    {
+        var json = (await Command.Succeeds("generate", "a cat", "a red apple!", "--model", Model, "--size", "16x16", "--steps", "2", "--seed", "5", "--count", "2", "--grid", "--out", folder, "--json")).Json;
+        string[] files = [.. json.GetProperty("images").EnumerateArray().Select(static i => Path.GetFileName(i.GetProperty("file").GetString()!))];
+        Assert.Equal(["a-cat-5.png", "a-cat-6.png", "a-red-apple-5.png", "a-red-apple-6.png"], files);
+        Assert.Equal(5, json.GetProperty("images")[0].GetProperty("parameters").GetProperty("seed").GetInt64());
+        Assert.All(files, f => Assert.Equal(16, Image.Load(At(f)).Width));
+        Assert.True(Image.Load(json.GetProperty("grid").GetString()!).Width > 100);
+    }
+
+    [Fact]
+    public async Task A_picture_is_changed_and_filled()
+    {
+        var picture = new Image(16, 16, 3);
+        picture.Save(At("black.png"));
+        await Command.Succeeds("generate", "a cat", "--model", Model, "--steps", "4", "--image", At("black.png"), "--strength", "0.5", "--out", At("changed.png"));
+        await Command.Succeeds("generate", "a cat", "--model", Model, "--steps", "4", "--image", At("black.png"), "--mask", At("black.png"), "--out", At("filled.png"));
+        Assert.Equal(0.5, ImageParameters.Read(File.ReadAllBytes(At("changed.png")))!.Strength);
+        Assert.NotNull(ImageParameters.Read(File.ReadAllBytes(At("filled.png")))!.Mask);
+        Assert.Contains("name it by --image", (await Command.Run("generate", "--from", At("changed.png"))).Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("No prompt is given", "--model", "M")]
+    [InlineData("No model is named", "a cat")]
+    [InlineData("--size is '9x9x9'", "a cat", "--model", "M", "--size", "9x9x9")]
+    [InlineData("go with --image", "a cat", "--model", "M", "--strength", "0.5")]
+    [InlineData("--rescale is 2", "a cat", "--model", "M", "--rescale", "2")]
+    public async Task Wrong_usage_is_said_in_one_sentence(string sentence, params string[] arguments)
+    {
+        var result = await Command.Run(["generate", .. arguments.Select(static a => a == "M" ? Model : a)]);
+        Assert.Equal(App.WrongUsage, result.Code);
+        Assert.Contains(sentence, result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_image_that_says_nothing_of_itself_is_refused()
+    {
+        new Image(4, 4, 3).Save(At("plain.png"));
+        await Command.Fails(["generate", "--from", At("plain.png")], "does not say how it was made");
+    }
+}

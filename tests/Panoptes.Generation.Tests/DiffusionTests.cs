@@ -1,0 +1,214 @@
+using Panoptes.Imaging;
+using Panoptes.Parity;
+
+namespace Panoptes.Generation.Tests;
+
+/// <summary>What users hold, on the tiny pipeline of the golden cases: 16 pixels, random weights.</summary>
+public sealed class DiffusionTests : IDisposable
+{
+    static readonly string Folder = Path.Combine(Goldens.Root, "generation", "sd_text2img");
+
+    readonly Diffusion diffusion = Diffusion.Load(Folder);
+    readonly string temporary = Directory.CreateTempSubdirectory("panoptes-diffusion-").FullName;
+
+    static ImageRequest Apple => new("a red apple") { Width = 16, Height = 16, Steps = 3, Seed = 7 };
+
+    public void Dispose()
+    {
+        diffusion.Dispose();
+        Directory.Delete(temporary, recursive: true);
+    }
+
+    [Fact]
+    public void The_same_seed_gives_the_same_image_alone_and_in_a_batch()
+    {
+        var one = diffusion.Generate([Apple])[0];
+        var three = diffusion.Generate([Apple with { Seed = 6, Count = 3 }]);
+        Assert.Equal([6, 7, 8], three.Select(static m => m.Parameters.Seed));
+        Assert.Equal(one.Image.Pixels, diffusion.Generate([Apple])[0].Image.Pixels);
+        Assert.NotEqual(one.Image.Pixels, three[0].Image.Pixels);
+        // Sums of another order may move a value by one.
+        Assert.All(one.Image.Pixels.Zip(three[1].Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
+    }
+
+    [Fact]
+    public void Requests_that_differ_in_words_alone_are_made_together_and_come_in_their_order()
+    {
+        var words = new List<string>();
+        var images = diffusion.Generate([Apple, Apple with { Prompt = "a blue sphere" }, Apple with { Prompt = "a cat", Steps = 2 }], new Steps(p => words.Add($"{p.Done}/{p.Total}")));
+        Assert.Equal(["1/5", "2/5", "3/5", "4/5", "5/5", "5/5"], words);
+        Assert.Equal(["a red apple", "a blue sphere", "a cat"], images.Select(static m => m.Parameters.Prompt));
+        Assert.NotEqual(images[0].Image.Pixels, images[1].Image.Pixels);
+    }
+
+    [Fact]
+    public async Task A_stream_has_previews_and_then_the_images()
+    {
+        var all = new List<ImageProgress>();
+        await foreach (var progress in diffusion.GenerateAsync([Apple with { Steps = 4 }], previewEvery: 2)) all.Add(progress);
+        Assert.Equal([1, 2, 3, 4, 4], all.Select(static p => p.Done));
+        Assert.Equal([false, true, false, false, false], all.Select(static p => p.Preview is not null));
+        Assert.Equal((16, 16), (all[1].Preview!.Width, all[1].Preview!.Height));
+        Assert.Single(all[^1].Images!);
+    }
+
+    [Fact]
+    public async Task Cancelling_stops_before_the_next_step()
+    {
+        using var stop = new CancellationTokenSource();
+        var steps = 0;
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Run(() => diffusion.Generate([Apple with { Steps = 20 }], new Steps(_ =>
+        {
+            if (++steps == 2) stop.Cancel();
+        }), cancel: stop.Token)));
+        Assert.Equal(2, steps);
+    }
+
+    [Fact]
+    public async Task Whoever_stops_reading_stops_the_making()
+    {
+        var read = 0;
+        await foreach (var _ in diffusion.GenerateAsync([Apple with { Steps = 50 }]))
+            if (++read == 2) break;
+        Assert.Equal(2, read);
+    }
+
+    [Fact]
+    public void A_picture_is_changed_the_more_the_stronger()
+    {
+        var picture = diffusion.Generate([Apple with { Seed = 1 }])[0].Image;
+        double Distance(double strength)
+        {
+            var changed = diffusion.Generate([Apple with { Image = picture, Strength = strength, Steps = 10 }])[0].Image;
+            return changed.Pixels.Zip(picture.Pixels).Average(static p => Math.Abs(p.First - p.Second));
+        }
+        Assert.True(Distance(0.1) < Distance(0.9));
+    }
+
+    [Fact]
+    public void Outside_a_mask_the_latents_stay_the_pictures()
+    {
+        using var scope = NewDisposeScope();
+        var pixels = rand(1, 3, 16, 16, generator: new Generator(3));
+        var mask = zeros(1, 1, 16, 16);
+        mask.narrow(3, 0, 8).fill_(1);
+        var (positive, negative) = diffusion.Model.Describe(["a cat"], null, new());
+        var noise = new Generator(5);
+        var task = new DiffusionTask { Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 4, Guidance = 5, Noise = noise, Image = pixels, Mask = mask };
+        var latents = task.Run(diffusion.Model);
+        var kept = diffusion.Model.Encode(pixels * 2 - 1, new Generator(5));
+        Assert.True(latents.narrow(3, 4, 4).allclose(kept.narrow(3, 4, 4), 1e-4, 1e-5));
+        Assert.False(latents.narrow(3, 0, 4).allclose(kept.narrow(3, 0, 4), 1e-1, 1e-1));
+        positive.Dispose();
+        negative.Dispose();
+    }
+
+    [Fact]
+    public void A_pipeline_that_was_written_and_read_makes_the_same_image()
+    {
+        PipelineFolder.Save(temporary, diffusion.Model);
+        using var again = Diffusion.Load(temporary);
+        Assert.Equal(diffusion.Generate([Apple])[0].Image.Pixels, again.Generate([Apple])[0].Image.Pixels);
+    }
+
+    [Fact]
+    public void A_file_says_how_its_image_was_made()
+    {
+        var made = diffusion.Generate([Apple with { NegativePrompt = "blurry", Sampler = "euler", Guidance = 3 }])[0];
+        var file = Path.Combine(temporary, "apple.png");
+        made.Save(file);
+        var read = ImageParameters.Read(File.ReadAllBytes(file))!;
+        Assert.Equal(made.Parameters, read);
+        Assert.Equal(made.Image.Pixels, Image.Load(file).Pixels);
+        Assert.Contains("Negative prompt: blurry\nSteps: 3, Sampler: euler, CFG scale: 3, Seed: 7, Size: 16x16", PngText.Read(File.ReadAllBytes(file))["parameters"], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_prompt_longer_than_the_context_is_read_in_parts_and_said()
+    {
+        var notes = new List<string>();
+        using var told = new Diffusion(PipelineFolder.Load(Folder), "tiny") { Note = notes.Add };
+        var prompt = string.Concat(Enumerable.Repeat("a red cube ", 40));
+        var image = told.Generate([Apple with { Prompt = prompt }])[0].Image;
+        Assert.Contains("is read in", Assert.Single(notes), StringComparison.Ordinal);
+        Assert.NotEqual(image.Pixels, told.Generate([Apple with { Prompt = string.Concat(Enumerable.Repeat("a red cube ", 20)) }])[0].Image.Pixels);
+    }
+
+    [Fact]
+    public void Weights_change_what_is_seen_and_a_weight_of_one_does_not()
+    {
+        var plain = diffusion.Generate([Apple])[0].Image.Pixels;
+        Assert.Equal(plain, diffusion.Generate([Apple with { Prompt = "a (red:1.0) apple" }])[0].Image.Pixels);
+        Assert.NotEqual(plain, diffusion.Generate([Apple with { Prompt = "a (red:3) apple" }])[0].Image.Pixels);
+    }
+
+    public static TheoryData<string, string> Wrong => new()
+    {
+        { nameof(ImageRequest.Width), "multiples of 2" },
+        { nameof(ImageRequest.Mask), "expected a picture to be changed" },
+        { nameof(ImageRequest.Image), "expected the same" },
+        { nameof(ImageRequest.Steps), "1 to 1000" },
+        { nameof(ImageRequest.Sampler), "There is no sampler" },
+        { nameof(ImageRequest.Strength), "leaves none of 3 steps" },
+        { nameof(ImageRequest.Seed), "expected 0 or more" },
+        { nameof(ImageRequest.ClipSkip), "layers of the text encoder" },
+        { nameof(ImageRequest.Count), "expected 1 to 10,000" },
+    };
+
+    [Theory, MemberData(nameof(Wrong))]
+    public void A_request_that_cannot_be_is_refused_with_one_sentence(string what, string sentence)
+    {
+        var picture = new Image(16, 16, 3);
+        var request = what switch
+        {
+            nameof(ImageRequest.Width) => Apple with { Width = 15 },
+            nameof(ImageRequest.Mask) => Apple with { Mask = picture },
+            nameof(ImageRequest.Image) => Apple with { Image = picture, Mask = new(8, 8, 3) },
+            nameof(ImageRequest.Steps) => Apple with { Steps = 2000 },
+            nameof(ImageRequest.Sampler) => Apple with { Sampler = "magic" },
+            nameof(ImageRequest.Strength) => Apple with { Image = picture, Strength = 0.01 },
+            nameof(ImageRequest.Seed) => Apple with { Seed = -1 },
+            nameof(ImageRequest.ClipSkip) => Apple with { ClipSkip = 99 },
+            _ => Apple with { Count = 0 },
+        };
+        Assert.Contains(sentence, Assert.Throws<PanoptesException>(() => diffusion.Generate([request])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Weights_that_are_no_numbers_are_told_in_one_sentence()
+    {
+        using (no_grad()) ((StableDiffusion)diffusion.Model).UNet.ConvIn.Weight.Value.fill_(double.NaN);
+        Assert.Contains("not finite", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_generation_keeps_no_tensor()
+    {
+        diffusion.Generate([Apple]);
+        var before = LiveTensors.Settle();
+        diffusion.Generate([Apple with { Sampler = "dpmpp-2m", Count = 2 }], new Steps(static _ => { }), previewEvery: 1);
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Fact]
+    public void A_folder_that_is_no_pipeline_is_refused() => Assert.Contains("model_index.json", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void A_pipeline_of_an_unknown_class_is_refused()
+    {
+        File.WriteAllText(Path.Combine(temporary, "model_index.json"), """{"_class_name": "MagicPipeline"}""");
+        Assert.Contains("_class_name is MagicPipeline", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_pipeline_without_one_of_its_parts_is_refused_and_keeps_no_tensor()
+    {
+        File.Copy(Path.Combine(Folder, "model_index.json"), Path.Combine(temporary, "model_index.json"));
+        Assert.Contains("has no folder unet", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
+    }
+
+    sealed class Steps(Action<ImageProgress> told) : IProgress<ImageProgress>
+    {
+        public void Report(ImageProgress value) => told(value);
+    }
+}
