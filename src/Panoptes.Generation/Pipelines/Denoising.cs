@@ -37,7 +37,7 @@ public sealed record NetworkCall
 /// </summary>
 public interface IStepHook
 {
-    /// <summary>Before the network is asked: may change <see cref="DenoisingStep.Latents"/> and <see cref="DenoisingStep.Call"/>.</summary>
+    /// <summary>Before the network is asked: may change <see cref="DenoisingStep.Latents"/> and <see cref="DenoisingStep.Call"/>, or answer in its place by <see cref="DenoisingStep.Prediction"/>.</summary>
     void Asking(DenoisingStep step) { }
 
     /// <summary>After it has answered and guidance is applied: may change <see cref="DenoisingStep.Prediction"/>.</summary>
@@ -69,7 +69,7 @@ public sealed class DenoisingStep
     public NetworkCall Call { get; set; } = null!;
 
     /// <summary>What the network says of the images, both halves of guidance taken together: as <see cref="Latents"/>.</summary>
-    public Tensor Prediction { get; set; } = null!;
+    public Tensor? Prediction { get; set; }
 
     /// <summary>What the images seem to become: as <see cref="Latents"/>.</summary>
     public Tensor Clean { get; internal set; } = null!;
@@ -128,6 +128,9 @@ public sealed class Denoising : IDisposable
     /// <summary>[images, channels, rows, columns]: what the network reads behind the latents in every step; stays the caller's.</summary>
     public Tensor? Channels { get; init; }
 
+    /// <summary>How often every step but the last is taken: each time but the last, the noise that it took away is put in again (self-recurrence; Bansal et al. 2023, arXiv:2302.07121, section 3.3).</summary>
+    public int Repeats { get; init; } = 1;
+
     /// <summary>Where noise comes from, for schedulers that draw some.</summary>
     public NoiseSource? Noise { get; init; }
 
@@ -139,7 +142,7 @@ public sealed class Denoising : IDisposable
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var (current, state) = (latents.alias(), SchedulerState.Empty);
+        var (current, state, taken) = (latents.alias(), SchedulerState.Empty, 0);
         for (var i = Run.Begin; i < Run.Count; i++)
         {
             cancel.ThrowIfCancellationRequested();
@@ -147,9 +150,19 @@ public sealed class Denoising : IDisposable
             var step = new DenoisingStep(this, i, current);
             step.Call = step.Ask(current);
             foreach (var hook in hooks) hook.Asking(step);
-            step.Prediction = Guide(Model.Predict(step.Call));
+            step.Prediction ??= Guide(Model.Predict(step.Call));
             foreach (var hook in hooks) hook.Predicted(step);
             var next = Run.Step(i, step.Prediction, step.Latents, state, Noise);
+            if (++taken < Repeats && i + 1 < Run.Count)
+            {
+                var drawn = (Noise ?? throw new PanoptesException("Steps that are repeated draw noise; give them a generator.")).Normal(next.Sample.shape, next.Sample.dtype);
+                var back = current;
+                current = Run.Back(i, next.Sample, drawn).MoveToOuterDisposeScope();
+                back.Dispose();
+                i--;
+                continue;
+            }
+            taken = 0;
             (step.Latents, step.Clean) = (next.Sample, next.Clean);
             foreach (var hook in hooks) hook.Stepped(step);
             var (before, last) = (current, state);
@@ -163,7 +176,7 @@ public sealed class Denoising : IDisposable
     }
 
     /// <summary>Takes both halves together.</summary>
-    Tensor Guide(Tensor predicted)
+    internal Tensor Guide(Tensor predicted)
     {
         if (!IsGuided) return predicted;
         var halves = predicted.chunk(2, 0);

@@ -23,6 +23,9 @@ public sealed record DiffusionTask
     /// <summary>As <see cref="Denoising.Rescale"/>.</summary>
     public double Rescale { get; init; }
 
+    /// <summary>As <see cref="Denoising.Repeats"/>.</summary>
+    public int Repeats { get; init; } = 1;
+
     /// <summary>Another scheduler than the model's own; null: that.</summary>
     public DiffusionScheduler? Scheduler { get; init; }
 
@@ -83,7 +86,7 @@ public sealed record DiffusionTask
                 }
             }
         }
-        using var denoising = new Denoising(model, run, Positive, IsGuided(model) ? Negative : null, hooks) { GuidanceScale = Guidance, Rescale = Rescale, Channels = channels, Noise = Noise };
+        using var denoising = new Denoising(model, run, Positive, IsGuided(model) ? Negative : null, hooks) { GuidanceScale = Guidance, Rescale = Rescale, Repeats = Repeats, Channels = channels, Noise = Noise };
         return denoising.Start(latents, cancel).MoveToOuterDisposeScope();
     }
 

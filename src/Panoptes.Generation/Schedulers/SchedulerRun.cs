@@ -156,6 +156,31 @@ public abstract class SchedulerRun
         return Clean(Level(i), Wide(prediction), Wide(sample)).alias().MoveToOuterDisposeScope();
     }
 
+    /// <summary>The prediction whose noise is another by <paramref name="change"/>, whatever it is that is predicted.</summary>
+    /// <param name="change">Of the noise, of the prediction's shape.</param>
+    public Tensor Shift(int i, Tensor prediction, Tensor change)
+    {
+        using var scope = NewDisposeScope();
+        var level = Level(i);
+        var factor = this.prediction switch
+        {
+            "epsilon" => 1,
+            "v_prediction" => Math.Sqrt(level.Variance) / level.Alpha,
+            "flow_prediction" => 1 / level.Alpha,
+            _ => -level.Sigma / level.Alpha,
+        };
+        return Mix((1, Wide(prediction)), (factor, Wide(change))).to(prediction.dtype).alias().MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Puts in again, as new noise, what step <paramref name="i"/> took away: what it gave to as noisy as what it took.</summary>
+    public Tensor Back(int i, Tensor after, Tensor noise)
+    {
+        using var scope = NewDisposeScope();
+        var (level, next) = (Level(i), i + 1 < Count ? Level(i + 1) : new(1, 0));
+        var share = level.Alpha / next.Alpha;
+        return Mix((share, Wide(after)), (Math.Sqrt(Math.Max(0, (level.Sigma * level.Sigma) - (share * share * next.Sigma * next.Sigma))), Wide(noise))).to(after.dtype).alias().MoveToOuterDisposeScope();
+    }
+
     /// <summary>Takes a step.</summary>
     /// <param name="i">Which, from <see cref="Begin"/> to below <see cref="Count"/>, one after the other.</param>
     /// <param name="prediction">What the model gave for <see cref="ScaleInput"/> of the sample; twice the channels where it predicts the variance, too.</param>

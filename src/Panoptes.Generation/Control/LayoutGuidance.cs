@@ -1,0 +1,107 @@
+namespace Panoptes.Generation;
+
+/// <summary>Words of a prompt, and where what they mean belongs.</summary>
+/// <param name="Tokens">Their places in the text encoder's tokens, the start token being 0.</param>
+/// <param name="Boxes">Together: left, top, right and bottom, parts of the image's sides from 0 to 1.</param>
+public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double Left, double Top, double Right, double Bottom)> Boxes);
+
+/// <summary>
+/// Layout guidance (Chen et al. 2023, arXiv:2304.03373, backward guidance): in the first steps the latents are moved until the words' attention in the middle and the first upward level that has any lies in their boxes.
+/// Nothing is trained.
+/// </summary>
+/// <param name="layout">At least one object.</param>
+public sealed class LayoutGuidance(IReadOnlyList<LayoutBox> layout) : IStepHook
+{
+    /// <summary>How far latents are moved: the paper's η.</summary>
+    public double Scale { get; init; } = 30;
+
+    /// <summary>In how many of the first steps.</summary>
+    public int Steps { get; init; } = 10;
+
+    /// <summary>How often in each at most.</summary>
+    public int Iterations { get; init; } = 5;
+
+    /// <summary>Where the loss is no more than this nothing is moved.</summary>
+    public double Enough { get; init; } = 0.2;
+
+    public void Asking(DenoisingStep step)
+    {
+        if (step.Index - step.Run.Begin >= Steps) return;
+        using var scope = NewDisposeScope();
+        var level = step.Run.Level(step.Index);
+        var latents = step.Latents;
+        for (var i = 0; i < Iterations; i++)
+        {
+            using var grad = enable_grad();
+            var at = latents.detach().requires_grad_();
+            using var maps = new Maps();
+            // Only what is wanted is looked at: one half of guidance.
+            using (step.Denoising.Model.Predict(step.Ask(at, guided: false) with { Attention = maps })) { }
+            if (maps.Of.Count == 0) throw new PanoptesException("Layout guidance needs a network whose middle or upward levels attend to the text; this one has none.");
+            var loss = Loss(maps.Of, layout);
+            if (loss.item<float>() <= Enough) break;
+            // The mean over images would move each of many less than it would move one.
+            using var count = latents.shape[0].ToScalar();
+            latents = Moved(at.detach(), autograd.grad([loss.mul(count)], [at])[0], level, Scale).detach();
+        }
+        if (ReferenceEquals(latents, step.Latents)) return;
+        step.Latents = latents.MoveToOuterDisposeScope();
+        step.Call = step.Call with { Sample = step.Ask(step.Latents).Sample.MoveToOuterDisposeScope() };
+    }
+
+    /// <summary>How much of the words' attention lies outside their boxes: the mean over objects, maps, words and heads of (1 - the share inside)², a scalar.</summary>
+    /// <param name="maps">[heads, places, tokens] each, of a square map, or [images, heads, places, tokens]</param>
+    public static Tensor Loss(IReadOnlyList<Tensor> maps, IReadOnlyList<LayoutBox> layout)
+    {
+        using var scope = NewDisposeScope();
+        var sum = zeros([]);
+        foreach (var map in maps)
+        {
+            var side = (int)Math.Sqrt(map.shape[^2]);
+            foreach (var item in layout)
+            {
+                var inside = new float[side * side];
+                foreach (var (left, top, right, bottom) in item.Boxes)
+                    for (var y = (int)(top * side); y < (int)(bottom * side); y++)
+                        inside.AsSpan((y * side) + (int)(left * side), Math.Max(0, (int)(right * side) - (int)(left * side))).Fill(1);
+                // [..., words, places]
+                var words = map.to(ScalarType.Float32).index_select(-1, tensor(item.Tokens.Select(static t => (long)t).ToArray())).transpose(-1, -2);
+                sum = sum + (1 - words.matmul(tensor(inside)) / words.sum(-1)).square().mean();
+            }
+        }
+        return (sum / (layout.Count * maps.Count)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Latents against the loss's gradient, by as much as there is noise: x - η σ² ∇, σ being the deviation beside a clean sample of 1.</summary>
+    public static Tensor Moved(Tensor latents, Tensor gradient, NoiseLevel level, double scale)
+    {
+        using var factor = (-scale * level.Sigma * level.Sigma / (level.Alpha * level.Alpha)).ToScalar();
+        using var step = gradient.mul(factor);
+        return latents.add(step);
+    }
+
+    /// <summary>Keeps the attention to the text of the middle, and of the first upward level that has any; maps that are no squares are left out.</summary>
+    sealed class Maps : IAttentionHook, IDisposable
+    {
+        string? level;
+
+        public List<Tensor> Of { get; } = [];
+
+        public Tensor? Attend(AttentionCall call)
+        {
+            if (!call.IsCross || call.Map.Rows != call.Map.Columns) return null;
+            var upward = call.Layer.StartsWith("up_blocks.", StringComparison.Ordinal) ? call.Layer[..call.Layer.IndexOf('.', "up_blocks.".Length)] : null;
+            if (upward is not null) level ??= upward;
+            if (!call.Layer.StartsWith("mid_block", StringComparison.Ordinal) && (upward is null || upward != level)) return null;
+            var probabilities = call.Probabilities();
+            // The graph keeps what it needs; this handle must outlive the layer's scope.
+            Of.Add(probabilities.alias().DetachFromDisposeScope());
+            return call.See(probabilities);
+        }
+
+        public void Dispose()
+        {
+            foreach (var map in Of) map.Dispose();
+        }
+    }
+}

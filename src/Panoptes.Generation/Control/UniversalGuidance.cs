@@ -1,0 +1,81 @@
+namespace Panoptes.Generation;
+
+/// <summary>
+/// Universal guidance (Bansal et al. 2023, arXiv:2302.07121): whatever has a loss over pictures, a detector, a segmenter, a CLIP or a style, leads a model that never heard of it. Forward guidance adds the loss's
+/// gradient through the network to the noise; backward guidance looks for the change of the clean picture that makes the loss least, and asks for it; self-recurrence takes every step several times
+/// (<see cref="Denoising.Repeats"/>). With forward guidance alone this is classifier guidance (Dhariwal and Nichol 2021, arXiv:2105.05233) by any classifier of clean pictures.
+/// </summary>
+/// <param name="loss">Of what the images seem to become, a scalar: latents of the model, or, with <paramref name="inPixels"/>, pictures [b, 3, height, width] from 0 to 1. Gradients go through it.</param>
+public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels = true) : IStepHook
+{
+    /// <summary>How strong forward guidance is: the paper's s, times the deviation of the noise that is left. 0: none.</summary>
+    public double ForwardScale { get; init; }
+
+    /// <summary>How many steps of gradient descent look for the change of the clean picture; 0: no backward guidance.</summary>
+    public int BackwardSteps { get; init; }
+
+    /// <summary>Their rate.</summary>
+    public double BackwardRate { get; init; } = 0.05;
+
+    public void Asking(DenoisingStep step)
+    {
+        using var scope = NewDisposeScope();
+        var level = step.Run.Level(step.Index);
+        var forward = ForwardScale > 0;
+        Tensor prediction, change;
+        using (forward ? enable_grad() : no_grad())
+        {
+            var latents = forward ? step.Latents.detach().requires_grad_() : step.Latents;
+            var fresh = step.Ask(latents);
+            prediction = step.Denoising.Guide(step.Denoising.Model.Predict(step.Call with { Sample = fresh.Sample }));
+            change = zeros_like(prediction);
+            if (forward)
+            {
+                var gradient = autograd.grad([Of(step, step.Run.PredictClean(step.Index, prediction, latents))], [latents])[0];
+                change = Forward(gradient, level, ForwardScale);
+            }
+        }
+        prediction = prediction.detach();
+        if (BackwardSteps > 0)
+        {
+            var (delta, _) = Backward(clean => Of(step, clean), step.Run.PredictClean(step.Index, prediction, step.Latents).detach(), BackwardSteps, BackwardRate);
+            change = change + FromClean(delta, level);
+        }
+        step.Prediction = step.Run.Shift(step.Index, prediction, change).MoveToOuterDisposeScope();
+    }
+
+    Tensor Of(DenoisingStep step, Tensor clean) => loss(inPixels ? step.Denoising.Model.Decode(clean.to(step.Denoising.Model.Dtype)) : clean);
+
+    /// <summary>How forward guidance changes the noise: the loss's gradient by the noisy sample, times the scale and the noise's deviation.</summary>
+    public static Tensor Forward(Tensor gradient, NoiseLevel level, double scale)
+    {
+        using var factor = (scale * level.Sigma / Math.Sqrt(level.Alpha * level.Alpha + level.Sigma * level.Sigma)).ToScalar();
+        return gradient.mul(factor);
+    }
+
+    /// <summary>The change of a clean sample that gradient descent finds, and the loss before each of its steps.</summary>
+    /// <param name="loss">Of a clean sample: a scalar.</param>
+    /// <param name="clean">Where it begins.</param>
+    public static (Tensor Change, IReadOnlyList<double> Losses) Backward(Func<Tensor, Tensor> loss, Tensor clean, int steps, double rate)
+    {
+        using var scope = NewDisposeScope();
+        using var grad = enable_grad();
+        using var factor = rate.ToScalar();
+        var (change, losses) = (zeros_like(clean), new List<double>(steps));
+        for (var i = 0; i < steps; i++)
+        {
+            var at = change.detach().requires_grad_();
+            var value = loss(clean + at);
+            losses.Add(value.item<float>());
+            change = (at.detach() - autograd.grad([value], [at])[0].mul(factor)).detach();
+        }
+        return (change.MoveToOuterDisposeScope(), losses);
+    }
+
+    /// <summary>How the noise changes where the clean sample is to change so.</summary>
+    public static Tensor FromClean(Tensor change, NoiseLevel level)
+    {
+        using var factor = (-level.Alpha / level.Sigma).ToScalar();
+        return change.mul(factor);
+    }
+}
