@@ -20,9 +20,13 @@ public sealed class Diffusion : IDisposable
 
     readonly string name;
 
-    /// <param name="model">Becomes this one's.</param>
+    /// <param name="model">Becomes this one's; its weights are packed for inference.</param>
     /// <param name="name">What images say that they are made with.</param>
-    public Diffusion(DiffusionModel model, string name) => (Model, this.name) = (model, name);
+    public Diffusion(DiffusionModel model, string name)
+    {
+        (Model, this.name) = (model, name);
+        model.Pack();
+    }
 
     public DiffusionModel Model { get; }
 

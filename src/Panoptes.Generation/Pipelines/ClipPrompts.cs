@@ -3,8 +3,8 @@ using Panoptes.Text;
 
 namespace Panoptes.Generation;
 
-/// <summary>Prompts by a CLIP text encoder, of any length and with weights (<see cref="PromptTokens"/>). It owns the encoder.</summary>
-public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer) : IDisposable
+/// <summary>Prompts by a CLIP text encoder, of any length and with weights (<see cref="PromptTokens"/>).</summary>
+public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
 {
     public ClipTextModel Encoder { get; } = encoder;
 
@@ -41,6 +41,4 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer) : ID
                 : states[i])]);
         return (states.alias().MoveToOuterDisposeScope(), pooled!.view(all.Length, windows, -1).select(1, 0).contiguous().MoveToOuterDisposeScope());
     }
-
-    public void Dispose() => Encoder.Dispose();
 }

@@ -35,6 +35,21 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <summary>The network that is asked at every step.</summary>
     public abstract Module Network { get; }
 
+    /// <summary>What reads prompts, where anything does.</summary>
+    public virtual IEnumerable<Module> TextEncoders => [];
+
+    /// <summary>Freezes the weights and lays them out for inference, where that is faster; gradients by latents bring the plain ones back (<see cref="Module.Pack"/>).</summary>
+    public void Pack()
+    {
+        foreach (var module in Parts)
+        {
+            module.RequiresGrad(false);
+            module.Pack();
+        }
+    }
+
+    IEnumerable<Module> Parts => [.. TextEncoders, Network, Autoencoder];
+
     /// <summary>The network's type, in which latents are kept, too.</summary>
     public ScalarType Dtype => Network.NamedParameters().Select(static p => p.Parameter.Dtype).FirstOrDefault(static d => d is not null) ?? ScalarType.Float32;
 
@@ -96,16 +111,9 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
         return (Autoencoder.Decode(Autoencoder.Unscale(latents), parts).to(ScalarType.Float32) / 2 + 0.5).clamp(0, 1).MoveToOuterDisposeScope();
     }
 
-    protected virtual void Dispose(bool disposing)
-    {
-        if (!disposing) return;
-        Autoencoder.Dispose();
-        Network.Dispose();
-    }
-
     public void Dispose()
     {
-        Dispose(true);
+        foreach (var module in Parts) module.Dispose();
         GC.SuppressFinalize(this);
     }
 }

@@ -18,6 +18,8 @@ public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder,
 
     public override Module Network => Transformer;
 
+    public override IEnumerable<Module> TextEncoders => ((Module?[])[FirstPrompts?.Encoder, SecondPrompts?.Encoder]).OfType<Module>();
+
     public override int Multiple => 2 * PixelsPerPlace;
 
     public override int Side => 128 * PixelsPerPlace;
@@ -64,15 +66,5 @@ public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder,
             Rows = rows,
         }, call.Attention);
         return FluxTransformer.Unpack(tokens, rows, columns).MoveToOuterDisposeScope();
-    }
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing)
-        {
-            FirstPrompts?.Dispose();
-            SecondPrompts?.Dispose();
-        }
-        base.Dispose(disposing);
     }
 }

@@ -15,6 +15,8 @@ public sealed class PixArt(PixArtTransformer transformer, AutoencoderKl autoenco
 
     public override Module Network => Transformer;
 
+    public override IEnumerable<Module> TextEncoders => Prompts is null ? [] : [Prompts.Encoder];
+
     public override int Multiple => PixelsPerPlace * Transformer.Config.PatchSize;
 
     public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
@@ -46,11 +48,5 @@ public sealed class PixArt(PixArtTransformer transformer, AutoencoderKl autoenco
         }, call.Attention);
         // Behind the noise it may say how sure it is, which no sampler of the family's uses.
         return said.narrow(1, 0, LatentChannels).MoveToOuterDisposeScope();
-    }
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing) Prompts?.Dispose();
-        base.Dispose(disposing);
     }
 }

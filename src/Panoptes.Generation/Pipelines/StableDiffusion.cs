@@ -14,6 +14,8 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl autoencode
 
     public override Module Network => UNet;
 
+    public override IEnumerable<Module> TextEncoders => [Prompts.Encoder];
+
     public override int ChannelsRead => UNet.Config.InChannels;
 
     public override int Side => (UNet.Config.SampleSize is { } size ? size[0] : 64) * PixelsPerPlace;
@@ -42,12 +44,6 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl autoencode
         FreeU = call.FreeU,
         Hook = call.Attention,
     });
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing) Prompts.Dispose();
-        base.Dispose(disposing);
-    }
 }
 
 /// <summary>SDXL (Podell et al. 2023, arXiv:2307.01952): the states of two text encoders side by side, the second one's whole text, and the image's sizes and crop.</summary>
@@ -56,6 +52,8 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl autoencode
 public sealed class StableDiffusionXl(UNet2DConditionModel unet, AutoencoderKl autoencoder, ClipPrompts prompts, ClipPrompts second, DiffusionScheduler scheduler, bool zeros) : StableDiffusion(unet, autoencoder, prompts, scheduler)
 {
     public ClipPrompts SecondPrompts { get; } = second;
+
+    public override IEnumerable<Module> TextEncoders => [Prompts.Encoder, SecondPrompts.Encoder];
 
     /// <summary>Whether nothing said of what is not wanted is zeros rather than an empty prompt.</summary>
     public bool ForceZerosForEmptyPrompt { get; } = zeros;
@@ -76,11 +74,5 @@ public sealed class StableDiffusionXl(UNet2DConditionModel unet, AutoencoderKl a
         var negative = both.Rows(prompts.Count, prompts.Count);
         if (negatives is null && ForceZerosForEmptyPrompt) negative = negative with { Text = zeros_like(negative.Text!), Pooled = zeros_like(negative.Pooled!) };
         return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), negative.MoveToOuterDisposeScope());
-    }
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing) SecondPrompts.Dispose();
-        base.Dispose(disposing);
     }
 }

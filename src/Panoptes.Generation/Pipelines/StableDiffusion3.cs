@@ -21,6 +21,8 @@ public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl a
 
     public override Module Network => Transformer;
 
+    public override IEnumerable<Module> TextEncoders => ((Module?[])[FirstPrompts?.Encoder, SecondPrompts?.Encoder, ThirdPrompts?.Encoder]).OfType<Module>();
+
     public override int Multiple => PixelsPerPlace * Transformer.Config.PatchSize;
 
     public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
@@ -47,11 +49,4 @@ public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl a
 
     public override Tensor Predict(NetworkCall call) =>
         Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Text!, call.Conditioning.Pooled!, call.Attention, call.DownResiduals);
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing)
-            foreach (var part in (IDisposable?[])[FirstPrompts, SecondPrompts, ThirdPrompts]) part?.Dispose();
-        base.Dispose(disposing);
-    }
 }

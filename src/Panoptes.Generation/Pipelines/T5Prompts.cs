@@ -3,12 +3,12 @@ using Panoptes.Text;
 
 namespace Panoptes.Generation;
 
-/// <summary>Prompts by T5's encoder, padded to a fixed length; what is longer is cut, and said. Weights are not read: its states are of whole texts. It owns the encoder.</summary>
+/// <summary>Prompts by T5's encoder, padded to a fixed length; what is longer is cut, and said. Weights are not read: its states are of whole texts.</summary>
 /// <param name="encoder">The encoder.</param>
 /// <param name="tokenizer">With an end and a padding token.</param>
 /// <param name="length">How many tokens a prompt has, padded.</param>
 /// <param name="masked">Whether padding is told apart from the text (PixArt) or seen as the text is (SD 3, Flux).</param>
-public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int length, bool masked) : IDisposable
+public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int length, bool masked)
 {
     public T5EncoderModel Encoder { get; } = encoder;
 
@@ -27,6 +27,4 @@ public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int l
         var mask = masked ? batch.AttentionMask() : null;
         return (Encoder.Forward(batch.InputIds(), mask).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
     }
-
-    public void Dispose() => Encoder.Dispose();
 }
