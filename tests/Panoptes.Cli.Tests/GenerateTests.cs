@@ -21,6 +21,9 @@ public sealed class GenerateTests : IDisposable
         await Command.Succeeds("generate", "a red apple", "--model", Model, "--size", "16", "--steps", "3", "--negative", "blurry", "--scheduler", "euler-a", "--out", At("apple.png"));
         var parameters = ImageParameters.Read(File.ReadAllBytes(At("apple.png")))!;
         Assert.Equal(("a red apple", "blurry", "euler-a", 3), (parameters.Prompt, parameters.NegativePrompt, parameters.Sampler, parameters.Steps));
+        var told = (await Command.Succeeds("info", At("apple.png"), "--json")).Json;
+        Assert.Equal((parameters.Seed, "euler-a"), (told.GetProperty("seed").GetInt64(), told.GetProperty("sampler").GetString()));
+        Assert.Contains("a red apple", (await Command.Succeeds("info", At("apple.png"))).Output, StringComparison.Ordinal);
         await Command.Succeeds("generate", "--from", At("apple.png"), "--out", At("again.png"));
         Assert.Equal(File.ReadAllBytes(At("apple.png")), File.ReadAllBytes(At("again.png")));
     }
@@ -66,5 +69,6 @@ public sealed class GenerateTests : IDisposable
     {
         new Image(4, 4, 3).Save(At("plain.png"));
         await Command.Fails(["generate", "--from", At("plain.png")], "does not say how it was made");
+        await Command.Fails(["info", At("plain.png")], "does not say how it was made");
     }
 }

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
+using Panoptes.Generation;
 using Panoptes.Imaging;
 using Panoptes.Text;
 using Spectre.Console;
@@ -13,13 +14,14 @@ sealed class InfoCommand : ExampleCommand
 {
     static readonly string[] ConfigFiles = ["config.json", "open_clip_config.json"];
 
-    readonly Argument<string> model = new("MODEL") { Description = "A folder, a file or a hub id.", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
+    readonly Argument<string> model = new("MODEL") { Description = "A folder, a file or a hub id; or a PNG that panoptes generate has made.", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
     readonly Option<bool> keys = new("--keys") { Description = "List every tensor with its type and shape." };
 
-    public InfoCommand() : base("info", "Tell what a model is: architecture, parameters, types, sizes, configuration, tokenizer, image processor.", """
+    public InfoCommand() : base("info", "Tell what a model is: architecture, parameters, types, sizes, configuration, tokenizer, image processor; or what an image was made with.", """
         panoptes info zoo/clip-emoji
         panoptes info openai/clip-vit-base-patch32 --keys
         panoptes info model.safetensors --json
+        panoptes info a-red-apple-7.png
         """)
     {
         Add(model);
@@ -32,10 +34,27 @@ sealed class InfoCommand : ExampleCommand
         public long Count => Shape.Aggregate(1L, static (a, b) => checked(a * b));
     }
 
+    /// <summary>Tells what an image was made with.</summary>
+    static int Made(Terminal terminal, string file)
+    {
+        var made = ImageParameters.Read(File.ReadAllBytes(file)) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate has written, or a model.");
+        if (terminal.IsJson)
+        {
+            terminal.WriteJson(made);
+            return App.Success;
+        }
+        var table = Terminal.Table("", "").HideHeaders();
+        using var fields = JsonDocument.Parse(made.ToJson());
+        foreach (var field in fields.RootElement.EnumerateObject()) table.AddRow(Markup.Escape(field.Name.Replace('_', ' ')), Markup.Escape(field.Value.ToString()));
+        terminal.Write(table);
+        return App.Success;
+    }
+
     int Run(ParseResult parsed)
     {
         var terminal = new Terminal(parsed);
-        var path = ModelLoader.Resolve(parsed.GetRequiredValue(model));
+        if (parsed.GetRequiredValue(model) is var named && named.EndsWith(".png", StringComparison.OrdinalIgnoreCase) && File.Exists(named)) return Made(terminal, named);
+        var path = ModelLoader.Resolve(named);
         using var weights = Weights.Open(path);
         TensorInfo[] tensors = [.. weights.Keys.Select(key => weights.Info(key) is var (type, shape) ? new TensorInfo(key, TypeName(type), shape) : null!)];
         var folder = Directory.Exists(path) ? path : Path.GetDirectoryName(path)!;
