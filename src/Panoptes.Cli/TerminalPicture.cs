@@ -30,6 +30,8 @@ sealed class TerminalPicture : IRenderable
         (this.protocol, this.columns) = (protocol, Math.Max(1, columns));
         rows = Math.Max(1, (int)Math.Round((double)image.Height / image.Width * this.columns / 2));
         var (width, height) = protocol == PictureProtocol.Blocks ? (this.columns, rows * 2) : (this.columns * CellWidth, rows * CellHeight);
+        // kitty enlarges by itself, and less is sent.
+        if (protocol == PictureProtocol.Kitty) (width, height) = (Math.Min(width, image.Width), Math.Min(height, image.Height));
         this.image = image.ToRgb().Resize(width, height);
     }
 
