@@ -9,7 +9,7 @@ namespace Panoptes.Generation;
 
 /// <summary>Makes images of words, or of words and pictures, by a diffusion model.</summary>
 /// <example><code>
-/// using var diffusion = Diffusion.Load("stable-diffusion-v1-5/stable-diffusion-v1-5");
+/// using var diffusion = Diffusion.Load("stable-diffusion-v1-5");
 /// var image = diffusion.Generate("a red apple left of a cat");
 /// image.Save("apple.png");
 /// </code></example>
@@ -40,7 +40,7 @@ public sealed class Diffusion : IDisposable
     public Action<string>? Note { get; init; }
 
     /// <summary>Loads a pipeline.</summary>
-    /// <param name="model">A diffusers folder, or a hub id.</param>
+    /// <param name="model">A diffusers folder.</param>
     /// <param name="dtype">The type of the weights: float32 gives the peer's images to the last bits, bfloat16 is several times as fast where the processor has it.</param>
     /// <exception cref="PanoptesException">No pipeline there, or one that is not supported.</exception>
     public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32) => new(PipelineFolder.Load(model, new LoadOptions { Dtype = dtype }), Path.GetFileName(Path.TrimEndingDirectorySeparator(model)));

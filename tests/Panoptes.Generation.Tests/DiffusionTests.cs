@@ -111,6 +111,16 @@ public sealed class DiffusionTests : IDisposable
         Assert.Equal(diffusion.Generate([Apple])[0].Image.Pixels, again.Generate([Apple])[0].Image.Pixels);
     }
 
+    [Theory, InlineData("sd_inpaint_9ch", "StableDiffusionInpaintPipeline"), InlineData("sdxl_text2img_calm", "StableDiffusionXLPipeline"), InlineData("dit_pipeline", "DiTPipeline"), InlineData("sd3_pipeline", "StableDiffusion3Pipeline")]
+    public void A_pipeline_is_written_as_the_class_that_the_peer_has_for_it(string name, string expected)
+    {
+        using (var model = PipelineFolder.Load(Path.Combine(Goldens.Root, "generation", name), at: part => Directory.Exists(Path.Combine(Goldens.Root, "generation", name, part)) ? null : Path.Combine(Folder, part)))
+            PipelineFolder.Save(temporary, model);
+        using var again = PipelineFolder.Load(temporary);
+        using var index = System.Text.Json.JsonDocument.Parse(File.ReadAllText(Path.Combine(temporary, PipelineFolder.FileName)));
+        Assert.Equal(expected, index.RootElement.GetProperty("_class_name").GetString());
+    }
+
     [Fact]
     public void A_file_says_how_its_image_was_made()
     {
@@ -191,7 +201,11 @@ public sealed class DiffusionTests : IDisposable
     }
 
     [Fact]
-    public void A_folder_that_is_no_pipeline_is_refused() => Assert.Contains("model_index.json", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
+    public void A_folder_that_is_no_pipeline_is_refused()
+    {
+        Assert.Contains("has no model_index.json", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
+        Assert.Contains("is no folder", Assert.Throws<PanoptesException>(static () => Diffusion.Load("nobody/nothing")).Message, StringComparison.Ordinal);
+    }
 
     [Fact]
     public void A_pipeline_of_an_unknown_class_is_refused()

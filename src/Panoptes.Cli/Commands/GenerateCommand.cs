@@ -12,7 +12,7 @@ namespace Panoptes.Cli.Commands;
 sealed class GenerateCommand : ExampleCommand
 {
     readonly Argument<string[]> prompts = new("PROMPT") { Description = "What is to be seen; parts may count more or less: \"a (red:1.3) apple\". Several make a row of the grid each.", Arity = ArgumentArity.ZeroOrMore };
-    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL" };
+    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder, with model_index.json.", HelpName = "FOLDER" };
     readonly Option<string?> negative = new("--negative", "-n") { Description = "What is not wanted.", HelpName = "WORDS" };
     readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model's family has it.", HelpName = "N" };
     readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly the prompt is followed; 1: as it comes.", HelpName = "SCALE" };
@@ -34,7 +34,7 @@ sealed class GenerateCommand : ExampleCommand
     readonly Option<string?> output = new("--out", "-o") { Description = "A file for one image, otherwise a folder; here by default, named after prompt and seed.", HelpName = "PNG|FOLDER" };
 
     public GenerateCommand() : base("generate", "Make images of words by a diffusion model: from noise, from a picture, or into a picture's masked part. Each PNG says how it was made.", """
-        panoptes generate "a red apple left of a cat" --model stable-diffusion-v1-5/stable-diffusion-v1-5 --precision auto
+        panoptes generate "a red apple left of a cat" --model stable-diffusion-v1-5 --precision auto
         panoptes generate "a red apple" "a green apple" --model M --count 4 --seed 1 --grid --out apples
         panoptes generate "a watercolor of a cat" --model M --image cat.png --strength 0.6
         panoptes generate "a dog" --model M --image cat.png --mask where.png

@@ -36,13 +36,13 @@ public static class PipelineFolder
     public static bool Is(string folder) => File.Exists(Path.Combine(folder, FileName));
 
     /// <summary>Loads a pipeline.</summary>
-    /// <param name="model">A folder or a hub id.</param>
+    /// <param name="folder">A diffusers folder.</param>
     /// <param name="options">The type that weights get; null: float32.</param>
     /// <param name="at">Where a part is, where it is not in the folder of its name.</param>
     /// <exception cref="PanoptesException">No pipeline, a class that is not supported, a part that is missing, or weights that do not fit.</exception>
-    public static DiffusionModel Load(string model, LoadOptions? options = null, Func<string, string?>? at = null)
+    public static DiffusionModel Load(string folder, LoadOptions? options = null, Func<string, string?>? at = null)
     {
-        var folder = Directory.Exists(model) ? model : ModelFolder.Resolve(model);
+        if (!Directory.Exists(folder)) throw new PanoptesException($"{folder} is no folder; expected a pipeline's, with {FileName}.");
         var path = Path.Combine(folder, FileName);
         if (!File.Exists(path)) throw new PanoptesException($"{folder} has no {FileName}; expected a pipeline's folder.");
         using var parts = new Parts(folder, Index(path), options ?? new(), at);
@@ -57,7 +57,7 @@ public static class PipelineFolder
     /// <exception cref="PanoptesException">The files cannot be written.</exception>
     public static void Save(string folder, DiffusionModel model, SaveOptions? options = null)
     {
-        var index = new JsonObject { ["_class_name"] = Families.First(f => f.Value.Method.Name == model.GetType().Name).Key, ["_diffusers_version"] = "0.42.1" };
+        var index = new JsonObject { ["_class_name"] = ClassOf(model), ["_diffusers_version"] = "0.42.1" };
         Part("scheduler", null, model.Scheduler.ClassName);
         model.Scheduler.Save(Path.Combine(folder, "scheduler"));
         switch (model)
@@ -95,8 +95,6 @@ public static class PipelineFolder
                 Write("transformer", dit.Transformer);
                 if (dit.Labels.Count > 0) index["id2label"] = new JsonObject(dit.Labels.GroupBy(static l => l.Value).Select(static g => KeyValuePair.Create(g.Key.ToString(System.Globalization.CultureInfo.InvariantCulture), (JsonNode?)string.Join(", ", g.Select(static l => l.Key)))));
                 break;
-            default:
-                throw new PanoptesException($"A {model.GetType().Name} cannot be written.");
         }
         Write("vae", model.Autoencoder);
         try
@@ -134,6 +132,18 @@ public static class PipelineFolder
             prompts.Tokenizer.Save(Path.Combine(folder, tokenizer));
         }
     }
+
+    /// <summary>The peer's class that makes images with the model; it has one for each task.</summary>
+    static string ClassOf(DiffusionModel model) => model switch
+    {
+        StableDiffusionXl xl => xl.ChannelsRead > xl.LatentChannels ? "StableDiffusionXLInpaintPipeline" : "StableDiffusionXLPipeline",
+        StableDiffusion sd => sd.UNet.PositionNet is not null ? "StableDiffusionGLIGENPipeline" : sd.ChannelsRead > sd.LatentChannels ? "StableDiffusionInpaintPipeline" : "StableDiffusionPipeline",
+        StableDiffusion3 _ => "StableDiffusion3Pipeline",
+        Flux _ => "FluxPipeline",
+        PixArt pixart => pixart.Prompts?.Length > Generation.PixArt.T5Length ? "PixArtSigmaPipeline" : "PixArtAlphaPipeline",
+        ClassDiffusion _ => "DiTPipeline",
+        _ => throw new PanoptesException($"A {model.GetType().Name} cannot be written."),
+    };
 
     static JsonObject Index(string path)
     {
