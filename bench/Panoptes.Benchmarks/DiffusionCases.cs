@@ -10,7 +10,7 @@ static class DiffusionCases
     {
         var model = new UNet2DConditionModel(new() { CrossAttentionDim = 768 });
         var inputs = new UNetInputs { Sample = randn([2, 4, 64, 64], dtype), Timestep = tensor(500L), Text = randn([2, 77, 768], dtype) };
-        return new Run(Ready(model, dtype), () => model.Forward(inputs));
+        return new Inference(Inference.Ready(model, dtype), () => model.Forward(inputs));
     }
 
     public static IRun Decode(ScalarType dtype)
@@ -23,26 +23,6 @@ static class DiffusionCases
             LayersPerBlock = 2,
         });
         var latents = randn([1, 4, 64, 64], dtype);
-        return new Run(Ready(model, dtype), () => model.Decode(latents));
-    }
-
-    static Module Ready(Module model, ScalarType dtype)
-    {
-        using var generator = new Generator(0);
-        foreach (var parameter in model.Parameters()) parameter.Initialize(generator, dtype);
-        model.Pack();
-        return model;
-    }
-
-    sealed class Run(IDisposable model, Action step) : IRun
-    {
-        public void Step()
-        {
-            using var noGrad = no_grad();
-            using var scope = NewDisposeScope();
-            step();
-        }
-
-        public void Dispose() => model.Dispose();
+        return new Inference(Inference.Ready(model, dtype), () => model.Decode(latents));
     }
 }

@@ -12,7 +12,7 @@ static class SamCases
     {
         var model = Model(dtype);
         var pixels = randn([1, 3, 1024, 1024], dtype);
-        return new Run(model, () => model.EncodeImage(pixels));
+        return new Inference(model, () => model.EncodeImage(pixels));
     }
 
     public static IRun Prompt()
@@ -20,7 +20,7 @@ static class SamCases
         var model = Model(ScalarType.Float32);
         var image = new SamFeatures([randn(1, 256, 64, 64)]);
         var (points, labels) = (tensor(new[] { 500f, 375f }, [1, 1, 1, 2]), ones([1, 1, 1], ScalarType.Int64));
-        return new Run(model, () => model.Decode(image, new(points, labels)));
+        return new Inference(model, () => model.Decode(image, new(points, labels)));
     }
 
     /// <summary>As many clicks at once as the search for everything decodes together.</summary>
@@ -29,7 +29,7 @@ static class SamCases
         var model = Model(ScalarType.BFloat16);
         var image = new SamFeatures([randn([1, 256, 64, 64], ScalarType.BFloat16)]);
         var (points, labels) = (rand([Together, 1, 1, 2]).mul_(1023), ones([Together, 1, 1], ScalarType.Int64));
-        return new Run(model, () => model.Decode(image, new(points, labels)));
+        return new Inference(model, () => model.Decode(image, new(points, labels)));
     }
 
     /// <summary>The whole search with 32 x 32 points; random weights judge their masks at random, so all of a score above 0 are looked at.</summary>
@@ -39,27 +39,8 @@ static class SamCases
         var pixels = new byte[1024 * 768 * 3];
         new Random(1).NextBytes(pixels);
         var photo = new Image(1024, 768, 3, pixels);
-        return new Run(sam, () => sam.Everything(photo, new() { PredictedIou = 0.05, Stability = 0.5, StabilityOffset = 0.01 }));
+        return new Inference(sam, () => sam.Everything(photo, new() { PredictedIou = 0.05, Stability = 0.5, StabilityOffset = 0.01 }));
     }
 
-    static SamModel Model(ScalarType dtype)
-    {
-        var model = new SamModel(new());
-        using var generator = new Generator(0);
-        foreach (var parameter in model.Parameters()) parameter.Initialize(generator, dtype);
-        model.Pack();
-        return model;
-    }
-
-    sealed class Run(IDisposable model, Action step) : IRun
-    {
-        public void Step()
-        {
-            using var noGrad = no_grad();
-            using var scope = NewDisposeScope();
-            step();
-        }
-
-        public void Dispose() => model.Dispose();
-    }
+    static SamModel Model(ScalarType dtype) => Inference.Ready(new SamModel(new()), dtype);
 }

@@ -24,6 +24,9 @@ public sealed class WeightedPromptTests
     [Fact]
     public void Parentheses_after_a_backslash_are_text() => Assert.Equal([("a (cat:1.5) ", 1), ("b)", 2)], Parts(@"a \(cat:1.5\) (b\):2)"));
 
+    [Fact]
+    public void A_backslash_before_another_is_text() => Assert.Equal([(@"\(a:1.5)", 1)], Parts(@"\\(a:1.5)"));
+
     [Theory, InlineData("(a:0)"), InlineData("(a:-1)"), InlineData("(a:11)")]
     public void A_weight_that_cannot_be_is_refused_with_one_sentence(string prompt) => Assert.Contains("expected above 0 and at most 10", Assert.Throws<PanoptesException>(() => WeightedPrompt.Parse(prompt)).Message, StringComparison.Ordinal);
 

@@ -21,12 +21,10 @@ public sealed class ClassDiffusion(DitTransformer transformer, AutoencoderKl aut
     public override double UsualGuidance => 4;
 
     /// <summary>Classes instead of words; nothing is said of what is not wanted.</summary>
-    /// <inheritdoc/>
-    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
-        if (negatives is not null && negatives.Any(static n => n.Length > 0)) throw new PanoptesException("A negative prompt was given to a model of classes, which has none.");
-        var none = Transformer.Config.NumEmbedsAdaNorm;
-        return (new() { Classes = tensor([.. prompts.Select(p => (long)ClassOf(p))]) }, new() { Classes = full(prompts.Count, none, ScalarType.Int64) });
+        if (prompts.Skip(wanted).Any(static n => n.Length > 0)) throw new PanoptesException("A negative prompt was given to a model of classes, which has none.");
+        return new() { Classes = tensor([.. prompts.Select((p, i) => i < wanted ? (long)ClassOf(p) : Transformer.Config.NumEmbedsAdaNorm)]) };
     }
 
     /// <summary>The class that a prompt means.</summary>

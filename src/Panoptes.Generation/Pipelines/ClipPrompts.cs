@@ -28,7 +28,7 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
         var (context, room) = (Encoder.ContextLength, Encoder.ContextLength - 2);
         PromptTokens[] all = [.. prompts.Select(p => PromptTokens.Of(p, Tokenizer, context))];
         foreach (var (own, prompt) in all.Zip(prompts))
-            if (own.Windows.Count > 1) note?.Invoke($"The prompt \"{(prompt.Length > 40 ? prompt[..40] + "…" : prompt)}\" has {own.Count} tokens and is read in {own.Windows.Count} parts of {room}.");
+            if (own.Windows.Count > 1) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has {own.Count} tokens and is read in {own.Windows.Count} parts of {room}.");
         var windows = all.Max(static t => t.Windows.Count);
         var empty = windows > 1 ? PromptTokens.Of("", Tokenizer, context).Windows[0] : null;
         var ids = tensor([.. all.SelectMany(t => t.Windows.Concat(Enumerable.Repeat(empty!, windows - t.Windows.Count)).SelectMany(static w => w.Select(static id => (long)id)))], [all.Length * windows, context]);

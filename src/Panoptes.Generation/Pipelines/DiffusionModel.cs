@@ -83,7 +83,17 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <param name="options">The image's size, and how they are read.</param>
     /// <returns>Both, the caller's.</returns>
     /// <exception cref="PanoptesException">A prompt that cannot be read.</exception>
-    public abstract (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options);
+    public virtual (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    {
+        using var scope = NewDisposeScope();
+        var both = Read([.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]], prompts.Count, options);
+        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Reads all prompts in one batch.</summary>
+    /// <param name="prompts">What is wanted, and behind it what is not.</param>
+    /// <param name="wanted">How many say what is wanted.</param>
+    private protected abstract Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options);
 
     /// <summary>What the network says: as the call's latents, without other channels.</summary>
     public abstract Tensor Predict(NetworkCall call);

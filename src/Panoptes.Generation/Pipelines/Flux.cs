@@ -30,14 +30,11 @@ public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder,
 
     public override bool AsksTwice => false;
 
-    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
         if (FirstPrompts is null || SecondPrompts is null) throw new PanoptesException("This pipeline has no text encoders.");
-        using var scope = NewDisposeScope();
-        string[] all = [.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]];
-        var (_, pooled) = FirstPrompts.Read(all, 0, null, prompts.Count, normalized: true, note: null);
-        var both = new Conditioning { Text = SecondPrompts.Read(all, options.Note).States.to(Dtype), Pooled = pooled.to(Dtype) };
-        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+        var (_, pooled) = FirstPrompts.Read(prompts, 0, null, wanted, normalized: true, note: null);
+        return new() { Text = SecondPrompts.Read(prompts, options.Note).States.to(Dtype), Pooled = pooled.to(Dtype) };
     }
 
     /// <summary>Flux' own noise levels run from 1 to one over the number of steps, shifted by the image's size.</summary>

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Nn;
 
@@ -123,21 +124,8 @@ public sealed record GeneratedImage(Image Image, ImageParameters Parameters)
     /// <exception cref="PanoptesException">The file cannot be written, or is of an unknown kind.</exception>
     public void Save(string path)
     {
-        if (!string.Equals(Path.GetExtension(path), ".png", StringComparison.OrdinalIgnoreCase))
-        {
-            Image.Save(path);
-            return;
-        }
-        try
-        {
-            var part = path + ".part";
-            File.WriteAllBytes(part, ToPng());
-            File.Move(part, path, overwrite: true);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new PanoptesException($"{path} cannot be written: {e.Message}", e);
-        }
+        if (string.Equals(Path.GetExtension(path), ".png", StringComparison.OrdinalIgnoreCase)) AtomicFile.Write(path, stream => stream.Write(ToPng()));
+        else Image.Save(path);
     }
 }
 

@@ -97,14 +97,7 @@ public static class PipelineFolder
                 break;
         }
         Write("vae", model.Autoencoder);
-        try
-        {
-            File.WriteAllText(Path.Combine(folder, FileName), index.ToJsonString(ModelConfig.JsonOptions) + "\n");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new PanoptesException($"{folder}: {FileName} cannot be written: {e.Message}", e);
-        }
+        AtomicFile.WriteText(Path.Combine(folder, FileName), index.ToJsonString(ModelConfig.JsonOptions) + "\n");
 
         void Part(string part, string? library, string? type) => index[part] = type is null ? new JsonArray(null, null) : new JsonArray(library ?? "diffusers", type);
 

@@ -25,13 +25,11 @@ public sealed class PixArt(PixArtTransformer transformer, AutoencoderKl autoenco
 
     public override int UsualSteps => 20;
 
-    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
         if (Prompts is null) throw new PanoptesException("This pipeline has no text encoder.");
-        using var scope = NewDisposeScope();
-        var (states, mask) = Prompts.Read([.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]], options.Note);
-        var both = new Conditioning { Text = states.to(Dtype), TextMask = mask };
-        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+        var (states, mask) = Prompts.Read(prompts, options.Note);
+        return new() { Text = states.to(Dtype), TextMask = mask };
     }
 
     public override Tensor Predict(NetworkCall call)

@@ -14,6 +14,9 @@ public sealed record PromptTokens(IReadOnlyList<int[]> Windows, IReadOnlyList<fl
     /// <summary>The most windows that a prompt may fill; what is longer is no prompt.</summary>
     public const int MostWindows = 16;
 
+    /// <summary>As much of a prompt as a sentence about it says.</summary>
+    internal static string Shown(string prompt) => prompt.Length > 40 ? prompt[..40] + "…" : prompt;
+
     /// <summary>Reads a prompt whose parts may have weights (<see cref="WeightedPrompt"/>).</summary>
     /// <param name="prompt">In words; may be empty.</param>
     /// <param name="tokenizer">With a start, an end and a padding token.</param>

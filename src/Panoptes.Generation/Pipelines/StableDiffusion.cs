@@ -22,12 +22,10 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl autoencode
 
     public override double UsualGuidance => 7.5;
 
-    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
-        using var scope = NewDisposeScope();
-        var (states, _) = Prompts.Read([.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]], 0, options.ClipSkip, prompts.Count, normalized: true, options.Note);
-        var both = new Conditioning { Text = states.to(Dtype) };
-        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+        var (states, _) = Prompts.Read(prompts, 0, options.ClipSkip, wanted, normalized: true, options.Note);
+        return new() { Text = states.to(Dtype) };
     }
 
     public override Tensor Predict(NetworkCall call) => UNet.Forward(new()
@@ -63,16 +61,19 @@ public sealed class StableDiffusionXl(UNet2DConditionModel unet, AutoencoderKl a
     public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
     {
         using var scope = NewDisposeScope();
-        string[] all = [.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]];
-        var (states, _) = Prompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, options.Note);
-        var (more, pooled) = SecondPrompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, note: null);
+        var (positive, negative) = base.Describe(prompts, negatives, options);
+        if (negatives is null && ForceZerosForEmptyPrompt) negative = negative with { Text = zeros_like(negative.Text!), Pooled = zeros_like(negative.Pooled!) };
+        return (positive.MoveToOuterDisposeScope(), negative.MoveToOuterDisposeScope());
+    }
+
+    private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
+    {
+        var (states, _) = Prompts.Read(prompts, 1, options.ClipSkip, wanted, normalized: false, options.Note);
+        var (more, pooled) = SecondPrompts.Read(prompts, 1, options.ClipSkip, wanted, normalized: false, note: null);
         // Both read the same words, but their tokenizers need not make as many windows of them.
         if (states.shape[1] != more.shape[1]) throw new PanoptesException("The two text encoders read the prompt in different numbers of parts; use a shorter prompt.");
         var (original, target) = (options.OriginalSize ?? options.Size, options.TargetSize ?? options.Size);
-        var ids = tensor(new float[] { original.Height, original.Width, options.Crop.Top, options.Crop.Left, target.Height, target.Width }).unsqueeze(0).expand(all.Length, 6);
-        var both = new Conditioning { Text = cat([states, more], -1).to(Dtype), Pooled = pooled.to(Dtype), TimeIds = ids };
-        var negative = both.Rows(prompts.Count, prompts.Count);
-        if (negatives is null && ForceZerosForEmptyPrompt) negative = negative with { Text = zeros_like(negative.Text!), Pooled = zeros_like(negative.Pooled!) };
-        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), negative.MoveToOuterDisposeScope());
+        var ids = tensor(new float[] { original.Height, original.Width, options.Crop.Top, options.Crop.Left, target.Height, target.Width }).unsqueeze(0).expand(prompts.Count, 6);
+        return new() { Text = cat([states, more], -1).to(Dtype), Pooled = pooled.to(Dtype), TimeIds = ids };
     }
 }

@@ -31,20 +31,17 @@ public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl a
 
     public override int UsualSteps => 28;
 
-    public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
+    private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
         if (FirstPrompts is null || SecondPrompts is null) throw new PanoptesException("This pipeline has no text encoders.");
-        using var scope = NewDisposeScope();
-        string[] all = [.. prompts, .. negatives ?? [.. prompts.Select(static _ => "")]];
-        var (states, pooled) = FirstPrompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, options.Note);
-        var (more, whole) = SecondPrompts.Read(all, 1, options.ClipSkip, prompts.Count, normalized: false, note: null);
+        var (states, pooled) = FirstPrompts.Read(prompts, 1, options.ClipSkip, wanted, normalized: false, options.Note);
+        var (more, whole) = SecondPrompts.Read(prompts, 1, options.ClipSkip, wanted, normalized: false, note: null);
         if (states.shape[1] != more.shape[1]) throw new PanoptesException("The two CLIPs read the prompt in different numbers of parts; use a shorter prompt.");
         var width = Transformer.Config.JointAttentionDim;
         var clip = cat([states, more], -1);
         clip = nn.functional.pad(clip, [0, width - clip.shape[2]]);
-        var t5 = ThirdPrompts?.Read(all, options.Note).States ?? zeros(all.Length, T5Length, width);
-        var both = new Conditioning { Text = cat([clip.to(Dtype), t5.to(Dtype)], 1), Pooled = cat([pooled, whole], -1).to(Dtype) };
-        return (both.Rows(0, prompts.Count).MoveToOuterDisposeScope(), both.Rows(prompts.Count, prompts.Count).MoveToOuterDisposeScope());
+        var t5 = ThirdPrompts?.Read(prompts, options.Note).States ?? zeros(prompts.Count, T5Length, width);
+        return new() { Text = cat([clip.to(Dtype), t5.to(Dtype)], 1), Pooled = cat([pooled, whole], -1).to(Dtype) };
     }
 
     public override Tensor Predict(NetworkCall call) =>

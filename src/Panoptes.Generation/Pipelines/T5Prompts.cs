@@ -23,7 +23,7 @@ public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int l
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var batch = Tokenizer.Encode(prompts, Length);
-        foreach (var i in batch.Truncated) note?.Invoke($"The prompt \"{(prompts[i].Length > 40 ? prompts[i][..40] + "…" : prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
+        foreach (var i in batch.Truncated) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
         var mask = masked ? batch.AttentionMask() : null;
         return (Encoder.Forward(batch.InputIds(), mask).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
     }

@@ -28,7 +28,7 @@ public static class WeightedPrompt
         var open = new Stack<double>();
         for (var i = 0; i < prompt.Length; i++)
         {
-            if (prompt[i] == '\\' && i + 1 < prompt.Length && prompt[i + 1] is '(' or ')')
+            if (IsEscape(prompt, i))
             {
                 text.Append(prompt[++i]);
                 continue;
@@ -60,13 +60,16 @@ public static class WeightedPrompt
         }
     }
 
+    /// <summary>Whether a backslash stands before a parenthesis.</summary>
+    static bool IsEscape(string prompt, int i) => prompt[i] == '\\' && i + 1 < prompt.Length && prompt[i + 1] is '(' or ')';
+
     /// <summary>Where parts with a weight begin and end: the place of what is no text, how far it goes, and, where it opens, the weight.</summary>
     static Dictionary<int, (bool Opens, double Weight, int Last)> Matched(string prompt)
     {
         var (marks, open) = (new Dictionary<int, (bool, double, int)>(), new Stack<int>());
         for (var i = 0; i < prompt.Length; i++)
         {
-            if (prompt[i] == '\\') i++;
+            if (IsEscape(prompt, i)) i++;
             else if (prompt[i] == '(') open.Push(i);
             else if (prompt[i] == ')' && open.TryPop(out var start))
             {

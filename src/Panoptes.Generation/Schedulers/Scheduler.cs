@@ -78,18 +78,7 @@ public abstract partial record Scheduler : ModelConfig
 
     /// <summary>Writes <see cref="FileName"/> into <paramref name="folder"/>, as the peer reads it.</summary>
     /// <exception cref="PanoptesException">The file cannot be written.</exception>
-    public void Save(string folder)
-    {
-        try
-        {
-            Directory.CreateDirectory(folder);
-            File.WriteAllText(Path.Combine(folder, FileName), ToJson() + "\n");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new PanoptesException($"{folder}: {FileName} cannot be written: {e.Message}", e);
-        }
-    }
+    public void Save(string folder) => AtomicFile.WriteText(Path.Combine(folder, FileName), ToJson() + "\n");
 
     /// <summary>
     /// The same training sampled by another class, as the peer's <c>from_config</c>: fields that this one was given and the other knows are taken over, the other keeps its own
