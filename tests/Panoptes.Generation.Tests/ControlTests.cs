@@ -1,4 +1,5 @@
 using Panoptes.Nn;
+using Panoptes.Parity;
 
 namespace Panoptes.Generation.Tests;
 
@@ -67,6 +68,26 @@ public sealed class ControlTests
         Assert.Equal([[2L, 8, 4, 4], [2L, 12, 2, 2]], features.Select(static f => f.shape));
         var inputs = Inputs() with { Sample = randn(2, 4, 8, 8) };
         Assert.True((unet.Forward(inputs) - unet.Forward(inputs with { AdapterFeatures = [randn(2, 8, 8, 8)] })).abs().max().item<float>() > 1e-4);
+    }
+
+    [Fact]
+    public void An_adapter_of_another_UNet_is_refused_with_one_sentence_and_leaves_nothing_behind()
+    {
+        using var diffusion = Diffusion.Load(Path.Combine(Goldens.Root, "generation", "sd_text2img"));
+        using var adapter = new T2IAdapter(new() { Channels = [8, 16], DownscaleFactor = 2, NumResBlocks = 1 });
+        adapter.Initialize(new Generator(4));
+        Assert.Contains("An adapter's map of [2, 16, 4, 4] was given to a level of the UNet that takes [2, 12, 4, 4]", Refused(16), StringComparison.Ordinal);
+        Assert.Contains("An adapter's map of [2, 8, 12, 12]", Refused(24), StringComparison.Ordinal);
+        var before = LiveTensors.Settle();
+        Refused(16);
+        Assert.Equal(before, LiveTensors.Settle());
+
+        string Refused(int side)
+        {
+            using var condition = rand(1, 3, side, side);
+            using var hook = new T2IAdapterCondition(adapter, condition);
+            return Assert.Throws<PanoptesException>(() => diffusion.Generate([new("a cat") { Width = 16, Height = 16, Steps = 1, Hooks = [hook] }])).Message;
+        }
     }
 
     static UNet2DConditionModel Unet()

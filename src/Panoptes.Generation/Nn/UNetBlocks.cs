@@ -297,7 +297,7 @@ public sealed class UNetDown : Module
             if (Attentions is not null)
                 using (var before = x) x = Attentions[i].Forward(before, c);
             if (added is not null && addsBefore && i == Resnets.Count - 1)
-                using (var before = x) x = before + added;
+                using (var before = x) x = Plus(before, added);
             if (i < Resnets.Count - 1 || Skips > Resnets.Count) skips.Add(x);
         }
         if (Downsampler is not null)
@@ -307,10 +307,13 @@ public sealed class UNetDown : Module
         }
         else if (DownsamplingResnet is not null) x = DownsamplingResnet.Forward(x, c);
         if (added is not null && !addsBefore)
-            using (var before = x) x = before + added;
+            using (var before = x) x = Plus(before, added);
         skips.Add(x);
         return x;
     }
+
+    static Tensor Plus(Tensor x, Tensor added) => x.shape.AsSpan().SequenceEqual(added.shape) ? x + added
+        : throw new PanoptesException($"An adapter's map of [{string.Join(", ", added.shape)}] was given to a level of the UNet that takes [{string.Join(", ", x.shape)}]; expected an adapter made for this UNet, and a condition of the image's size.");
 }
 
 /// <summary>A level of the upward path, whose resnets take a skip each beside the map. Keys: resnets.N, attentions.N, upsamplers.0.</summary>

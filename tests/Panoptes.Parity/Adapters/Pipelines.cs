@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Panoptes.Generation;
+using Panoptes.Nn;
 
 namespace Panoptes.Parity.Adapters;
 
@@ -9,7 +10,7 @@ sealed class PipelineAdapter : IAdapter
     static readonly string[] Classes =
     [
         "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline", "StableDiffusionXLPipeline", "StableDiffusionGLIGENPipeline", "StableDiffusionControlNetPipeline",
-        "StableDiffusion3Pipeline", "FluxPipeline", "DiTPipeline",
+        "StableDiffusionAdapterPipeline", "StableDiffusionXLAdapterPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "DiTPipeline",
     ];
 
     public bool Matches(ParityCase c) => c.Call == "__call__" && Classes.Contains(c.Architecture);
@@ -18,7 +19,7 @@ sealed class PipelineAdapter : IAdapter
     {
         string? At(string part) => c.Arguments.TryGetProperty("weights", out var weights) && weights.TryGetProperty(part, out var path) ? c.File(path.GetString()!) : null;
         // A case without a model_index.json has its parts in its siblings.
-        using var model = c.HasFile(PipelineFolder.FileName) ? PipelineFolder.Load(c.Folder, at: At) : PipelineFolder.Load(c.File("../sd_text2img"), at: At);
+        using var model = PipelineFolder.Load(c.HasFile(PipelineFolder.FileName) ? c.Folder : Path.GetDirectoryName(At("unet"))!, at: At);
         var (height, width) = SizeOf(c, model);
         var (positive, negative) = Describe(c, model, height, width);
         using var wanted = positive;
@@ -27,10 +28,12 @@ sealed class PipelineAdapter : IAdapter
         using var boxes = BoxesOf(c, model);
         var (rows, columns) = (height / model.PixelsPerPlace, width / model.PixelsPerPlace);
         var isPacked = model is Flux;
-        var isControlled = c.Architecture == "StableDiffusionControlNetPipeline";
-        string[] folders = [.. isControlled ? Enumerable.Range(0, Math.Max(1, c.InputNames.Count(static n => n.StartsWith("image.", StringComparison.Ordinal)))).Select(static k => k == 0 ? "controlnet" : $"controlnet_{k}") : []];
-        ControlNetModel[] networks = [.. folders.Select(f => GenerationModels.Load<ControlNetModel>(At(f) ?? c.File(f)))];
+        var control = c.Architecture switch { "StableDiffusionControlNetPipeline" => "controlnet", "StableDiffusionAdapterPipeline" or "StableDiffusionXLAdapterPipeline" => "adapter", _ => null };
+        string[] folders = [.. control is not null ? Enumerable.Range(0, Math.Max(1, c.InputNames.Count(static n => n.StartsWith("image.", StringComparison.Ordinal)))).Select(k => k == 0 ? control : $"{control}_{k}") : []];
+        Module[] networks = [.. folders.Select(f => GenerationModels.Load(At(f) ?? c.File(f)))];
         using var owned = new Owned(networks);
+        IStepHook[] controls = [.. Controls(c, networks)];
+        using var ownedControls = new Owned(controls.OfType<IDisposable>());
         var task = new DiffusionTask
         {
             Positive = positive,
@@ -43,9 +46,9 @@ sealed class PipelineAdapter : IAdapter
             Sampling = new() { Strength = Number(c, "strength", 1), Eta = Number(c, "eta", 0) },
             Noise = new GivenNoise(c),
             Latents = c.HasInput("latents") ? isPacked ? FluxTransformer.Unpack(c.Input("latents"), rows / 2, columns / 2) : c.Input("latents") : null,
-            Image = c.HasInput("image") && !isControlled ? c.Input("image") : null,
+            Image = c.HasInput("image") && control is null ? c.Input("image") : null,
             Mask = c.HasInput("mask_image") ? c.Input("mask_image") : null,
-            Hooks = [.. boxes is null ? (IStepHook[])[] : [boxes], .. Controls(c, networks), steps],
+            Hooks = [.. boxes is null ? (IStepHook[])[] : [boxes], .. controls, steps],
         };
         var latents = task.Run(model);
         var image = model.Decode(latents);
@@ -105,10 +108,15 @@ sealed class PipelineAdapter : IAdapter
         return new((StableDiffusion)model, [.. boxes.EnumerateArray().Select((b, i) => new PhraseBox(phrases[i].GetString()!, b[0].GetDouble(), b[1].GetDouble(), b[2].GetDouble(), b[3].GetDouble()))], Number(c, "gligen_scheduled_sampling_beta", 0.3));
     }
 
-    static IEnumerable<IStepHook> Controls(ParityCase c, ControlNetModel[] networks)
+    static IEnumerable<IStepHook> Controls(ParityCase c, Module[] networks)
     {
-        return networks.Select((network, k) => new ControlNetCondition(network, c.Input(c.HasInput("image") ? "image" : $"image.{k}"),
-            Of("controlnet_conditioning_scale", 1, k), Of("control_guidance_start", 0, k), Of("control_guidance_end", 1, k), c.Arguments.TryGetProperty("guess_mode", out var guess) && guess.GetBoolean()));
+        return networks.Select((network, k) =>
+        {
+            var condition = c.Input(c.HasInput("image") ? "image" : $"image.{k}");
+            return network is T2IAdapter adapter ? (IStepHook)new T2IAdapterCondition(adapter, condition, Of("adapter_conditioning_scale", 1, k), Number(c, "adapter_conditioning_factor", 1))
+                : new ControlNetCondition((ControlNetModel)network, condition,
+                    Of("controlnet_conditioning_scale", 1, k), Of("control_guidance_start", 0, k), Of("control_guidance_end", 1, k), c.Arguments.TryGetProperty("guess_mode", out var guess) && guess.GetBoolean());
+        });
 
         double Of(string name, double usual, int k) => !c.Arguments.TryGetProperty(name, out var value) ? usual : value.ValueKind == JsonValueKind.Array ? value[k].GetDouble() : value.GetDouble();
     }
