@@ -30,6 +30,9 @@ public sealed class Diffusion : IDisposable
 
     public DiffusionModel Model { get; }
 
+    /// <summary>The folder that told a model in one file its settings, as images are to say it; null: none.</summary>
+    public string? Config { get; init; }
+
     /// <summary>How many images are made at once; less takes less memory.</summary>
     public int BatchSize { get; init; } = 4;
 
@@ -40,10 +43,10 @@ public sealed class Diffusion : IDisposable
     public Action<string>? Note { get; init; }
 
     /// <summary>Loads a pipeline.</summary>
-    /// <param name="model">A diffusers folder.</param>
+    /// <param name="model">A diffusers folder, or one file of the original form (<see cref="SingleFile"/>).</param>
     /// <param name="dtype">The type of the weights: float32 gives the peer's images to the last bits, bfloat16 is several times as fast where the processor has it.</param>
     /// <exception cref="PanoptesException">No pipeline there, or one that is not supported.</exception>
-    public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32) => new(PipelineFolder.Load(model, new LoadOptions { Dtype = dtype }), Path.GetFileName(Path.TrimEndingDirectorySeparator(model)));
+    public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32) => new(DiffusionModel.Load(model, new LoadOptions { Dtype = dtype }), Path.GetFileName(Path.TrimEndingDirectorySeparator(model)));
 
     /// <summary>One image of a prompt.</summary>
     /// <inheritdoc cref="Generate(IReadOnlyList{ImageRequest}, IProgress{ImageProgress}?, int, CancellationToken)"/>
@@ -172,6 +175,7 @@ public sealed class Diffusion : IDisposable
                 Prompt = batch[i].Request.Prompt,
                 NegativePrompt = batch[i].Request.NegativePrompt,
                 Model = name,
+                Config = Config,
                 Dtype = Model.Dtype.ToString().ToLowerInvariant(),
                 Width = width,
                 Height = height,

@@ -51,6 +51,19 @@ public sealed class GenerateTests : IDisposable
         Assert.Contains("name it by --image", (await Command.Run("generate", "--from", At("changed.png"))).Error, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_model_in_one_file_makes_the_image_of_its_folder_and_makes_it_again_from_its_file()
+    {
+        string[] words = ["generate", "a red apple", "--size", "16", "--steps", "2", "--seed", "3"];
+        await Command.Succeeds([.. words, "--model", Model, "--out", At("folder.png")]);
+        await Command.Succeeds([.. words, "--model", Path.Combine(Goldens.Root, "generation", "single_file_sd1", "original.safetensors"), "--config", Model, "--out", At("file.png")]);
+        Assert.Equal(Image.Load(At("folder.png")).Pixels, Image.Load(At("file.png")).Pixels);
+        await Command.Succeeds("generate", "--from", At("file.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("file.png")), File.ReadAllBytes(At("again.png")));
+        await Command.Fails([.. words, "--model", At("file.png"), "--out", At("none.png")], "file.png");
+        await Command.Fails([.. words, "--model", Model, "--config", Model, "--out", At("none.png")], "is no file, but a folder with settings was named");
+    }
+
     [Theory]
     [InlineData("No prompt is given", "--model", "M")]
     [InlineData("No model is named", "a cat")]

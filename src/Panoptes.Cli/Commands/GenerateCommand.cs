@@ -12,7 +12,8 @@ namespace Panoptes.Cli.Commands;
 sealed class GenerateCommand : ExampleCommand
 {
     readonly Argument<string[]> prompts = new("PROMPT") { Description = "What is to be seen; parts may count more or less: \"a (red:1.3) apple\". Several make a row of the grid each.", Arity = ArgumentArity.ZeroOrMore };
-    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder, with model_index.json.", HelpName = "FOLDER" };
+    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder, with model_index.json, or one file of the original form (.safetensors, .ckpt).", HelpName = "FOLDER|FILE" };
+    readonly Option<string?> config = new("--config") { Description = "For a model in one file: a diffusers folder that says what the file does not (scheduler, tokenizers, a part's config.json), and has the parts that the file lacks.", HelpName = "FOLDER" };
     readonly Option<string?> negative = new("--negative", "-n") { Description = "What is not wanted.", HelpName = "WORDS" };
     readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model's family has it.", HelpName = "N" };
     readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly the prompt is followed; 1: as it comes.", HelpName = "SCALE" };
@@ -38,11 +39,12 @@ sealed class GenerateCommand : ExampleCommand
         panoptes generate "a red apple" "a green apple" --model M --count 4 --seed 1 --grid --out apples
         panoptes generate "a watercolor of a cat" --model M --image cat.png --strength 0.6
         panoptes generate "a dog" --model M --image cat.png --mask where.png
+        panoptes generate "a red apple" --model v2-1_768-ema-pruned.safetensors
         panoptes generate --from apple.png --steps 50
         """)
     {
         Add(prompts);
-        foreach (var option in (ReadOnlySpan<Option>)[model, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, from, grid, tiled, batch, preview, output]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, config, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, from, grid, tiled, batch, preview, output]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[steps, count, batch]) SharedOptions.AtLeastOne(option);
         foreach (var option in (ReadOnlySpan<Option>)[rescale, eta, strength]) SharedOptions.Share(option);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
@@ -57,8 +59,10 @@ sealed class GenerateCommand : ExampleCommand
         var path = parsed.GetValue(model) ?? before?.Model ?? throw new UsageException("No model is named; expected --model.");
         var requests = Requests(parsed, before);
         var files = Files(parsed, requests);
-        using var diffusion = new Diffusion(PipelineFolder.Load(path, ModelLoader.Load(parsed)), before is not null && parsed.GetValue(model) is null ? before.Model : path)
+        var settings = parsed.GetValue(config) ?? (parsed.GetValue(model) is null ? before?.Config : null);
+        using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed), settings), path)
         {
+            Config = settings,
             BatchSize = parsed.GetValue(batch) ?? 4,
             Parts = parsed.GetValue(tiled) ? new() { Tiled = true } : null,
             Note = terminal.Note,

@@ -201,6 +201,8 @@ sealed class Unpickler(string source, bool scriptClasses, Func<string, ScalarTyp
         if (Globals.TryGetValue($"{module}.{name}", out var known)) return known;
         // A TorchScript class is only a bag of attributes here: none of its code is ever looked at.
         if (scriptClasses && (module == "__torch__" || module.StartsWith("__torch__.", StringComparison.Ordinal))) return ScriptClass;
+        // Lightning's checkpoints, such as Stable Diffusion's first, list what their trainer called back by its class: a name, which nothing can be made of.
+        if (module.StartsWith("pytorch_lightning.", StringComparison.Ordinal)) return new($"{module}.{name}");
         throw Refuse($"{module}.{name}");
     }
 

@@ -27,6 +27,17 @@ public sealed class ClipTokenizer : PipelineTokenizer
     public static ClipTokenizer HuggingFace(string vocabularyFile, string mergesFile) =>
         HuggingFace(vocabularyFile, mergesFile, null, null, [vocabularyFile, mergesFile]);
 
+    /// <summary>Hugging Face's with the vocabulary of OpenAI's CLIP, 49,408 tokens, which comes with this library: that of Stable Diffusion, SDXL, SD 3 and Flux.</summary>
+    /// <param name="padToken">What texts are filled up with; null: the end token. open_clip's models take <c>!</c>, the first.</param>
+    /// <exception cref="PanoptesException">The vocabulary has no such token.</exception>
+    public static ClipTokenizer OpenAi(string? padToken = null)
+    {
+        const string name = "CLIP's vocabulary";
+        using var resource = new StreamReader(typeof(ClipTokenizer).Assembly.GetManifestResourceStream("Panoptes.Text.Data.clip-merges.txt")!);
+        var merges = TokenizerFiles.ParseMerges(resource.ReadToEnd(), name);
+        return HuggingFace(ClipVocabulary.Of(merges), merges, padToken, DefaultContextLength, [], name, folder => ClipVocabulary.Write(folder, merges, padToken ?? EndToken, DefaultContextLength));
+    }
+
     /// <summary>
     /// open_clip's: mojibake and typography repaired as ftfy does, HTML entities resolved twice, white space to single spaces, lower
     /// case; filled up with 0. &lt;start_of_text&gt; and &lt;end_of_text&gt; in a text are the special tokens.
@@ -36,11 +47,13 @@ public sealed class ClipTokenizer : PipelineTokenizer
     public static ClipTokenizer OpenClip(string vocabularyFile, string mergesFile) =>
         OpenClip(vocabularyFile, mergesFile, [vocabularyFile, mergesFile], null);
 
-    internal static ClipTokenizer HuggingFace(string vocabularyFile, string mergesFile, string? padToken, int? modelMaxLength, IReadOnlyList<string> files)
+    internal static ClipTokenizer HuggingFace(string vocabularyFile, string mergesFile, string? padToken, int? modelMaxLength, IReadOnlyList<string> files) =>
+        HuggingFace(TokenizerFiles.ReadVocabulary(vocabularyFile), TokenizerFiles.ReadMerges(mergesFile), padToken, modelMaxLength, files, vocabularyFile, null);
+
+    private static ClipTokenizer HuggingFace(Dictionary<string, int> vocabulary, IReadOnlyList<(string Left, string Right)> merges, string? padToken, int? modelMaxLength, IReadOnlyList<string> files, string vocabularyFile, Action<string>? writer)
     {
-        var vocabulary = TokenizerFiles.ReadVocabulary(vocabularyFile);
         var (start, end) = (Required(vocabulary, StartToken, vocabularyFile), Required(vocabulary, EndToken, vocabularyFile));
-        var model = new BytePairModel(vocabulary, TokenizerFiles.ReadMerges(mergesFile), new() { UnkToken = EndToken, ContinuingSubwordPrefix = "", EndOfWordSuffix = "</w>" }, vocabularyFile);
+        var model = new BytePairModel(vocabulary, merges, new() { UnkToken = EndToken, ContinuingSubwordPrefix = "", EndOfWordSuffix = "</w>" }, vocabularyFile);
         return new(new()
         {
             Normalizer = new NormalizerSequence([new UnicodeNormalizer(UnicodeForm.C), new ReplaceNormalizer(new RunPattern(UnicodeText.IsSpace), " "), new LowercaseNormalizer()]),
@@ -54,6 +67,7 @@ public sealed class ClipTokenizer : PipelineTokenizer
             EndId = end,
             ModelMaxLength = modelMaxLength,
             Files = files,
+            Writer = writer,
         });
     }
 

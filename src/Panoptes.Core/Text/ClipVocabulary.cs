@@ -26,28 +26,41 @@ public static class ClipVocabulary
         var merges = TokenizerFiles.ReadMerges(mergesFile);
         if (mergeCount < 0 || mergeCount > merges.Count)
             throw new PanoptesException($"{mergesFile}: has {merges.Count} merges; {mergeCount} of them were asked for.");
-        var vocabulary = new Dictionary<string, int>(2 * Bytes + mergeCount + 2);
+        return Write(folder, [.. merges.Take(mergeCount)], ClipTokenizer.EndToken, contextLength);
+    }
+
+    /// <summary>The ids of the bytes, the bytes at the end of a word, the merges in order, the start and the end token.</summary>
+    internal static Dictionary<string, int> Of(IReadOnlyList<(string Left, string Right)> merges)
+    {
+        var vocabulary = new Dictionary<string, int>(2 * Bytes + merges.Count + 2);
         foreach (var suffix in (string[])["", "</w>"])
         {
             // The order of OpenAI's file: printable bytes first, then the others.
             foreach (var b in Enumerable.Range(0, Bytes).OrderBy(b => ByteAlphabet.OfByte(b) >= Bytes ? Bytes + b : b))
                 vocabulary.Add(ByteAlphabet.OfByte(b) + suffix, vocabulary.Count);
         }
-        foreach (var (left, right) in merges.Take(mergeCount))
+        foreach (var (left, right) in merges)
             vocabulary.Add(left + right, vocabulary.Count);
         vocabulary.Add(ClipTokenizer.StartToken, vocabulary.Count);
         vocabulary.Add(ClipTokenizer.EndToken, vocabulary.Count);
+        return vocabulary;
+    }
 
+    /// <summary>Writes the folder of <see cref="Truncate"/>.</summary>
+    /// <returns>The number of ids.</returns>
+    internal static int Write(string folder, IReadOnlyList<(string Left, string Right)> merges, string padToken, int contextLength)
+    {
+        var vocabulary = Of(merges);
         Write("vocab.json", JsonSerializer.Serialize(vocabulary, Plain));
-        Write("merges.txt", "#version: 0.2\n" + string.Concat(merges.Take(mergeCount).Select(m => $"{m.Left} {m.Right}\n")));
+        Write("merges.txt", "#version: 0.2\n" + string.Concat(merges.Select(m => $"{m.Left} {m.Right}\n")));
         Write("special_tokens_map.json", JsonSerializer.Serialize(
-            new { bos_token = ClipTokenizer.StartToken, eos_token = ClipTokenizer.EndToken, pad_token = ClipTokenizer.EndToken, unk_token = ClipTokenizer.EndToken }, Plain));
+            new { bos_token = ClipTokenizer.StartToken, eos_token = ClipTokenizer.EndToken, pad_token = padToken, unk_token = ClipTokenizer.EndToken }, Plain));
         Write("tokenizer_config.json", JsonSerializer.Serialize(new
         {
             tokenizer_class = "CLIPTokenizer",
             bos_token = ClipTokenizer.StartToken,
             eos_token = ClipTokenizer.EndToken,
-            pad_token = ClipTokenizer.EndToken,
+            pad_token = padToken,
             unk_token = ClipTokenizer.EndToken,
             add_prefix_space = false,
             do_lower_case = true,

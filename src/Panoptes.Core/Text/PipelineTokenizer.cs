@@ -34,6 +34,9 @@ internal sealed record TokenizerParts
 
     /// <summary>The files that <see cref="Tokenizer.Save"/> copies.</summary>
     public IReadOnlyList<string> Files { get; init; } = [];
+
+    /// <summary>Writes the files into a folder, where the tokenizer was made of none.</summary>
+    public Action<string>? Writer { get; init; }
 }
 
 /// <summary>
@@ -229,6 +232,7 @@ public class PipelineTokenizer : Tokenizer
     /// <inheritdoc/>
     public override void Save(string folder)
     {
+        parts.Writer?.Invoke(folder);
         foreach (var file in parts.Files)
         {
             var target = Path.Combine(folder, Path.GetFileName(file));

@@ -87,9 +87,11 @@ internal static class TokenizerFiles
     }
 
     /// <summary>merges.txt: a "#version" line, then a pair a line.</summary>
-    public static List<(string Left, string Right)> ReadMerges(string file)
+    public static List<(string Left, string Right)> ReadMerges(string file) => ParseMerges(System.Text.Encoding.UTF8.GetString(ReadBytes(file)), file);
+
+    /// <summary>The text of a merges.txt.</summary>
+    public static List<(string Left, string Right)> ParseMerges(string text, string file)
     {
-        var text = System.Text.Encoding.UTF8.GetString(ReadBytes(file));
         var merges = new List<(string, string)>(text.Length / 8);
         var number = 0;
         foreach (var range in text.AsSpan().Split('\n'))

@@ -69,6 +69,9 @@ public sealed record ImageParameters
     public required string Prompt { get; init; }
     public string? NegativePrompt { get; init; }
     public required string Model { get; init; }
+
+    /// <summary>The folder that told a model in one file its settings; null: none did.</summary>
+    public string? Config { get; init; }
     public required string Dtype { get; init; }
     public required int Width { get; init; }
     public required int Height { get; init; }

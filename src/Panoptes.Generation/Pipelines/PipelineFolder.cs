@@ -15,7 +15,7 @@ public static class PipelineFolder
     public const string FileName = "model_index.json";
 
     /// <summary>The pipelines that can be read, by the peer's class: tasks are no classes here, so that several are one family.</summary>
-    static readonly Dictionary<string, Func<Parts, DiffusionModel>> Families = new(StringComparer.Ordinal)
+    static readonly Dictionary<string, Func<PipelineParts, DiffusionModel>> Families = new(StringComparer.Ordinal)
     {
         ["StableDiffusionPipeline"] = StableDiffusion,
         ["StableDiffusionImg2ImgPipeline"] = StableDiffusion,
@@ -45,12 +45,27 @@ public static class PipelineFolder
         if (!Directory.Exists(folder)) throw new PanoptesException($"{folder} is no folder; expected a pipeline's, with {FileName}.");
         var path = Path.Combine(folder, FileName);
         if (!File.Exists(path)) throw new PanoptesException($"{folder} has no {FileName}; expected a pipeline's folder.");
-        using var parts = new Parts(folder, Index(path), options ?? new(), at);
+        return Load(new FolderParts(folder, Index(path), options ?? new(), at), path);
+    }
+
+    /// <summary>Puts a pipeline of the parts' class together; they are let go of either way.</summary>
+    /// <param name="source">What says the class, for the error.</param>
+    internal static DiffusionModel Load(PipelineParts parts, string source)
+    {
+        using var own = parts;
         var name = parts.ClassName;
-        if (!Families.TryGetValue(name, out var family)) throw new PanoptesException($"{path}: _class_name is {name}, which is not one of {string.Join(", ", Families.Keys)}.");
+        if (!Families.TryGetValue(name, out var family)) throw new PanoptesException($"{source}: _class_name is {name}, which is not one of {string.Join(", ", Families.Keys)}.");
         var loaded = family(parts);
         parts.Keep();
         return loaded;
+    }
+
+    /// <summary>The parts of a folder.</summary>
+    /// <exception cref="PanoptesException">No pipeline.</exception>
+    internal static FolderParts PartsOf(string folder, LoadOptions options)
+    {
+        if (!Is(folder)) throw new PanoptesException($"{folder} is no pipeline's folder; expected one with {FileName}.");
+        return new(folder, Index(Path.Combine(folder, FileName)), options, null);
     }
 
     /// <summary>Writes a pipeline as the peer reads it.</summary>
@@ -150,67 +165,19 @@ public static class PipelineFolder
         }
     }
 
-    static StableDiffusion StableDiffusion(Parts p) => new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Scheduler());
+    static StableDiffusion StableDiffusion(PipelineParts p) => new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Scheduler());
 
-    static StableDiffusionXl StableDiffusionXl(Parts p) =>
+    static StableDiffusionXl StableDiffusionXl(PipelineParts p) =>
         new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Clip("text_encoder_2", "tokenizer_2"), p.Scheduler(), p.Flag("force_zeros_for_empty_prompt", true));
 
-    static StableDiffusion3 StableDiffusion3(Parts p) => new(p.Model<Sd3Transformer>("transformer"), p.Autoencoder(), p.Has("text_encoder") ? p.Clip("text_encoder", "tokenizer") : null,
+    static StableDiffusion3 StableDiffusion3(PipelineParts p) => new(p.Model<Sd3Transformer>("transformer"), p.Autoencoder(), p.Has("text_encoder") ? p.Clip("text_encoder", "tokenizer") : null,
         p.Has("text_encoder_2") ? p.Clip("text_encoder_2", "tokenizer_2") : null, p.Has("text_encoder_3") ? p.T5("text_encoder_3", "tokenizer_3", Generation.StableDiffusion3.T5Length, masked: false) : null, p.Scheduler());
 
-    static Flux Flux(Parts p) => new(p.Model<FluxTransformer>("transformer"), p.Autoencoder(), p.Has("text_encoder") ? p.Clip("text_encoder", "tokenizer") : null,
+    static Flux Flux(PipelineParts p) => new(p.Model<FluxTransformer>("transformer"), p.Autoencoder(), p.Has("text_encoder") ? p.Clip("text_encoder", "tokenizer") : null,
         p.Has("text_encoder_2") ? p.T5("text_encoder_2", "tokenizer_2", Generation.Flux.T5Length, masked: false) : null, p.Scheduler());
 
-    static PixArt PixArt(Parts p) => new(p.Model<PixArtTransformer>("transformer"), p.Autoencoder(),
+    static PixArt PixArt(PipelineParts p) => new(p.Model<PixArtTransformer>("transformer"), p.Autoencoder(),
         p.Has("text_encoder") ? p.T5("text_encoder", "tokenizer", p.ClassName == "PixArtSigmaPipeline" ? 300 : Generation.PixArt.T5Length, masked: true) : null, p.Scheduler());
 
-    static ClassDiffusion ClassDiffusion(Parts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.Labels());
-
-    /// <summary>The parts of one folder while they load: what is loaded already is disposed where a later one fails.</summary>
-    sealed class Parts(string folder, JsonObject index, LoadOptions options, Func<string, string?>? at) : IDisposable
-    {
-        readonly List<IDisposable> loaded = [];
-
-        public string ClassName => index["_class_name"] is JsonValue value && value.TryGetValue(out string? name) ? name : "(none)";
-
-        public bool Has(string part) => index[part] is JsonArray { Count: 2 } a && a[1] is not null;
-
-        public bool Flag(string field, bool usual) => index[field] is JsonValue value && value.TryGetValue(out bool flag) ? flag : usual;
-
-        string PathOf(string part) => at?.Invoke(part) ?? (Directory.Exists(Path.Combine(folder, part)) ? Path.Combine(folder, part) : throw new PanoptesException($"{folder} has no folder {part}, which its {FileName} needs."));
-
-        public T Model<T>(string part) where T : Module => Track(GenerationModels.Load<T>(PathOf(part), options));
-
-        public AutoencoderKl Autoencoder() => Model<AutoencoderKl>("vae");
-
-        public DiffusionScheduler Scheduler() => Generation.Scheduler.Load<DiffusionScheduler>(PathOf("scheduler"));
-
-        public ClipPrompts Clip(string part, string tokenizer) => new(Track(Models.Load<ClipTextModel>(PathOf(part), options)), Tokenizer.Load(PathOf(tokenizer)));
-
-        public T5Prompts T5(string part, string tokenizer, int length, bool masked) => new(Track(Models.Load<T5EncoderModel>(PathOf(part), options)), Tokenizer.Load(PathOf(tokenizer)), length, masked);
-
-        /// <summary>Names by their classes, as the peer keeps them: several, separated by commas, to a class.</summary>
-        public Dictionary<string, int> Labels()
-        {
-            var labels = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
-            foreach (var (id, names) in index["id2label"] as JsonObject ?? [])
-                if (int.TryParse(id, out var number) && names is JsonValue value && value.TryGetValue(out string? text))
-                    foreach (var name in text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)) labels.TryAdd(name, number);
-            return labels;
-        }
-
-        T Track<T>(T module) where T : Module
-        {
-            loaded.Add(module);
-            return module;
-        }
-
-        /// <summary>The pipeline has them now.</summary>
-        public void Keep() => loaded.Clear();
-
-        public void Dispose()
-        {
-            foreach (var module in loaded) module.Dispose();
-        }
-    }
+    static ClassDiffusion ClassDiffusion(PipelineParts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.Labels());
 }

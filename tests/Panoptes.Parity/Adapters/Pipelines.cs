@@ -13,13 +13,13 @@ sealed class PipelineAdapter : IAdapter
         "StableDiffusionAdapterPipeline", "StableDiffusionXLAdapterPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "DiTPipeline",
     ];
 
-    public bool Matches(ParityCase c) => c.Call == "__call__" && Classes.Contains(c.Architecture);
+    public bool Matches(ParityCase c) => c.Call is "__call__" or "from_single_file" && Classes.Contains(c.Architecture);
 
     public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
     {
         string? At(string part) => c.Arguments.TryGetProperty("weights", out var weights) && weights.TryGetProperty(part, out var path) ? c.File(path.GetString()!) : null;
         // A case without a model_index.json has its parts in its siblings.
-        using var model = PipelineFolder.Load(c.HasFile(PipelineFolder.FileName) ? c.Folder : Path.GetDirectoryName(At("unet"))!, at: At);
+        using var model = c.Call == "from_single_file" ? SingleFile.Load(c.File("original.safetensors"), config: c.File(c.Arguments.GetProperty("config").GetString()!)) : PipelineFolder.Load(c.HasFile(PipelineFolder.FileName) ? c.Folder : Path.GetDirectoryName(At("unet"))!, at: At);
         var (height, width) = SizeOf(c, model);
         var (positive, negative) = Describe(c, model, height, width);
         using var wanted = positive;

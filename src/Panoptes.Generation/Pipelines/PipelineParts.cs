@@ -1,0 +1,96 @@
+using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+using Panoptes.Representation;
+using Panoptes.Text;
+
+namespace Panoptes.Generation;
+
+/// <summary>The parts of one pipeline while they load, wherever they are: what is loaded already is disposed where a later one fails.</summary>
+abstract class PipelineParts(LoadOptions options) : IDisposable
+{
+    readonly List<IDisposable> loaded = [];
+
+    protected LoadOptions Options => options;
+
+    /// <summary>The pipeline's class, by the peer's name.</summary>
+    public abstract string ClassName { get; }
+
+    public abstract bool Has(string part);
+
+    public abstract bool Flag(string field, bool usual);
+
+    public T Model<T>(string part) where T : Module => Track(LoadModel<T>(part));
+
+    public AutoencoderKl Autoencoder() => Model<AutoencoderKl>("vae");
+
+    public ClipPrompts Clip(string part, string tokenizer) => new(Track(LoadClip(part)), LoadTokenizer(tokenizer));
+
+    public T5Prompts T5(string part, string tokenizer, int length, bool masked) => new(Track(LoadT5(part)), LoadTokenizer(tokenizer), length, masked);
+
+    public abstract DiffusionScheduler Scheduler();
+
+    /// <summary>Names by their classes.</summary>
+    public abstract Dictionary<string, int> Labels();
+
+    internal abstract T LoadModel<T>(string part) where T : Module;
+
+    internal abstract ClipTextModel LoadClip(string part);
+
+    internal abstract T5EncoderModel LoadT5(string part);
+
+    internal abstract Tokenizer LoadTokenizer(string part);
+
+    T Track<T>(T module) where T : Module
+    {
+        loaded.Add(module);
+        return module;
+    }
+
+    /// <summary>The pipeline has them now.</summary>
+    public void Keep() => loaded.Clear();
+
+    public virtual void Dispose()
+    {
+        foreach (var module in loaded) module.Dispose();
+    }
+}
+
+/// <summary>The parts of a diffusers folder.</summary>
+/// <param name="folder">With model_index.json.</param>
+/// <param name="index">What that says.</param>
+/// <param name="options">How weights are loaded.</param>
+/// <param name="at">Where a part is, where it is not in the folder of its name.</param>
+sealed class FolderParts(string folder, JsonObject index, LoadOptions options, Func<string, string?>? at) : PipelineParts(options)
+{
+    public override string ClassName => index["_class_name"] is JsonValue value && value.TryGetValue(out string? name) ? name : "(none)";
+
+    public override bool Has(string part) => index[part] is JsonArray { Count: 2 } a && a[1] is not null;
+
+    public override bool Flag(string field, bool usual) => index[field] is JsonValue value && value.TryGetValue(out bool flag) ? flag : usual;
+
+    /// <summary>The folder of a part; null where there is none.</summary>
+    public string? Find(string part) => at?.Invoke(part) ?? (Directory.Exists(Path.Combine(folder, part)) ? Path.Combine(folder, part) : null);
+
+    string PathOf(string part) => Find(part) ?? throw new PanoptesException($"{folder} has no folder {part}, which its {PipelineFolder.FileName} needs.");
+
+    public override DiffusionScheduler Scheduler() => Generation.Scheduler.Load<DiffusionScheduler>(PathOf("scheduler"));
+
+    /// <summary>As the peer keeps them: several, separated by commas, to a class.</summary>
+    public override Dictionary<string, int> Labels()
+    {
+        var labels = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
+        foreach (var (id, names) in index["id2label"] as JsonObject ?? [])
+            if (int.TryParse(id, out var number) && names is JsonValue value && value.TryGetValue(out string? text))
+                foreach (var name in text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)) labels.TryAdd(name, number);
+        return labels;
+    }
+
+    internal override T LoadModel<T>(string part) => GenerationModels.Load<T>(PathOf(part), Options);
+
+    internal override ClipTextModel LoadClip(string part) => Models.Load<ClipTextModel>(PathOf(part), Options);
+
+    internal override T5EncoderModel LoadT5(string part) => Models.Load<T5EncoderModel>(PathOf(part), Options);
+
+    internal override Tokenizer LoadTokenizer(string part) => Tokenizer.Load(PathOf(part));
+}
