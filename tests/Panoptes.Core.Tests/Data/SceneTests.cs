@@ -32,6 +32,38 @@ public sealed partial class SceneTests
     static readonly SceneGenerator Shared = Generator(new() { MinObjects = 2, MaxObjects = 5, RepeatProbability = 0.3f });
 
     [Fact]
+    public void Scenes_of_one_style_have_drawings_of_it_alone_and_three_captions_in_four_say_so()
+    {
+        string[] wanted = ["noto", "twemoji"];
+        var generator = Generator(new() { MinObjects = 1, MaxObjects = 3, OneStyle = true, Styles = wanted, RepeatProbability = 0.3f });
+        var parts = SceneGenerator.CaptionParts(Set, generator.Concepts, generator.Options);
+        var (styles, said) = (new HashSet<string>(), 0);
+        for (var i = 0; i < 300; i++)
+        {
+            var scene = generator.Generate(i);
+            var style = Assert.Single(scene.Objects.Select(static o => Set.Styles[o.Style].Name).Distinct());
+            styles.Add(style);
+            var phrase = $" in the {style} style";
+            if (scene.Caption.EndsWith(phrase, StringComparison.Ordinal)) said++;
+            else Assert.DoesNotContain("style", scene.Caption, StringComparison.Ordinal);
+            Assert.Contains(phrase, parts);
+            foreach (var region in scene.CaptionRegions) Assert.All(region.Objects, k => Assert.InRange(k, 0, scene.Objects.Count - 1));
+            if (generator.Edit(scene, SceneEditKind.Replace) is { } edit) Assert.All(edit.After.Objects, o => Assert.Equal(style, Set.Styles[o.Style].Name));
+        }
+        Assert.Equal(wanted, styles.Order());
+        Assert.InRange(said, 195, 255);
+    }
+
+    [Fact]
+    public void Styles_leave_out_drawings_and_an_unknown_one_is_refused()
+    {
+        var generator = Generator(new() { Styles = ["fxemoji", "noto"] });
+        for (var i = 0; i < 100; i++) Assert.All(generator.Generate(i).Objects, static o => Assert.Contains(Set.Styles[o.Style].Name, (string[])["fxemoji", "noto"]));
+        Assert.Contains("crayon", Assert.Throws<PanoptesException>(static () => Generator(new() { Styles = ["crayon"] })).Message, StringComparison.Ordinal);
+        Assert.Contains("openmoji", Assert.Throws<PanoptesException>(static () => Generator(new() { Styles = ["openmoji"] })).Message, StringComparison.Ordinal);     // held out of what is trained on
+    }
+
+    [Fact]
     public void Boxes_enclose_masks_tightly_and_masks_share_no_pixel()
     {
         Scenes.Sample(static scene =>

@@ -13,7 +13,7 @@ namespace Panoptes.Data;
 public sealed class SceneGenerator
 {
     /// <summary>The purposes for which a scene draws from random streams of their own.</summary>
-    internal const long LayoutStream = 0, BackgroundStream = 1, TextStream = 2, EditStream = 3, GroundStream = 16;
+    internal const long LayoutStream = 0, BackgroundStream = 1, TextStream = 2, EditStream = 3, GroundStream = 16, StyleStream = 17;
 
     const int MinPixels = 8, MinSide = 8, Tries = 24, Attempts = 200;
 
@@ -22,6 +22,7 @@ public sealed class SceneGenerator
     readonly ulong seed;
     readonly int[] concepts;
     readonly int[][] imagesOf;
+    readonly int[] styles;
     readonly SceneNames names;
     readonly ScenePainter painter;
     readonly SceneText text;
@@ -40,13 +41,21 @@ public sealed class SceneGenerator
         foreach (var image in images)
             if (image < 0 || image >= set.Images.Count) throw new PanoptesException($"The emoji set has {set.Images.Count} drawings, and no drawing {image}.");
         (this.set, this.seed) = (set, seed);
+        if (this.options.Styles is { } wanted)
+        {
+            foreach (var name in wanted)
+                if (!set.Styles.Any(s => s.Name == name)) throw new PanoptesException($"The emoji have no style {name}; expected some of {string.Join(", ", set.Styles.Select(static s => s.Name))}.");
+            images = [.. images.Where(i => wanted.Contains(set.Styles[set.Images[i].Style].Name))];
+            if (images.Count == 0) throw new PanoptesException($"None of the drawings is of the styles {string.Join(", ", wanted)}.");
+        }
+        styles = [.. images.Select(i => set.Images[i].Style).Distinct().Order()];
         var byConcept = images.GroupBy(i => set.Images[i].Concept).OrderBy(static g => g.Key).ToArray();
         concepts = [.. byConcept.Select(static g => g.Key)];
         imagesOf = new int[set.Concepts.Count][];
         foreach (var group in byConcept) imagesOf[group.Key] = [.. group.Order()];
         names = new(set.Concepts);
         painter = new(set, this.options);
-        text = new(names, concepts);
+        text = new(names, concepts, StylesOf(set, this.options));
         references = new(set, names, new(set));
     }
 
@@ -73,7 +82,10 @@ public sealed class SceneGenerator
     /// <param name="set">The emoji.</param>
     /// <param name="concepts">Those that may appear, as positions in its concepts.</param>
     /// <param name="options">What scenes are like.</param>
-    public static IReadOnlyList<string> CaptionParts(EmojiSet set, IReadOnlyList<int> concepts, SceneOptions options) => [.. new SceneText(new(set.Concepts), [.. concepts]).CaptionParts(options.MaxObjects)];
+    public static IReadOnlyList<string> CaptionParts(EmojiSet set, IReadOnlyList<int> concepts, SceneOptions options) => [.. new SceneText(new(set.Concepts), [.. concepts], StylesOf(set, options)).CaptionParts(options.MaxObjects)];
+
+    /// <summary>The styles that captions name; none where scenes have drawings of several.</summary>
+    static IReadOnlyList<EmojiStyle> StylesOf(EmojiSet set, SceneOptions options) => options.OneStyle ? set.Styles : [];
 
     /// <summary>Makes scene <paramref name="index"/>.</summary>
     /// <param name="index">Its number, 0 or more.</param>
@@ -83,10 +95,11 @@ public sealed class SceneGenerator
         if (index < 0) throw new PanoptesException($"Scene {index} was asked for, but scenes are numbered from 0.");
         var random = new SampleRandom(seed, LayoutStream, index);
         var count = options.MinObjects + random.Next(options.MaxObjects - options.MinObjects + 1);
+        var style = options.OneStyle ? styles[new SampleRandom(seed, StyleStream, index).Next(styles.Length)] : -1;
         var shrink = 1f;
         for (var attempt = 0; attempt < Attempts; attempt++, shrink *= 0.93f)
         {
-            var placed = Place(count, shrink, ref random);
+            var placed = Place(count, shrink, style, ref random);
             while (placed.Count >= options.MinObjects)
             {
                 var scene = painter.Paint(new(seed, index, [.. placed]));
@@ -168,9 +181,9 @@ public sealed class SceneGenerator
             case SceneEditKind.Remove:
                 return (layout.Objects.Count < 2 ? null : layout with { Objects = [.. layout.Objects.Where((_, i) => i != k)] }, concept);
             case SceneEditKind.Replace:
-                if ((concept = NewConcept([.. scene.Objects.Select(static o => o.Concept)], ref random)) < 0) return (null, concept);
+                if ((concept = NewConcept([.. scene.Objects.Select(static o => o.Concept)], options.OneStyle ? scene.Objects[k].Style : -1, ref random)) < 0) return (null, concept);
                 var image = imagesOf[concept].FirstOrDefault(i => set.Images[i].Style == scene.Objects[k].Style && painter.IsFit(i), -1);
-                if (image < 0 && (image = Drawing(concept, ref random)) < 0) return (null, concept);          // that style does not draw it
+                if (image < 0 && (image = Drawing(concept, options.OneStyle ? scene.Objects[k].Style : -1, ref random)) < 0) return (null, concept);          // that style does not draw it
                 changed = changed with { Image = image };
                 break;
             default:
@@ -195,15 +208,15 @@ public sealed class SceneGenerator
     }
 
     /// <summary>Finds places for up to <paramref name="count"/> objects; those that find none are left out.</summary>
-    List<ScenePlacement> Place(int count, float shrink, ref SampleRandom random)
+    List<ScenePlacement> Place(int count, float shrink, int style, ref SampleRandom random)
     {
         var (placed, boxes, present) = (new List<ScenePlacement>(count), new List<(float Left, float Top, float Right, float Bottom)>(count), new List<int>(count));
         for (var i = 0; i < count; i++)
         {
             var concept = present.Count > 0 && random.Chance(options.RepeatProbability) ? Repeated(present, ref random) : -1;
-            if (concept < 0) concept = NewConcept(present, ref random);
+            if (concept < 0) concept = NewConcept(present, style, ref random);
             if (concept < 0 && (concept = Repeated(present, ref random)) < 0) concept = present.Count > 0 ? present[0] : concepts[0];
-            var image = Drawing(concept, ref random);
+            var image = Drawing(concept, style, ref random);
             for (var tries = 0; image >= 0 && tries < Tries; tries++)
             {
                 var side = MathF.Max(random.Next(options.Scale.Min, options.Scale.Max) * options.Size * shrink, MinSide);
@@ -241,13 +254,13 @@ public sealed class SceneGenerator
         return placement with { X = x, Y = y, Side = placement.Side * fit, Depth = MathF.Min(placement.Depth, Scene.GroundDepth(y + halfHeight, options.Size)) };
     }
 
-    /// <summary>A concept that cannot be taken for any that is there; -1 where none was found.</summary>
-    int NewConcept(List<int> present, ref SampleRandom random)
+    /// <summary>A concept that cannot be taken for any that is there, and that a style draws (any: -1); -1 where none was found.</summary>
+    int NewConcept(List<int> present, int style, ref SampleRandom random)
     {
         for (var tries = 0; tries < Tries; tries++)
         {
             var concept = concepts[random.Next(concepts.Length)];
-            if (present.TrueForAll(p => !names.AreConfusable(concept, p))) return concept;
+            if (present.TrueForAll(p => !names.AreConfusable(concept, p)) && (style < 0 || Array.Exists(imagesOf[concept], i => set.Images[i].Style == style))) return concept;
         }
         return -1;
     }
@@ -260,13 +273,13 @@ public sealed class SceneGenerator
         return names.IsCounted(concept) ? concept : -1;
     }
 
-    /// <summary>A drawing of a concept that shows something; -1 where there is none.</summary>
-    int Drawing(int concept, ref SampleRandom random)
+    /// <summary>A drawing of a concept in a style (any: -1) that shows something; -1 where there is none.</summary>
+    int Drawing(int concept, int style, ref SampleRandom random)
     {
         var images = imagesOf[concept];
         var start = random.Next(images.Length);
         for (var i = 0; i < images.Length; i++)
-            if (painter.IsFit(images[(start + i) % images.Length])) return images[(start + i) % images.Length];
+            if (images[(start + i) % images.Length] is var image && (style < 0 || set.Images[image].Style == style) && painter.IsFit(image)) return image;
         return -1;
     }
 }

@@ -36,6 +36,12 @@ public sealed record SceneOptions
     /// </summary>
     public float Ground { get; init; }
 
+    /// <summary>The drawing styles that appear, by their names in the set; null: all that the drawings at hand have.</summary>
+    public IReadOnlyList<string>? Styles { get; init; }
+
+    /// <summary>Whether all drawings of a scene are of one style, which three captions in four name at their end (<c>in the noto style</c>).</summary>
+    public bool OneStyle { get; init; }
+
     /// <summary>Checks every value.</summary>
     /// <exception cref="PanoptesException">A value is outside its range; the message names it.</exception>
     public void Validate()

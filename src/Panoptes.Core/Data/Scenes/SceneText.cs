@@ -5,7 +5,8 @@ namespace Panoptes.Data;
 /// <summary>Captions of scenes, and questions that have one right answer.</summary>
 /// <param name="names">The concepts' names.</param>
 /// <param name="concepts">The concepts that may appear: what questions may ask for in vain.</param>
-sealed class SceneText(SceneNames names, int[] concepts)
+/// <param name="styles">The drawing styles by their number, where captions name the one that a scene has; otherwise none.</param>
+sealed class SceneText(SceneNames names, int[] concepts, IReadOnlyList<EmojiStyle> styles)
 {
     const int Tries = 24;
 
@@ -20,6 +21,7 @@ sealed class SceneText(SceneNames names, int[] concepts)
     {
         var random = new SampleRandom(scene.Layout.Seed, SceneGenerator.TextStream, scene.Layout.Index);
         Caption(scene, ref random);
+        NameStyle(scene);
         scene.Questions = Ask(scene, ref random);
         return scene;
     }
@@ -133,12 +135,20 @@ sealed class SceneText(SceneNames names, int[] concepts)
             sentence.Add(names.Phrase(concept, objects.Count, adjective), (objects.Count > 1 ? names.Plural(concept) : names.Name(concept)).Length, objects);
     }
 
+    /// <summary>Says in three captions of four which style the drawings have, where all have one.</summary>
+    void NameStyle(Scene scene)
+    {
+        if (styles.Count > 0 && scene.Objects.Count > 0 && new SampleRandom(scene.Layout.Seed, SceneGenerator.StyleStream, scene.Layout.Index + (1L << 40)).Chance(0.75f)) scene.Caption += InStyle(styles[scene.Objects[0].Style]);
+    }
+
+    static string InStyle(EmojiStyle style) => $" in the {style.Name.Replace('-', ' ')} style";
+
     /// <summary>Everything that <see cref="Caption"/> may put together.</summary>
     /// <param name="most">Objects of a scene.</param>
     internal IEnumerable<string> CaptionParts(int most) =>
     [
         "nothing", ", and ", .. Openings[^2..], .. Positions.Select(At), .. Enum.GetValues<SceneRelationKind>().Select(Words),
-        .. concepts.SelectMany(c => (string[])[names.Phrase(c, 1), names.Phrase(c, 1, "small"), names.Phrase(c, 1, "large"), .. Enumerable.Range(2, most - 1).Select(count => names.Phrase(c, count))]),
+        .. styles.Select(InStyle), .. concepts.SelectMany(c => (string[])[names.Phrase(c, 1), names.Phrase(c, 1, "small"), names.Phrase(c, 1, "large"), .. Enumerable.Range(2, most - 1).Select(count => names.Phrase(c, count))]),
     ];
 
     /// <summary>A caption that tells no relation and no place: what is there, from the farthest on.</summary>
@@ -153,6 +163,7 @@ sealed class SceneText(SceneNames names, int[] concepts)
             sentence.Add(names.Phrase(concept, objects.Length), (objects.Length > 1 ? names.Plural(concept) : names.Name(concept)).Length, objects);
         }
         sentence.CaptionOf(scene, null);
+        NameStyle(scene);
     }
 
     /// <summary>A relation between two objects that their names mean alone.</summary>
