@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
+using Panoptes.Representation.Training;
 using Panoptes.Understanding;
 using Panoptes.Understanding.Training;
 

@@ -81,6 +81,7 @@ public static class App
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
         root.Add(new EvaluateCommand());
+        root.Add(new EvaluateImagesCommand());
         root.Add(new ExplainCommand());
         root.Add(new InfoCommand());
         root.Add(new PullCommand());

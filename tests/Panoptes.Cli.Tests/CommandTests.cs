@@ -243,6 +243,20 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Convert_writes_pipelines_and_their_parts_under_the_names_that_the_peer_looks_for()
+    {
+        var pipeline = Path.Combine(Parity.Goldens.Root, "generation", "sd_text2img");
+        await Command.Succeeds("convert", pipeline, "--out", folder["half"], "--dtype", "bfloat16");
+        foreach (var file in Directory.GetFiles(pipeline, "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(pipeline, f)).Where(static f => f.Contains('/', StringComparison.Ordinal)))
+            Assert.True(File.Exists(folder[$"half/{file}"]), file);
+        using (var model = Generation.PipelineFolder.Load(folder["half"], new() { Dtype = null })) Assert.Equal(TorchSharp.torch.ScalarType.BFloat16, model.Dtype);
+        await Command.Succeeds("convert", folder["half/vae"], "--out", folder["vae"], "--dtype", "float32");
+        Assert.True(File.Exists(folder["vae/diffusion_pytorch_model.safetensors"]));
+        await Command.Succeeds("convert", pipeline, "--out", folder["half"], "--dtype", "bfloat16", "--force");
+        Assert.Equal(App.WrongUsage, (await Command.Run("convert", pipeline, "--out", folder["one.safetensors"])).Code);
+    }
+
+    [Fact]
     public async Task What_convert_replaces_stays_until_the_new_is_whole()
     {
         Directory.CreateDirectory(folder["out"]);

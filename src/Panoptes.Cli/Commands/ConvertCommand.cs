@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
+using Panoptes.Generation;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using TorchSharp;
@@ -24,6 +25,7 @@ sealed class ConvertCommand : ExampleCommand
     public ConvertCommand() : base("convert", "Write a model anew: bfloat16 instead of float32, safetensors instead of PyTorch's pickle, one file instead of shards, Hugging Face's names instead of open_clip's.", """
         panoptes convert zoo/clip-emoji --out small --dtype bfloat16
         panoptes convert pytorch_model.bin --out model.safetensors
+        panoptes convert stable-diffusion-v1-5 --out half --dtype bfloat16
         panoptes convert laion/CLIP-ViT-B-32-laion2B-s34B-b79K --out clip-hf --to hf
         """)
     {
@@ -44,8 +46,10 @@ sealed class ConvertCommand : ExampleCommand
         var size = parsed.GetValue(shard) is { } text ? ParseSize(text) : ShardedWeights.DefaultShardSize;
         var there = asFile ? File.Exists(target) : Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any();
         if (there && !parsed.GetValue(force)) throw new PanoptesException($"{target} exists already; --force replaces it.");
-        if (there && !asFile && !Weights.IsIn(target)) throw new PanoptesException($"{target} holds no model but something else, which --force does not replace; expected a model's folder, an empty one or none.");
-        var source = ModelLoader.Resolve(parsed.GetRequiredValue(model));
+        if (there && !asFile && !Weights.IsIn(target) && !PipelineFolder.Is(target)) throw new PanoptesException($"{target} holds no model but something else, which --force does not replace; expected a model's folder, an empty one or none.");
+        var named = parsed.GetRequiredValue(model);
+        var source = PipelineFolder.Is(named) ? named : ModelLoader.Resolve(named);
+        if (PipelineFolder.Is(source) && (asFile || parsed.GetValue(to) is not null)) throw new UsageException("A pipeline is written as a folder, with the names that it has; --to and a file as --out do not go with one.");
         if (Path.GetFullPath(source) == target) throw new PanoptesException($"{target} is the model itself; expected another place.");
         ScalarType? type = parsed.GetValue(dtype) switch { "float32" => ScalarType.Float32, "float16" => ScalarType.Float16, "bfloat16" => ScalarType.BFloat16, _ => null };
         await terminal.WithProgress("Converting", progress =>
@@ -54,11 +58,12 @@ sealed class ConvertCommand : ExampleCommand
             else AtomicFolder.Write(target, folder =>
             {
                 if (parsed.GetValue(to) is { } names) Rename(source, folder, names, new() { Dtype = type, ShardSize = size });
+                else if (PipelineFolder.Is(source)) CopyPipeline(source, folder, type, size, progress, cancel);
                 else Copy(source, folder, type, size, progress, cancel);
             }, cancel);
             return 0;
         });
-        var bytes = asFile ? new FileInfo(target).Length : Directory.EnumerateFiles(target).Sum(static f => new FileInfo(f).Length);
+        var bytes = asFile ? new FileInfo(target).Length : Directory.EnumerateFiles(target, "*", SearchOption.AllDirectories).Sum(static f => new FileInfo(f).Length);
         if (terminal.IsJson) terminal.WriteJson(new { model = source, output = target, bytes });
         else terminal.WriteLine($"{target} ({InfoCommand.Size(bytes)})");
         return App.Success;
@@ -100,8 +105,32 @@ sealed class ConvertCommand : ExampleCommand
     static void Copy(string source, string folder, ScalarType? type, long shardSize, IProgress<Step> progress, CancellationToken cancel)
     {
         using var scope = NewDisposeScope();
-        ShardedWeights.Save(folder, Read(source, type, progress, cancel), new Dictionary<string, string> { ["format"] = "pt" }, shardSize);
+        ShardedWeights.Save(folder, Read(source, type, progress, cancel), new Dictionary<string, string> { ["format"] = "pt" }, shardSize, IsOfDiffusers(source) ? "diffusion_pytorch_model" : "model");
         if (!Directory.Exists(source)) source = Path.GetDirectoryName(source)!;
+        CopySettings(source, folder, type);
+        // open_clip looks for the weights beside its config under this name alone. Other models have its config as their tokenizer's, and their weights under the usual name.
+        var whole = Path.Combine(folder, "model.safetensors");
+        if (File.Exists(Path.Combine(folder, "open_clip_config.json")) && File.Exists(whole) && !File.Exists(Path.Combine(source, "model.safetensors"))) File.Move(whole, Path.Combine(folder, "open_clip_model.safetensors"));
+    }
+
+    /// <summary>A pipeline of diffusers: a folder a part, with weights or without.</summary>
+    static void CopyPipeline(string source, string folder, ScalarType? type, long shardSize, IProgress<Step> progress, CancellationToken cancel)
+    {
+        CopySettings(source, folder, null);
+        foreach (var part in Directory.EnumerateDirectories(source))
+        {
+            var to = Path.Combine(folder, Path.GetFileName(part));
+            Directory.CreateDirectory(to);
+            if (Weights.IsIn(part)) Copy(part, to, type, shardSize, progress, cancel);
+            else CopySettings(part, to, null);
+        }
+    }
+
+    /// <summary>Whether a model is one of diffusers, which looks for weights under a name of its own.</summary>
+    static bool IsOfDiffusers(string source) => GenerationModels.Registry.Knows(source);
+
+    static void CopySettings(string source, string folder, ScalarType? type)
+    {
         foreach (var file in Directory.EnumerateFiles(source))
         {
             if (!Settings.Contains(Path.GetExtension(file)) || file.EndsWith(".index.json", StringComparison.Ordinal)) continue;
@@ -109,9 +138,6 @@ sealed class ConvertCommand : ExampleCommand
             if (Path.GetFileName(file) == "config.json" && type is { } wanted) AtomicFile.WriteText(copy, WithType(file, wanted));
             else File.Copy(file, copy);
         }
-        // open_clip looks for the weights beside its config under this name alone. Other models have its config as their tokenizer's, and their weights under the usual name.
-        var whole = Path.Combine(folder, "model.safetensors");
-        if (File.Exists(Path.Combine(folder, "open_clip_config.json")) && File.Exists(whole) && !File.Exists(Path.Combine(source, "model.safetensors"))) File.Move(whole, Path.Combine(folder, "open_clip_model.safetensors"));
     }
 
     /// <summary>The configuration with the stored type in the fields that name it.</summary>

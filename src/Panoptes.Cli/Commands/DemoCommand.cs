@@ -2,6 +2,7 @@ using System.CommandLine;
 using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Representation.Evaluation;
+using Panoptes.Representation.Training;
 using Panoptes.Search;
 using Panoptes.Understanding.Training;
 using Spectre.Console;

@@ -5,6 +5,7 @@ using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Representation.Explanations;
+using Panoptes.Representation.Training;
 using Panoptes.Search;
 using Panoptes.Understanding;
 using Panoptes.Understanding.Training;
@@ -110,7 +111,7 @@ sealed class ExplainCommand : ExampleCommand
     {
         foreach (var symbol in (Symbol[])[images, text, neighbors, seed])
             if (symbol switch { Option o => parsed.GetResult(o) is { Implicit: false }, _ => parsed.GetValue(images) is { Length: > 0 } }) throw new UsageException($"{symbol.Name} does not go with --recipe, whose held-out scenes are shown.");
-        var tests = SceneRecipe.Load(recipe, parsed.GetValue(set) ?? []).Tests();
+        var tests = SceneRecipe.Load(recipe, SceneTasks.All, parsed.GetValue(set) ?? []).Tests();
         var (path, count, file) = (ModelLoader.Resolve(parsed.GetRequiredValue(model)), parsed.GetValue(top), parsed.GetValue(output)!);
         SheetRow[] rows;
         if (ModelLoader.DrawsBoxes(path))

@@ -26,7 +26,7 @@ public sealed record PromptOptions
 }
 
 /// <summary>A family of latent diffusion models with its parts: what reads prompts, the network, the autoencoder and the scheduler. It owns them.</summary>
-public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl autoencoder) : IDisposable
+public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl? autoencoder) : IDisposable
 {
     /// <summary>Loads a pipeline.</summary>
     /// <param name="model">A diffusers folder, or one file of the original form.</param>
@@ -42,7 +42,8 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <summary>Decides the noise levels and the steps; another may be asked for where the pictures are.</summary>
     public DiffusionScheduler Scheduler { get; } = scheduler;
 
-    public AutoencoderKl Autoencoder { get; } = autoencoder;
+    /// <summary>From pixels to latents and back; null: the network works on pixels.</summary>
+    public AutoencoderKl? Autoencoder { get; } = autoencoder;
 
     /// <summary>The network that is asked at every step.</summary>
     public abstract Module Network { get; }
@@ -60,19 +61,19 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
         }
     }
 
-    IEnumerable<Module> Parts => [.. TextEncoders, Network, Autoencoder];
+    IEnumerable<Module> Parts => Autoencoder is null ? [.. TextEncoders, Network] : [.. TextEncoders, Network, Autoencoder];
 
     /// <summary>The network's type, in which latents are kept, too.</summary>
     public ScalarType Dtype => Network.NamedParameters().Select(static p => p.Parameter.Dtype).FirstOrDefault(static d => d is not null) ?? ScalarType.Float32;
 
     /// <summary>Channels of the latents.</summary>
-    public int LatentChannels => Autoencoder.Config.LatentChannels;
+    public int LatentChannels => Autoencoder?.Config.LatentChannels ?? 3;
 
     /// <summary>Channels that the network reads; more than <see cref="LatentChannels"/> where it sees a mask or an image beside them.</summary>
     public virtual int ChannelsRead => LatentChannels;
 
     /// <summary>How many pixels a side one place of the latents stands for.</summary>
-    public int PixelsPerPlace => Autoencoder.Config.PixelsPerPlace;
+    public int PixelsPerPlace => Autoencoder?.Config.PixelsPerPlace ?? 1;
 
     /// <summary>What sides of images must be multiples of.</summary>
     public virtual int Multiple => PixelsPerPlace;
@@ -121,6 +122,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <param name="noise">Draws them; null: the likeliest.</param>
     public Tensor Encode(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null)
     {
+        if (Autoencoder is null) return pixels.to(Dtype).alias();
         using var scope = NewDisposeScope();
         using var posterior = Autoencoder.Encode(pixels, parts);
         return Autoencoder.Scale(noise is null ? posterior.Mean : posterior.Sample(noise.Normal(posterior.Mean.shape, posterior.Mean.dtype))).to(Dtype).alias().MoveToOuterDisposeScope();
@@ -130,7 +132,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     public Tensor Decode(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return (Autoencoder.Decode(Autoencoder.Unscale(latents), parts).to(ScalarType.Float32) / 2 + 0.5).clamp(0, 1).MoveToOuterDisposeScope();
+        return ((Autoencoder?.Decode(Autoencoder.Unscale(latents), parts) ?? latents).to(ScalarType.Float32) / 2 + 0.5).clamp(0, 1).MoveToOuterDisposeScope();
     }
 
     public void Dispose()

@@ -111,7 +111,8 @@ public static class PipelineFolder
                 if (dit.Labels.Count > 0) index["id2label"] = new JsonObject(dit.Labels.GroupBy(static l => l.Value).Select(static g => KeyValuePair.Create(g.Key.ToString(System.Globalization.CultureInfo.InvariantCulture), (JsonNode?)string.Join(", ", g.Select(static l => l.Key)))));
                 break;
         }
-        Write("vae", model.Autoencoder);
+        if (model.Autoencoder is { } autoencoder) Write("vae", autoencoder);
+        else Part("vae", null, null);
         AtomicFile.WriteText(Path.Combine(folder, FileName), index.ToJsonString(ModelConfig.JsonOptions) + "\n");
 
         void Part(string part, string? library, string? type) => index[part] = type is null ? new JsonArray(null, null) : new JsonArray(library ?? "diffusers", type);
@@ -165,7 +166,12 @@ public static class PipelineFolder
         }
     }
 
-    static StableDiffusion StableDiffusion(PipelineParts p) => new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Scheduler());
+    static StableDiffusion StableDiffusion(PipelineParts p)
+    {
+        var unet = p.Model<UNet2DConditionModel>("unet");
+        // One that was trained on pixels has no autoencoder.
+        return new(unet, p.Has("vae") || unet.Config.InChannels != 3 ? p.Autoencoder() : null, p.Clip("text_encoder", "tokenizer"), p.Scheduler());
+    }
 
     static StableDiffusionXl StableDiffusionXl(PipelineParts p) =>
         new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Clip("text_encoder_2", "tokenizer_2"), p.Scheduler(), p.Flag("force_zeros_for_empty_prompt", true));

@@ -31,6 +31,7 @@ public static class SingleFile
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
+        var autoencoder = model.Autoencoder ?? throw new PanoptesException("A model that works on pixels has no original form; expected one with an autoencoder.");
         IEnumerable<KeyValuePair<string, Tensor>> tensors = model switch
         {
             StableDiffusionXl xl => [.. UNet(xl), .. Clip(xl.Prompts, "conditioner.embedders.0.transformer."), .. OpenClip(xl.SecondPrompts, "conditioner.embedders.1.model.")],
@@ -40,7 +41,7 @@ public static class SingleFile
             Flux flux => OriginalWeights.Of(flux.Transformer, Denoiser, OriginalKeys.Flux),
             _ => throw new PanoptesException($"A {model.GetType().Name} has no original form; expected a Stable Diffusion or a Flux."),
         };
-        var all = tensors.Concat(OriginalWeights.Of(model.Autoencoder, "first_stage_model.", OriginalKeys.Autoencoder(model.Autoencoder.Config)));
+        var all = tensors.Concat(OriginalWeights.Of(autoencoder, "first_stage_model.", OriginalKeys.Autoencoder(autoencoder.Config)));
         if (options?.Dtype is { } dtype) all = all.Select(t => KeyValuePair.Create(t.Key, t.Value.to(dtype)));
         SafeTensors.Save(file, all, new Dictionary<string, string>(options?.Metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
 

@@ -5,7 +5,7 @@ namespace Panoptes.Generation;
 /// <summary>
 /// Stable Diffusion 1 and 2 (Rombach et al. 2022, arXiv:2112.10752): a UNet that looks at the states of one CLIP text encoder. With nine channels it fills masks, with gated attention it follows boxes (GLIGEN).
 /// </summary>
-public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl autoencoder, ClipPrompts prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencoder, ClipPrompts prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
 {
     public UNet2DConditionModel UNet { get; } = unet;
 

@@ -1,5 +1,6 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
+using Panoptes.Representation.Training;
 using Panoptes.Understanding.Training;
 
 namespace Panoptes.Understanding;

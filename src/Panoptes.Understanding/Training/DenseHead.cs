@@ -3,6 +3,7 @@ using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Native;
 using Panoptes.Nn;
+using Panoptes.Representation.Training;
 using Panoptes.Text;
 
 namespace Panoptes.Understanding.Training;

@@ -4,6 +4,7 @@ using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Native;
 using Panoptes.Nn;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Understanding.Training;
 

@@ -2,6 +2,7 @@ using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Nn;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Understanding.Training;
 

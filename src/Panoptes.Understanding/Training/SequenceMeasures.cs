@@ -3,6 +3,7 @@ using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation;
+using Panoptes.Representation.Training;
 using Panoptes.Text;
 using Found = Panoptes.Understanding.Detection;
 

@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Nn;
+using Panoptes.Representation.Training;
 using Panoptes.Text;
 using Panoptes.Training;
 

@@ -4,6 +4,7 @@ using Panoptes.Imaging;
 using Panoptes.Native;
 using Panoptes.Nn;
 using Panoptes.Representation.Objectives;
+using Panoptes.Representation.Training;
 using Panoptes.Text;
 
 namespace Panoptes.Understanding.Training;

@@ -2,6 +2,7 @@ using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Native;
 using Panoptes.Nn;
+using Panoptes.Representation.Training;
 using Panoptes.Text;
 
 namespace Panoptes.Understanding.Training;

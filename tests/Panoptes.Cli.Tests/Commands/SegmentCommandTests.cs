@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Parity;
+using Panoptes.Representation.Training;
 using Panoptes.Understanding.Tests;
 using Panoptes.Understanding.Training;
 

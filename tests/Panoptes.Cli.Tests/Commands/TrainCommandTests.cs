@@ -1,13 +1,39 @@
 using System.Diagnostics;
 using System.Text.Json;
+using System.Text.RegularExpressions;
+using Panoptes.Parity;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Cli.Tests.Commands;
 
-public sealed class TrainCommandTests : IDisposable
+public sealed partial class TrainCommandTests : IDisposable
 {
     readonly TemporaryFolder folder = new();
 
     public void Dispose() => folder.Dispose();
+
+    [Fact]
+    public void The_recipes_of_the_repository_that_have_a_task_can_be_read_and_their_models_built()
+    {
+        string[] files = [.. Directory.GetFiles(Path.Combine(Goldens.Repository, "recipes"), "*.yaml").Where(static f => SceneRecipe.IsOne(File.ReadAllText(f), f))];
+        Assert.NotEmpty(files);
+        foreach (var file in files)
+        {
+            var recipe = SceneRecipe.Load(file, SceneTasks.All);
+            Assert.Equal(Path.GetFileNameWithoutExtension(file), recipe.Name);
+            if (TrainedBefore().Matches(recipe.Text) is { Count: > 0 } before)
+            {
+                // What other recipes of the repository train first.
+                Assert.All(before, m => Assert.True(File.Exists(Path.Combine(Path.GetDirectoryName(file)!, m.Groups[1].Value + ".yaml")), m.Value));
+                continue;
+            }
+            using var ready = recipe.Start(folder[recipe.Name]);
+            Assert.True(ready.Model.ParameterCount > 10_000);
+        }
+    }
+
+    [GeneratedRegex(@"\bruns/([^/\s]+)/")]
+    private static partial Regex TrainedBefore();
 
     [Fact]
     public async Task A_killed_run_goes_on_and_gives_the_numbers_of_an_unbroken_one()

@@ -1,5 +1,6 @@
 using Panoptes.Data;
 using Panoptes.Representation;
+using Panoptes.Representation.Training;
 using Panoptes.Training;
 using Panoptes.Understanding.Training;
 
@@ -20,7 +21,7 @@ public sealed class OpenVocabularyTrainingTests : IDisposable
         data: {concepts: 40, scenes: {size: 32, max_objects: 2}, count: 4, batch_size: 4, tests: 3}
         schedule: {learning_rate: 0.002, steps: {{steps}}}
         training: {precision: float32, log_every: 1, validate_every: 0}
-        """, "tiny.yaml");
+        """, "tiny.yaml", SceneTasks.All);
 
     string Trained()
     {

@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Representation.Training;
 using Panoptes.Understanding.Training;
 
 namespace Panoptes.Understanding.Tests.Training;

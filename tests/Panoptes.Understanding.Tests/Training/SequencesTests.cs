@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Representation.Training;
 using Panoptes.Text;
 using Panoptes.Training;
 using Panoptes.Understanding.Training;
@@ -36,7 +37,7 @@ public sealed class SequencesTests : IDisposable
         data: {concepts: 12, count: 6, scenes: {size: 32, max_objects: 2}, batch_size: 6, tests: 3}
         schedule: {learning_rate: 0.01, steps: {{steps}}}
         training: {precision: float32, log_every: 1, validate_every: 0}
-        """, "tiny.yaml");
+        """, "tiny.yaml", SceneTasks.All);
 
     [Theory]
     [InlineData("", Pix2Seq, "ap ap50 ap75 cider words mask_iou oks")]

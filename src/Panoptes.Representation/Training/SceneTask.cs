@@ -4,7 +4,7 @@ using Panoptes.Native;
 using Panoptes.Nn;
 using Panoptes.Training;
 
-namespace Panoptes.Understanding.Training;
+namespace Panoptes.Representation.Training;
 
 /// <summary>Trains what an objective says on an endless stream of scenes.</summary>
 sealed class SceneTask(SceneObjective objective, SceneData data, EmojiSet emoji, ulong seed, ScalarType precision) : TrainingTask

@@ -1,7 +1,7 @@
+using Panoptes.Representation.Training;
 using Panoptes.Training;
-using Panoptes.Understanding.Training;
 
-namespace Panoptes.Understanding.Tests.Training;
+namespace Panoptes.Tests;
 
 /// <summary>What tests that train tiny models have in common.</summary>
 static class TinyTraining

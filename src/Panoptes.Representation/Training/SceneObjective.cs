@@ -1,12 +1,11 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Nn;
-using Panoptes.Representation.Training;
 using Panoptes.Training;
 
-namespace Panoptes.Understanding.Training;
+namespace Panoptes.Representation.Training;
 
-/// <summary>What a model of this library learns from scenes, and how it is measured on new ones. One file a method.</summary>
+/// <summary>What a model learns from scenes, and how it is measured on new ones. One file a method.</summary>
 /// <remarks>Its public modules are trained and kept in checkpoints beside the model (keys: model, and theirs), and are no part of what is saved for users.</remarks>
 public abstract class SceneObjective : Module
 {
@@ -63,24 +62,6 @@ public abstract record SceneTaskOptions
     /// <summary>Builds the model and what trains it.</summary>
     /// <exception cref="PanoptesException">The recipe's model or data do not fit the task.</exception>
     public abstract SceneObjective Create(SceneSetting setting);
-
-    /// <summary>Every task by its name.</summary>
-    public static IReadOnlyDictionary<string, Type> All { get; } = new Dictionary<string, Type>
-    {
-        ["dense_head"] = typeof(DenseHeadOptions),
-        ["detection"] = typeof(DetectionOptions),
-        ["group_vit"] = typeof(GroupVitOptions),
-        ["image_region_pixel"] = typeof(ImageRegionPixelOptions),
-        ["mask_attention"] = typeof(MaskAttentionOptions),
-        ["mask_clip_plus"] = typeof(MaskClipPlusOptions),
-        ["open_seg"] = typeof(OpenSegOptions),
-        ["seem"] = typeof(SeemOptions),
-        ["segment_anything"] = typeof(SegmentAnythingOptions),
-        ["sequences"] = typeof(SequencesOptions),
-        ["uni_perceiver"] = typeof(UniPerceiverOptions),
-        ["unified_io_codes"] = typeof(UnifiedIoCodesOptions),
-        ["x_decoder"] = typeof(XDecoderOptions),
-    };
 }
 
 /// <summary>New scenes to measure on, the same for every run and seed: drawings of the held-out style, and of held-out concepts where there are any.</summary>

@@ -1,0 +1,84 @@
+using System.Security.Cryptography;
+using Panoptes.Checkpoints;
+using Panoptes.Imaging;
+using Panoptes.Text;
+
+namespace Panoptes.Generation;
+
+/// <summary>Makes images of words by a model that takes no noise away: adversarial, variational, autoregressive or of masked tokens.</summary>
+/// <example><code>
+/// using var images = CaptionedImages.Load("runs/gan-emoji/best");
+/// images.Generate([new("a red apple") { Seed = 1 }])[0].Save("apple.png");
+/// </code></example>
+public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokenizer, string name) : IDisposable
+{
+    readonly CaptionReader reader = new(model.TextEncoder, tokenizer);
+
+    public CaptionedImageModel Model { get; } = model;
+
+    /// <summary>How many images are made at once; less takes less memory.</summary>
+    public int BatchSize { get; init; } = 16;
+
+    /// <summary>Whether a folder or file holds such a model.</summary>
+    public static bool IsIn(string path) => GenerationModels.Registry.TypeOf(path) is { } type && typeof(CaptionedImageModel).IsAssignableFrom(type);
+
+    /// <summary>Loads one with its tokenizer.</summary>
+    /// <param name="model">A folder.</param>
+    /// <param name="dtype">The type of the weights.</param>
+    /// <exception cref="PanoptesException">Another model there, or none.</exception>
+    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32)
+    {
+        var path = ModelFolder.Resolve(model);
+        if (!IsIn(path)) throw new PanoptesException($"{model} holds no text-to-image model in one part; expected one of {string.Join(", ", GenerationModels.All.Where(static e => typeof(CaptionedImageModel).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
+        var tokenizer = Tokenizer.Load(ModelFolder.FolderOf(path));
+        return new((CaptionedImageModel)GenerationModels.Load(path, new() { Dtype = dtype }), tokenizer, model);
+    }
+
+    /// <summary>All images of the requests, in their order; every one follows from its own seed.</summary>
+    /// <param name="requests">What is wanted, in words.</param>
+    /// <param name="progress">Told after every batch, in images.</param>
+    /// <param name="cancel">Stops.</param>
+    /// <exception cref="PanoptesException">A request that such a model cannot follow.</exception>
+    public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, CancellationToken cancel = default)
+    {
+        foreach (var r in requests)
+        {
+            if (r is not { Image: null, Mask: null, Sampler: null, Hooks.Count: 0, NegativePrompt: null, ClipSkip: null }) throw new PanoptesException($"A {Model.GetType().Name} makes images of words alone; it takes no picture, mask, sampler, negative prompt or control.");
+            if ((r.Width ?? Model.Side) != Model.Side || (r.Height ?? Model.Side) != Model.Side) throw new PanoptesException($"Images of {r.Width}x{r.Height} pixels were asked for; this model makes {Model.Side}x{Model.Side}.");
+            if (r.Count is < 1 or > 10_000) throw new PanoptesException($"{r.Count} images were asked for; expected 1 to 10,000.");
+            if (r.Seed is < 0) throw new PanoptesException($"The seed is {r.Seed}; expected 0 or more.");
+        }
+        var jobs = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (Request: r, Seed: (r.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue)) + k))).ToArray();
+        var images = new List<GeneratedImage>(jobs.Length);
+        for (var at = 0; at < jobs.Length;)
+        {
+            // Neighbors that differ in words and seeds alone are made together.
+            var request = jobs[at].Request;
+            var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request.Steps == request.Steps && j.Request.Guidance == request.Guidance).ToArray();
+            using var scope = NewDisposeScope();
+            var sampling = new ImageSampling { Guidance = request.Guidance ?? 1 };
+            if (request.Steps is { } steps) sampling = sampling with { Steps = steps };
+            var generators = batch.Select(static j => new Generator((ulong)j.Seed)).ToArray();
+            var pixels = Model.Sample(reader.Ids([.. batch.Select(static j => j.Request.Prompt)]), reader.Ids([""]), NoiseSource.From(generators), sampling, cancel);
+            foreach (var generator in generators) generator.Dispose();
+            if (!pixels.isfinite().all().item<bool>()) throw new PanoptesException("The model gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
+            for (var i = 0; i < batch.Length; i++)
+                images.Add(new(Image.FromTensor(((pixels[i] + 1) * 127.5).round().clamp(0, 255).to(ScalarType.Byte)), new()
+                {
+                    Prompt = batch[i].Request.Prompt,
+                    Model = name,
+                    Dtype = (Model.TextEncoder.TextModel.Embeddings.TokenEmbedding.Weight.Dtype ?? ScalarType.Float32).ToString().ToLowerInvariant(),
+                    Width = Model.Side,
+                    Height = Model.Side,
+                    Steps = sampling.Steps,
+                    Guidance = sampling.Guidance,
+                    Seed = batch[i].Seed,
+                }));
+            at += batch.Length;
+            progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null));
+        }
+        return images;
+    }
+
+    public void Dispose() => Model.Dispose();
+}

@@ -1,0 +1,154 @@
+using Panoptes.Checkpoints;
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Native;
+using Panoptes.Nn;
+using Panoptes.Representation;
+using Panoptes.Representation.Training;
+using Panoptes.Training;
+
+namespace Panoptes.Generation.Training;
+
+/// <summary>
+/// Text to image by taking noise away: from the latents of an autoencoder (latent diffusion; Rombach et al. 2022, arXiv:2112.10752), or without one from pixels. The pipeline's scheduler says how noise is put in and
+/// what is told of it: the noise, the clean sample or the velocity (Ho et al. 2020, arXiv:2006.11239; Salimans and Ho 2022, arXiv:2202.00512), or a flow's velocity (Lipman et al. 2023, arXiv:2210.02747).
+/// </summary>
+public sealed record DiffusionOptions : SceneTaskOptions
+{
+    /// <summary>The folder of the autoencoder, which stays as it is; null: there is none.</summary>
+    public string? Autoencoder { get; init; }
+
+    /// <summary>How often a caption is left out, so that guidance can ask without one (Ho and Salimans 2022, arXiv:2207.12598).</summary>
+    public double CaptionDropout { get; init; } = 0.1;
+
+    /// <summary>The bound of min-SNR weights (Hang et al. 2023, arXiv:2303.09556); null: all timesteps count alike.</summary>
+    public double? SnrGamma { get; init; }
+
+    /// <summary>Whether the text encoder is trained, too.</summary>
+    public bool TrainTextEncoder { get; init; } = true;
+
+    /// <summary>How images are made to be measured.</summary>
+    public GenerationMeasureOptions Measures { get; init; } = new();
+
+    public override SceneObjective Create(SceneSetting setting)
+    {
+        if (CaptionDropout is not (>= 0 and <= 1)) throw new PanoptesException($"caption_dropout is {CaptionDropout}; expected 0 to 1.");
+        if (SnrGamma is <= 0) throw new PanoptesException($"snr_gamma is {SnrGamma}; expected above 0.");
+        var model = RecipeModels.Pipeline(setting, Autoencoder);
+        try
+        {
+            return new DiffusionTraining(model, this, setting);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+}
+
+/// <summary>What is trained of a pipeline. Keys: unet, text_encoder.</summary>
+sealed class TrainedPipeline(UNet2DConditionModel unet, ClipTextModel textEncoder) : Module
+{
+    [Key("unet")]
+    public UNet2DConditionModel UNet { get; } = unet;
+
+    public ClipTextModel TextEncoder { get; } = textEncoder;
+}
+
+/// <inheritdoc cref="DiffusionOptions"/>
+sealed class DiffusionTraining : SceneObjective
+{
+    static readonly float[] Half = [0.5f, 0.5f, 0.5f];
+
+    readonly StableDiffusion pipeline;
+    readonly DiffusionOptions options;
+    readonly SceneSetting setting;
+    readonly ScalarType precision;
+    readonly NoiseSchedule? schedule;
+    readonly string prediction;
+    readonly GenerationMeasures measures;
+    readonly CaptionReader reader;
+
+    public DiffusionTraining(StableDiffusion pipeline, DiffusionOptions options, SceneSetting setting)
+    {
+        (this.pipeline, this.options, this.setting, precision) = (pipeline, options, setting, RecipeParts.PrecisionOf(setting.Recipe.Training.Precision));
+        (schedule, prediction) = pipeline.Scheduler switch
+        {
+            BetaScheduler beta => (beta.NoiseSchedule(), beta.PredictionType),
+            FlowMatchEulerScheduler => (null, "flow"),
+            var other => throw new PanoptesException($"Training knows no {other.ClassName}; expected a scheduler with betas, or FlowMatchEulerDiscreteScheduler."),
+        };
+        if (schedule is null && options.SnrGamma is not null) throw new PanoptesException("snr_gamma does not go with a flow.");
+        if (schedule is not null && prediction is not ("epsilon" or "sample" or "v_prediction")) throw new PanoptesException($"Training knows no prediction_type {prediction}.");
+        Model = new(pipeline.UNet, pipeline.Prompts.Encoder);
+        pipeline.Prompts.Encoder.RequiresGrad(options.TrainTextEncoder);
+        pipeline.Autoencoder?.RequiresGrad(false);
+        (measures, reader) = (new(options.Measures, setting), new(pipeline.Prompts.Encoder, pipeline.Prompts.Tokenizer));
+    }
+
+    public override TrainedPipeline Model { get; }
+
+    public override string Monitor => GenerationMeasures.Monitor;
+
+    public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
+    {
+        using var scope = NewDisposeScope();
+        Tensor clean;
+        using (no_grad()) clean = pipeline.Encode(batch.Normalized(Half, Half), random).to(ScalarType.Float32);
+        var count = (int)clean.shape[0];
+        var noise = randn(clean.shape, generator: random);
+        var text = pipeline.Prompts.Encoder.Read(reader.Ids(batch.Captions, options.CaptionDropout, random), null, 0, normalized: true).Tokens;
+        Tensor noisy, target, times;
+        Tensor? weights = null;
+        if (schedule is null)
+        {
+            var sigmas = DiffusionLosses.LogitNormal(count, random);
+            var shift = ((FlowMatchEulerScheduler)pipeline.Scheduler).Shift;
+            sigmas = shift * sigmas / (1 + (shift - 1) * sigmas);
+            (noisy, target, times) = (DiffusionLosses.FlowSample(clean, noise, sigmas), DiffusionLosses.FlowTarget(clean, noise), sigmas * pipeline.Scheduler.NumTrainTimesteps);
+        }
+        else
+        {
+            times = randint(0, pipeline.Scheduler.NumTrainTimesteps, [count], ScalarType.Int64, generator: random);
+            noisy = schedule.AddNoise(clean, noise, times);
+            target = prediction switch { "epsilon" => noise, "sample" => clean, _ => schedule.Velocity(clean, noise, times) };
+            if (options.SnrGamma is { } gamma) weights = DiffusionLosses.MinSnrWeights(schedule.Snr(times), prediction, gamma);
+        }
+        var told = pipeline.Predict(new() { Sample = noisy, Timestep = times, Conditioning = new() { Text = text } });
+        using var exact = Autocast.To(ScalarType.Float32);
+        return new Dictionary<string, Tensor> { ["loss"] = DiffusionLosses.Weighted(told.to(ScalarType.Float32), target, weights).MoveToOuterDisposeScope() };
+    }
+
+    public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel) => measures.Of(tests, Generate, progress, cancel);
+
+    /// <summary>An image of each caption, by the recipe's steps and guidance.</summary>
+    IReadOnlyList<Image> Generate(IReadOnlyList<string> captions, IReadOnlyList<long> seeds, CancellationToken cancel)
+    {
+        using var scope = NewDisposeScope();
+        using var autocast = Autocast.To(precision);
+        var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
+        var (positive, negative) = pipeline.Describe(captions, null, new() { Size = (setting.Side, setting.Side) });
+        using (positive)
+        using (negative)
+        {
+            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = setting.Side, Width = setting.Side, Steps = options.Measures.Steps, Guidance = options.Measures.Guidance, Noise = NoiseSource.From(generators) };
+            var pixels = pipeline.Decode(task.Run(pipeline, cancel));
+            foreach (var generator in generators) generator.Dispose();
+            return [.. Enumerable.Range(0, captions.Count).Select(i => Image.FromTensor((pixels[i] * 255).round().to(ScalarType.Byte)))];
+        }
+    }
+
+    public override void Save(string folder) => PipelineFolder.Save(folder, pipeline);
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            pipeline.Autoencoder?.Dispose();
+            measures.Dispose();
+        }
+        base.Dispose(disposing);
+    }
+}

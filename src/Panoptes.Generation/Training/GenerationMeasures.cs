@@ -1,0 +1,71 @@
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Imaging;
+using Panoptes.Representation;
+using Panoptes.Representation.Training;
+
+namespace Panoptes.Generation.Training;
+
+/// <summary>How a recipe's images are made and judged.</summary>
+public sealed record GenerationMeasureOptions
+{
+    /// <summary>The model whose features of images and texts are compared.</summary>
+    public string Judge { get; init; } = "zoo/clip-emoji";
+
+    /// <summary>Steps of the sampler, for models that take some.</summary>
+    public int Steps { get; init; } = 25;
+
+    /// <summary>How strongly captions are followed, for models that are guided.</summary>
+    public double Guidance { get; init; } = 3;
+
+    /// <summary>What tokens' logits are divided by, for models that draw some.</summary>
+    public double Temperature { get; init; } = 1;
+
+    /// <summary>Of how many likeliest tokens one is drawn; null: of all.</summary>
+    public int? TopK { get; init; }
+}
+
+/// <summary>Measures images made of the captions of scenes against those scenes, which are of the drawings that were trained on, but in no training scene; and keeps a sheet of the first ones.</summary>
+sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting setting) : IDisposable
+{
+    /// <summary>Images that are made together.</summary>
+    const int BatchSize = 32;
+
+    const int Shown = 32;
+
+    Clip? judge;
+
+    /// <summary>The best model has the smallest kernel distance, told so that larger is better.</summary>
+    public const string Monitor = "kid_negative";
+
+    /// <summary>Makes an image of each caption from its seed.</summary>
+    public delegate IReadOnlyList<Image> Maker(IReadOnlyList<string> captions, IReadOnlyList<long> seeds, CancellationToken cancel);
+
+    /// <summary>Fréchet and kernel distance, precision and recall, and how alike images and captions are (and true pictures and captions).</summary>
+    public IReadOnlyDictionary<string, double> Of(SceneTests tests, Maker make, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    {
+        judge ??= Clip.Load(setting.Recipe.ResolveModel(options.Judge));
+        var scenes = tests.Scenes(EmojiSplit.Train);
+        var made = new List<Image>(scenes.Count);
+        foreach (var (first, chunk) in scenes.Chunk(BatchSize).Select(static (c, i) => (i * BatchSize, c)))
+        {
+            cancel.ThrowIfCancellationRequested();
+            made.AddRange(make([.. chunk.Select(static s => s.Caption)], [.. chunk.Select((_, i) => (long)first + i)], cancel));
+            progress?.Report(new(made.Count, scenes.Count));
+        }
+        ContactSheet.Grid([.. made.Take(Shown).Select((image, i) => new SheetCell(image, scenes[i].Caption))], setting.Recipe.Name, 8).Save(Path.Combine(setting.Run, "samples.png"));
+        var report = GenerationReport.Of(judge, [.. scenes.Select(static s => s.Image)], made, [.. scenes.Select(static s => s.Caption)]);
+        return new Dictionary<string, double>
+        {
+            [Monitor] = -report.Kernel,
+            ["kid"] = report.Kernel,
+            ["fid"] = report.Frechet,
+            ["precision"] = report.Precision,
+            ["recall"] = report.Recall,
+            ["clip"] = report.Clip,
+            ["clip_real"] = report.ClipReal,
+        };
+    }
+
+    public void Dispose() => judge?.Dispose();
+}

@@ -1,0 +1,48 @@
+using Panoptes.Parity;
+
+namespace Panoptes.Cli.Tests.Commands;
+
+/// <summary>A tiny generator, trained for two steps, whose images are measured.</summary>
+public sealed class EvaluateImagesCommandTests : IDisposable
+{
+    static readonly string Zoo = Path.Combine(Goldens.Repository, "zoo");
+
+    readonly TemporaryFolder folder = new();
+
+    public EvaluateImagesCommandTests() => File.WriteAllText(folder["tiny.yaml"], $$"""
+        name: tiny
+        task: {name: gan, measures: {judge: {{Path.Combine(Zoo, "clip-emoji")}} } }
+        model:
+          architecture: TextToImageGan
+          config: {noise_size: 8, style_size: 16, block_out_channels: [16, 16, 8, 8], text_config: {vocab_size: 614, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 24, bos_token_id: 612, eos_token_id: 613} }
+          tokenizer: {merges: {{Path.Combine(Goldens.Repository, "data", "tokenizers", "clip", "merges.txt")}}, count: 100}
+        data: {concepts: 40, scenes: {size: 32, max_objects: 2}, batch_size: 3, tests: 0}
+        schedule: {learning_rate: 0.002, steps: 2}
+        """);
+
+    public void Dispose() => folder.Dispose();
+
+    [Fact]
+    public async Task Images_of_a_trained_model_are_measured_to_the_same_numbers_again_and_drawn()
+    {
+        await Command.Succeeds("train", folder["tiny.yaml"], "--run", folder["run"], "--json");
+        string[] command = ["evaluate-images", "--model", folder["run/last"], "--recipe", folder["tiny.yaml"], "--count", "6", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--json"];
+        var first = (await Command.Succeeds([.. command, "--sheet", folder["sheet.png"]])).Json;
+        var (report, things, real) = (first.GetProperty("report"), first.GetProperty("things"), first.GetProperty("things_real"));
+        Assert.Equal(6, report.GetProperty("images").GetInt32());
+        Assert.InRange(report.GetProperty("frechet").GetDouble(), 0.01, 4);                           // embeddings have length 1
+        Assert.InRange(report.GetProperty("clip_real").GetDouble(), 1, 100);
+        Assert.InRange(things.GetProperty("found").GetDouble(), 0, 1);
+        Assert.InRange(real.GetProperty("found").GetDouble(), things.GetProperty("found").GetDouble(), 1);
+        Assert.True(File.Exists(folder["sheet.png"]));
+        Assert.Equal(report.GetRawText(), (await Command.Succeeds(command)).Json.GetProperty("report").GetRawText());
+    }
+
+    [Fact]
+    public async Task What_cannot_be_measured_is_one_sentence()
+    {
+        await Command.Fails(["evaluate-images", "--model", folder["none"], "--recipe", folder["tiny.yaml"], "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji")], "none");
+        Assert.Equal(App.WrongUsage, (await Command.Run("evaluate-images", "--model", "m", "--recipe", folder["tiny.yaml"], "--count", "3")).Code);
+        Assert.Equal(App.WrongUsage, (await Command.Run("evaluate-images", "--model", "m", "--recipe", folder["tiny.yaml"], "--seed", "-1")).Code);
+    }
+}

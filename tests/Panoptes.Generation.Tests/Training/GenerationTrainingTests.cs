@@ -1,0 +1,167 @@
+using Panoptes.Generation.Training;
+using Panoptes.Parity;
+using Panoptes.Representation.Training;
+using Panoptes.Training;
+
+namespace Panoptes.Generation.Tests.Training;
+
+/// <summary>Tiny models that are trained to make images.</summary>
+public sealed class GenerationTrainingTests : IDisposable
+{
+    const string Text = "{vocab_size: 614, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 24, bos_token_id: 612, eos_token_id: 613}";
+
+    const string Words = "  tokenizer: {merges: MERGES, count: 100}";
+
+    const string Autoencoder = """
+        model:
+          architecture: AutoencoderKL
+          config: {sample_size: 32, block_out_channels: [8, 16], down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D], up_block_types: [UpDecoderBlock2D, UpDecoderBlock2D], norm_num_groups: 4, latent_channels: 4}
+        """;
+
+    const string Vq = "{sample_size: 32, block_out_channels: [8, 16, 16, 16], down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D, DownEncoderBlock2D, DownEncoderBlock2D], up_block_types: [UpDecoderBlock2D, UpDecoderBlock2D, UpDecoderBlock2D, UpDecoderBlock2D], norm_num_groups: 4, latent_channels: 4, num_vq_embeddings: 16}";
+
+    const string Gan = "model:\n  architecture: TextToImageGan\n  config: {noise_size: 8, style_size: 16, block_out_channels: [16, 16, 8, 8], text_config: " + Text + "}\n" + Words;
+
+    const string Vae = "model:\n  architecture: TextToImageVae\n  config: {latent_size: 8, style_size: 16, block_out_channels: [16, 16, 8, 8], text_config: " + Text + "}\n" + Words;
+
+    const string Autoregressive = "model:\n  architecture: TextToImageTransformer\n  config: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 24, vq_config: " + Vq + ", text_config: " + Text + "}\n" + Words;
+
+    const string Masked = "model:\n  architecture: TextToImageMasked\n  config: {uvit_config: {hidden_size: 16, cond_embed_dim: 16, micro_cond_encode_dim: 4, micro_cond_embed_dim: 20, encoder_hidden_size: 16, vocab_size: 17, codebook_size: 16, in_channels: 8, block_out_channels: 8, num_res_blocks: 1, block_num_heads: 2, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 24, sample_size: 4}, vq_config: "
+        + Vq + ", text_config: " + Text + "}\n" + Words;
+
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-generation-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    static string Pipeline(int channels, int side, string scheduler) => $$"""
+        model:
+          architecture: StableDiffusionPipeline
+          config:
+            unet: {sample_size: {{side}}, in_channels: {{channels}}, out_channels: {{channels}}, block_out_channels: [8, 16], down_block_types: [DownBlock2D, CrossAttnDownBlock2D], up_block_types: [CrossAttnUpBlock2D, UpBlock2D], layers_per_block: 1, norm_num_groups: 4, cross_attention_dim: 16, attention_head_dim: 2}
+            text_encoder: {{Text}}
+            scheduler: {{scheduler}}
+        {{Words}}
+        """;
+
+    static SceneRecipe Tiny(string task, string model, string rest = "precision: float32") => SceneRecipe.Parse($$"""
+        name: tiny
+        seed: 3
+        task: {{{task}}}
+        {{TinyTraining.WithMerges(model)}}
+        data: {concepts: 40, scenes: {size: 32, max_objects: 2, one_style: true, styles: [noto, twemoji]}, batch_size: 3, tests: 5}
+        schedule: {learning_rate: 0.002, steps: 6}
+        training: {log_every: 1, validate_every: 0, {{rest}}}
+        """, "tiny.yaml", GenerationTasks.All);
+
+    static string Judged(string task) => $"{task}, measures: {{judge: {Path.Combine(Goldens.Repository, "zoo", "clip-emoji")}, steps: 2, guidance: 2}}";
+
+    /// <summary>The tasks with their models; those that need an autoencoder get one of random weights.</summary>
+    (string Task, string Model) Of(string name)
+    {
+        var (latents, tokens) = (Path.Combine(folder, "latents"), Path.Combine(folder, "tokens"));
+        if (name is "latent" or "flow" && !Directory.Exists(latents)) TinyTraining.Train(Tiny("name: autoencoder", Autoencoder), Path.Combine(folder, "autoencoder"));
+        if (name is "latent" or "flow" && !Directory.Exists(latents)) Directory.Move(Path.Combine(folder, "autoencoder", "last"), latents);
+        if (name is "autoregressive" or "masked" && !Directory.Exists(tokens))
+        {
+            using var vq = new Representation.VqModel(Nn.ModelConfig.Parse<Representation.VqConfig>("""{"sample_size":32,"block_out_channels":[8,16,16,16],"down_block_types":["DownEncoderBlock2D","DownEncoderBlock2D","DownEncoderBlock2D","DownEncoderBlock2D"],"up_block_types":["UpDecoderBlock2D","UpDecoderBlock2D","UpDecoderBlock2D","UpDecoderBlock2D"],"norm_num_groups":4,"latent_channels":4,"num_vq_embeddings":16}""", "a test"));
+            vq.Initialize(new Generator(1));
+            Representation.Models.Save(tokens, vq);
+        }
+        return name switch
+        {
+            "autoencoder" => ($"name: autoencoder, perceptual: {Path.Combine(Goldens.Repository, "zoo", "clip-emoji")}", Autoencoder),
+            "latent" => (Judged($"name: diffusion, snr_gamma: 5, autoencoder: {latents}"), Pipeline(4, 16, "{_class_name: DDIMScheduler, prediction_type: v_prediction, clip_sample: false}")),
+            "pixels" => (Judged("name: diffusion, train_text_encoder: false"), Pipeline(3, 32, "{_class_name: DDPMScheduler}")),
+            "flow" => (Judged($"name: diffusion, autoencoder: {latents}"), Pipeline(4, 16, "{_class_name: FlowMatchEulerDiscreteScheduler, shift: 1.5}")),
+            "gan" => (Judged("name: gan"), Gan),
+            "vae" => (Judged("name: vae"), Vae),
+            "autoregressive" => (Judged($"name: autoregressive, tokenizer: {tokens}"), Autoregressive),
+            _ => (Judged($"name: masked_tokens, tokenizer: {tokens}"), Masked),
+        };
+    }
+
+    [Theory]
+    [InlineData("autoencoder", "psnr latent_deviation")]
+    [InlineData("latent", "kid fid precision recall clip clip_real")]
+    [InlineData("pixels", "kid fid precision recall clip")]
+    [InlineData("flow", "kid fid")]
+    [InlineData("gan", "kid fid")]
+    [InlineData("vae", "kid fid")]
+    [InlineData("autoregressive", "kid fid")]
+    [InlineData("masked", "kid fid")]
+    public void A_model_is_trained_resumed_to_the_same_bytes_and_measured(string name, string measures)
+    {
+        var (task, model) = Of(name);
+        var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
+        TinyTraining.Train(Tiny(task, model), unbroken);
+        var before = LiveTensors.Settle();
+        using (var cancel = new CancellationTokenSource())
+            Assert.Throws<OperationCanceledException>(() => TinyTraining.Train(Tiny(task, model), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
+        var result = TinyTraining.Train(Tiny(task, model), broken);
+        Assert.Equal(before, Tensor.TotalCount);
+        Assert.Equal(Files(unbroken), Files(broken));
+        foreach (var measure in measures.Split(' ')) Assert.True(double.IsFinite(result.Validation[measure]), measure);
+        Assert.True(File.Exists(Path.Combine(broken, name == "autoencoder" ? "reconstructions.png" : "samples.png")));
+        if (PipelineFolder.Is(Path.Combine(broken, "last"))) PipelineFolder.Load(Path.Combine(broken, "last")).Dispose();
+        else GenerationModels.Load(Path.Combine(broken, "last")).Dispose();
+    }
+
+    /// <summary>All that is saved for users.</summary>
+    static SortedDictionary<string, string> Files(string run)
+    {
+        var last = Path.Combine(run, "last");
+        return new(Directory.GetFiles(last, "*", SearchOption.AllDirectories).ToDictionary(f => Path.GetRelativePath(last, f), static f => Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(f)))));
+    }
+
+    [Theory]
+    [InlineData("latent")]
+    [InlineData("gan")]
+    [InlineData("vae")]
+    [InlineData("autoregressive")]
+    [InlineData("masked")]
+    [InlineData("autoencoder")]
+    public void A_step_in_bfloat16_has_finite_losses(string name)
+    {
+        var (task, model) = Of(name);
+        var losses = new List<double>();
+        TinyTraining.Train(Tiny(task, model, "precision: bfloat16"), Path.Combine(folder, "run"), p => losses.Add(p.Loss));
+        Assert.All(losses, static l => Assert.True(double.IsFinite(l)));
+    }
+
+    [Fact]
+    public void A_pipeline_is_trained_on_from_its_folder_and_has_latents_of_unit_deviation()
+    {
+        var (task, model) = Of("latent");
+        TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "first"));
+        var last = Path.Combine(folder, "first", "last");
+        var result = TinyTraining.Train(Tiny(Judged("name: diffusion"), $"model: {{from: {last}}}"), Path.Combine(folder, "second"));
+        Assert.True(double.IsFinite(result.Validation["kid"]));
+        using var pipeline = PipelineFolder.Load(last);
+        using var scope = NewDisposeScope();
+        var tests = Tiny(task, model).Tests();
+        using var batch = tests.Batches(Data.EmojiSplit.Train, 5).First();
+        Assert.InRange(pipeline.Encode(batch.Normalized([0.5f, 0.5f, 0.5f], [0.5f, 0.5f, 0.5f]), new Generator(1)).square().mean().sqrt().item<float>(), 0.8, 1.25);
+    }
+
+    [Theory]
+    [InlineData("name: gan", Autoencoder, "TextToImageGan")]
+    [InlineData("name: autoencoder", Gan, "tokenizer")]
+    [InlineData("name: gan, caption_dropout: 2", Gan, "caption_dropout")]
+    [InlineData("name: gan, discriminator: [8, 8]", Gan, "discriminator has 2 levels")]
+    [InlineData("name: paint", Gan, "paint")]
+    [InlineData("name: diffusion", Gan, "StableDiffusionPipeline")]
+    [InlineData("name: diffusion, snr_gamma: -1", Gan, "snr_gamma")]
+    public void A_recipe_that_does_not_fit_is_refused_with_one_sentence(string task, string model, string named)
+    {
+        var message = Assert.Throws<PanoptesException>(() => Tiny(task, model).Start(Path.Combine(folder, "run")).Dispose()).Message;
+        Assert.Contains(named, message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_network_of_other_channels_than_the_latents_is_refused()
+    {
+        var (task, _) = Of("latent");
+        var message = Assert.Throws<PanoptesException>(() => Tiny(task, Pipeline(3, 16, "{_class_name: DDIMScheduler}")).Start(Path.Combine(folder, "run")).Dispose()).Message;
+        Assert.Contains("3 channels", message, StringComparison.Ordinal);
+    }
+}
