@@ -44,7 +44,7 @@ sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting s
     /// <summary>Fréchet and kernel distance, precision and recall, and how alike images and captions are (and true pictures and captions).</summary>
     public IReadOnlyDictionary<string, double> Of(SceneTests tests, Maker make, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
-        judge ??= Clip.Load(setting.Recipe.ResolveModel(options.Judge));
+        judge ??= Clip.Load(setting.Recipe.ResolveModel(options.Judge), new() { TruncateTexts = true });
         var scenes = tests.Scenes(EmojiSplit.Train);
         var made = new List<Image>(scenes.Count);
         foreach (var (first, chunk) in scenes.Chunk(BatchSize).Select(static (c, i) => (i * BatchSize, c)))
