@@ -4,7 +4,7 @@ using Panoptes.Representation;
 
 namespace Panoptes.Generation;
 
-/// <summary>What images that were made of captions are like, beside the pictures that the captions are of, by a model's embeddings.</summary>
+/// <summary>What images that were made of captions are like, beside the pictures that the captions are of, by a model's embeddings, brought to a root mean square of 1.</summary>
 /// <param name="Images">How many were compared.</param>
 /// <param name="Frechet">FID's distance (<see cref="GenerationScores.Frechet"/>); it shrinks with more images, so it is compared for as many alone.</param>
 /// <param name="Kernel">KID's distance (<see cref="GenerationScores.Kernel"/>), which does not.</param>
@@ -25,6 +25,9 @@ public sealed record GenerationReport(int Images, double Frechet, double Kernel,
         if (real.Count != made.Count || made.Count != captions.Count) throw new PanoptesException($"{made.Count} images of {captions.Count} captions were to be compared with {real.Count} pictures; expected as many of each.");
         using var scope = NewDisposeScope();
         var (x, y, texts) = (judge.EmbedImages(real), judge.EmbedImages(made), judge.EmbedTexts(captions));
+        // The distances are meant for features of about unit size each, not for vectors of length 1.
+        var size = Math.Sqrt(x.shape[1]);
+        (x, y) = (x * size, y * size);
         var manifold = ManifoldScores.Of(x, y);
         return new(made.Count, GenerationScores.Frechet(x, y), GenerationScores.Kernel(x, y), manifold.Precision, manifold.Recall, GenerationScores.Clip(y, texts).mean().item<double>(), GenerationScores.Clip(x, texts).mean().item<double>());
     }

@@ -48,17 +48,17 @@ abstract class CaptionedTraining<T>(T model, CaptionReader reader, CaptionedOpti
 
     public override string Monitor => GenerationMeasures.Monitor;
 
-    public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel) => measures.Of(tests, Generate, progress, cancel);
+    public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel) => measures.Of(tests, Generate, progress, cancel).Scores;
 
-    IReadOnlyList<Image> Generate(IReadOnlyList<string> captions, IReadOnlyList<long> seeds, CancellationToken cancel)
+    IReadOnlyList<Image> Generate(IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, CancellationToken cancel)
     {
         using var scope = NewDisposeScope();
         using var autocast = Autocast.To(precision);
         var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
         var m = options.Measures;
-        var pixels = model.Sample(reader.Ids(captions), reader.Ids([""]), NoiseSource.From(generators), new() { Guidance = m.Guidance, Steps = m.Steps, Temperature = m.Temperature, TopK = m.TopK }, cancel);
+        var pixels = model.Sample(reader.Ids([.. scenes.Select(static s => s.Caption)]), reader.Ids([""]), NoiseSource.From(generators), new() { Guidance = m.Guidance, Steps = m.Steps, Temperature = m.Temperature, TopK = m.TopK }, cancel);
         foreach (var generator in generators) generator.Dispose();
-        return [.. Enumerable.Range(0, captions.Count).Select(i => Image.FromTensor(((pixels[i] + 1) * 127.5).round().clamp(0, 255).to(ScalarType.Byte)))];
+        return [.. Enumerable.Range(0, scenes.Count).Select(i => Image.FromTensor(((pixels[i] + 1) * 127.5).round().clamp(0, 255).to(ScalarType.Byte)))];
     }
 
     public override void Save(string folder)

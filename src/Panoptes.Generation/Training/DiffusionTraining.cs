@@ -34,7 +34,6 @@ public sealed record DiffusionOptions : SceneTaskOptions
     public override SceneObjective Create(SceneSetting setting)
     {
         if (CaptionDropout is not (>= 0 and <= 1)) throw new PanoptesException($"caption_dropout is {CaptionDropout}; expected 0 to 1.");
-        if (SnrGamma is <= 0) throw new PanoptesException($"snr_gamma is {SnrGamma}; expected above 0.");
         var model = RecipeModels.Pipeline(setting, Autoencoder);
         try
         {
@@ -64,24 +63,14 @@ sealed class DiffusionTraining : SceneObjective
 
     readonly StableDiffusion pipeline;
     readonly DiffusionOptions options;
-    readonly SceneSetting setting;
-    readonly ScalarType precision;
-    readonly NoiseSchedule? schedule;
-    readonly string prediction;
+    readonly DenoisingLoss loss;
     readonly GenerationMeasures measures;
     readonly CaptionReader reader;
 
     public DiffusionTraining(StableDiffusion pipeline, DiffusionOptions options, SceneSetting setting)
     {
-        (this.pipeline, this.options, this.setting, precision) = (pipeline, options, setting, RecipeParts.PrecisionOf(setting.Recipe.Training.Precision));
-        (schedule, prediction) = pipeline.Scheduler switch
-        {
-            BetaScheduler beta => (beta.NoiseSchedule(), beta.PredictionType),
-            FlowMatchEulerScheduler => (null, "flow"),
-            var other => throw new PanoptesException($"Training knows no {other.ClassName}; expected a scheduler with betas, or FlowMatchEulerDiscreteScheduler."),
-        };
-        if (schedule is null && options.SnrGamma is not null) throw new PanoptesException("snr_gamma does not go with a flow.");
-        if (schedule is not null && prediction is not ("epsilon" or "sample" or "v_prediction")) throw new PanoptesException($"Training knows no prediction_type {prediction}.");
+        (this.pipeline, this.options) = (pipeline, options);
+        loss = new(pipeline.Scheduler, options.SnrGamma);
         Model = new(pipeline.UNet, pipeline.Prompts.Encoder);
         pipeline.Prompts.Encoder.RequiresGrad(options.TrainTextEncoder);
         pipeline.Autoencoder?.RequiresGrad(false);
@@ -97,48 +86,14 @@ sealed class DiffusionTraining : SceneObjective
         using var scope = NewDisposeScope();
         Tensor clean;
         using (no_grad()) clean = pipeline.Encode(batch.Normalized(Half, Half), random).to(ScalarType.Float32);
-        var count = (int)clean.shape[0];
-        var noise = randn(clean.shape, generator: random);
+        var noisy = loss.Draw(clean, random);
         var text = pipeline.Prompts.Encoder.Read(reader.Ids(batch.Captions, options.CaptionDropout, random), null, 0, normalized: true).Tokens;
-        Tensor noisy, target, times;
-        Tensor? weights = null;
-        if (schedule is null)
-        {
-            var sigmas = DiffusionLosses.LogitNormal(count, random);
-            var shift = ((FlowMatchEulerScheduler)pipeline.Scheduler).Shift;
-            sigmas = shift * sigmas / (1 + (shift - 1) * sigmas);
-            (noisy, target, times) = (DiffusionLosses.FlowSample(clean, noise, sigmas), DiffusionLosses.FlowTarget(clean, noise), sigmas * pipeline.Scheduler.NumTrainTimesteps);
-        }
-        else
-        {
-            times = randint(0, pipeline.Scheduler.NumTrainTimesteps, [count], ScalarType.Int64, generator: random);
-            noisy = schedule.AddNoise(clean, noise, times);
-            target = prediction switch { "epsilon" => noise, "sample" => clean, _ => schedule.Velocity(clean, noise, times) };
-            if (options.SnrGamma is { } gamma) weights = DiffusionLosses.MinSnrWeights(schedule.Snr(times), prediction, gamma);
-        }
-        var told = pipeline.Predict(new() { Sample = noisy, Timestep = times, Conditioning = new() { Text = text } });
-        using var exact = Autocast.To(ScalarType.Float32);
-        return new Dictionary<string, Tensor> { ["loss"] = DiffusionLosses.Weighted(told.to(ScalarType.Float32), target, weights).MoveToOuterDisposeScope() };
+        var told = pipeline.Predict(new() { Sample = noisy.Sample, Timestep = noisy.Timesteps, Conditioning = new() { Text = text } });
+        return new Dictionary<string, Tensor> { ["loss"] = DenoisingLoss.Of(told, noisy).MoveToOuterDisposeScope() };
     }
 
-    public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel) => measures.Of(tests, Generate, progress, cancel);
-
-    /// <summary>An image of each caption, by the recipe's steps and guidance.</summary>
-    IReadOnlyList<Image> Generate(IReadOnlyList<string> captions, IReadOnlyList<long> seeds, CancellationToken cancel)
-    {
-        using var scope = NewDisposeScope();
-        using var autocast = Autocast.To(precision);
-        var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
-        var (positive, negative) = pipeline.Describe(captions, null, new() { Size = (setting.Side, setting.Side) });
-        using (positive)
-        using (negative)
-        {
-            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = setting.Side, Width = setting.Side, Steps = options.Measures.Steps, Guidance = options.Measures.Guidance, Noise = NoiseSource.From(generators) };
-            var pixels = pipeline.Decode(task.Run(pipeline, cancel));
-            foreach (var generator in generators) generator.Dispose();
-            return [.. Enumerable.Range(0, captions.Count).Select(i => Image.FromTensor((pixels[i] * 255).round().to(ScalarType.Byte)))];
-        }
-    }
+    public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel) =>
+        measures.Of(tests, (scenes, seeds, stop) => measures.Generate(pipeline, scenes, seeds, [], stop), progress, cancel).Scores;
 
     public override void Save(string folder) => PipelineFolder.Save(folder, pipeline);
 

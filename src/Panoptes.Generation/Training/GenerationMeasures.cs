@@ -1,6 +1,7 @@
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Imaging;
+using Panoptes.Native;
 using Panoptes.Representation;
 using Panoptes.Representation.Training;
 
@@ -33,16 +34,18 @@ sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting s
 
     const int Shown = 32;
 
+    readonly ScalarType precision = RecipeParts.PrecisionOf(setting.Recipe.Training.Precision);
+
     Clip? judge;
 
     /// <summary>The best model has the smallest kernel distance, told so that larger is better.</summary>
     public const string Monitor = "kid_negative";
 
-    /// <summary>Makes an image of each caption from its seed.</summary>
-    public delegate IReadOnlyList<Image> Maker(IReadOnlyList<string> captions, IReadOnlyList<long> seeds, CancellationToken cancel);
+    /// <summary>Makes an image of each scene's caption from its seed.</summary>
+    public delegate IReadOnlyList<Image> Maker(IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, CancellationToken cancel);
 
-    /// <summary>Fréchet and kernel distance, precision and recall, and how alike images and captions are (and true pictures and captions).</summary>
-    public IReadOnlyDictionary<string, double> Of(SceneTests tests, Maker make, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
+    /// <summary>Fréchet and kernel distance, precision and recall, and how alike images and captions are (and true pictures and captions); and the images.</summary>
+    public (IReadOnlyDictionary<string, double> Scores, IReadOnlyList<Image> Made) Of(SceneTests tests, Maker make, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
         judge ??= Clip.Load(setting.Recipe.ResolveModel(options.Judge), new() { TruncateTexts = true });
         var scenes = tests.Scenes(EmojiSplit.Train);
@@ -50,12 +53,12 @@ sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting s
         foreach (var (first, chunk) in scenes.Chunk(BatchSize).Select(static (c, i) => (i * BatchSize, c)))
         {
             cancel.ThrowIfCancellationRequested();
-            made.AddRange(make([.. chunk.Select(static s => s.Caption)], [.. chunk.Select((_, i) => (long)first + i)], cancel));
+            made.AddRange(make(chunk, [.. chunk.Select((_, i) => (long)first + i)], cancel));
             progress?.Report(new(made.Count, scenes.Count));
         }
         ContactSheet.Grid([.. made.Take(Shown).Select((image, i) => new SheetCell(image, scenes[i].Caption))], setting.Recipe.Name, 8).Save(Path.Combine(setting.Run, "samples.png"));
         var report = GenerationReport.Of(judge, [.. scenes.Select(static s => s.Image)], made, [.. scenes.Select(static s => s.Caption)]);
-        return new Dictionary<string, double>
+        return (new Dictionary<string, double>
         {
             [Monitor] = -report.Kernel,
             ["kid"] = report.Kernel,
@@ -64,7 +67,25 @@ sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting s
             ["recall"] = report.Recall,
             ["clip"] = report.Clip,
             ["clip_real"] = report.ClipReal,
-        };
+        }, made);
+    }
+
+    /// <summary>Images of a pipeline by the recipe's steps and guidance.</summary>
+    /// <param name="hooks">What comes between the steps.</param>
+    public IReadOnlyList<Image> Generate(StableDiffusion pipeline, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, IReadOnlyList<IStepHook> hooks, CancellationToken cancel)
+    {
+        using var scope = NewDisposeScope();
+        using var autocast = Autocast.To(precision);
+        var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
+        var (positive, negative) = pipeline.Describe([.. scenes.Select(static s => s.Caption)], null, new() { Size = (setting.Side, setting.Side) });
+        using (positive)
+        using (negative)
+        {
+            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = setting.Side, Width = setting.Side, Steps = options.Steps, Guidance = options.Guidance, Noise = NoiseSource.From(generators), Hooks = hooks };
+            var pixels = pipeline.Decode(task.Run(pipeline, cancel));
+            foreach (var generator in generators) generator.Dispose();
+            return [.. Enumerable.Range(0, scenes.Count).Select(i => Image.FromTensor((pixels[i] * 255).round().to(ScalarType.Byte)))];
+        }
     }
 
     public void Dispose() => judge?.Dispose();

@@ -8,9 +8,12 @@ public static class GenerationTasks
     {
         ["autoencoder"] = typeof(AutoencoderOptions),
         ["autoregressive"] = typeof(AutoregressiveOptions),
+        ["control_net"] = typeof(ControlNetOptions),
         ["diffusion"] = typeof(DiffusionOptions),
         ["gan"] = typeof(GanOptions),
+        ["gligen"] = typeof(GligenOptions),
         ["masked_tokens"] = typeof(MaskedTokensOptions),
+        ["t2i_adapter"] = typeof(T2IAdapterOptions),
         ["vae"] = typeof(VaeOptions),
     };
 }

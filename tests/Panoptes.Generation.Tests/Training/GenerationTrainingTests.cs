@@ -37,7 +37,7 @@ public sealed class GenerationTrainingTests : IDisposable
         model:
           architecture: StableDiffusionPipeline
           config:
-            unet: {sample_size: {{side}}, in_channels: {{channels}}, out_channels: {{channels}}, block_out_channels: [8, 16], down_block_types: [DownBlock2D, CrossAttnDownBlock2D], up_block_types: [CrossAttnUpBlock2D, UpBlock2D], layers_per_block: 1, norm_num_groups: 4, cross_attention_dim: 16, attention_head_dim: 2}
+            unet: {sample_size: {{side}}, in_channels: {{channels}}, out_channels: {{channels}}, block_out_channels: [8, 16], down_block_types: [CrossAttnDownBlock2D, CrossAttnDownBlock2D], up_block_types: [CrossAttnUpBlock2D, CrossAttnUpBlock2D], transformer_layers_per_block: [0, 1], layers_per_block: 1, norm_num_groups: 4, cross_attention_dim: 16, attention_head_dim: 2}
             text_encoder: {{Text}}
             scheduler: {{scheduler}}
         {{Words}}
@@ -73,6 +73,10 @@ public sealed class GenerationTrainingTests : IDisposable
             "latent" => (Judged($"name: diffusion, snr_gamma: 5, autoencoder: {latents}"), Pipeline(4, 16, "{_class_name: DDIMScheduler, prediction_type: v_prediction, clip_sample: false}")),
             "pixels" => (Judged("name: diffusion, train_text_encoder: false"), Pipeline(3, 32, "{_class_name: DDPMScheduler}")),
             "flow" => (Judged($"name: diffusion, autoencoder: {latents}"), Pipeline(4, 16, "{_class_name: FlowMatchEulerDiscreteScheduler, shift: 1.5}")),
+            "canny" => (Judged("name: control_net, condition: canny, snr_gamma: 5"), Base()),
+            "depth" => (Judged("name: control_net, condition: depth, zero_convolutions: false"), Base()),
+            "adapter" => (Judged("name: t2i_adapter, condition: segmentation, res_blocks: 1"), Base()),
+            "gligen" => (Judged("name: gligen"), Base()),
             "gan" => (Judged("name: gan"), Gan),
             "vae" => (Judged("name: vae"), Vae),
             "autoregressive" => (Judged($"name: autoregressive, tokenizer: {tokens}"), Autoregressive),
@@ -80,7 +84,23 @@ public sealed class GenerationTrainingTests : IDisposable
         };
     }
 
+    /// <summary>A pipeline on pixels that control is trained beside.</summary>
+    string Base()
+    {
+        var path = Path.Combine(folder, "base");
+        if (!Directory.Exists(path))
+        {
+            TinyTraining.Train(Tiny(Judged("name: diffusion"), Pipeline(3, 32, "{_class_name: DDIMScheduler, prediction_type: v_prediction, clip_sample: false}")), Path.Combine(folder, "base-run"));
+            Directory.Move(Path.Combine(folder, "base-run", "last"), path);
+        }
+        return $"model: {{from: {path}}}";
+    }
+
     [Theory]
+    [InlineData("canny", "kid kid_without edge_f1 edge_f1_without")]
+    [InlineData("depth", "kid kid_without")]
+    [InlineData("adapter", "kid kid_without")]
+    [InlineData("gligen", "kid kid_without")]
     [InlineData("autoencoder", "psnr latent_deviation")]
     [InlineData("latent", "kid fid precision recall clip clip_real")]
     [InlineData("pixels", "kid fid precision recall clip")]
@@ -129,6 +149,64 @@ public sealed class GenerationTrainingTests : IDisposable
     }
 
     [Fact]
+    public void Boxes_are_learned_beside_a_pipeline_that_gives_the_same_to_the_bit_without_them()
+    {
+        var (task, model) = Of("gligen");
+        TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "run"));
+        using var scope = NewDisposeScope();
+        using var before = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "base"));
+        using var after = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "run", "last"));
+        var own = after.UNet.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter);
+        Assert.All(before.UNet.NamedParameters(), p => Assert.True(p.Parameter.Value.Equals(own[p.Key].Value), p.Key));
+        Assert.Contains(own, static p => p.Key.EndsWith("alpha_attn", StringComparison.Ordinal) && p.Value.Value.item<float>() != 0);
+        var boxes = new PhraseBox[] { new("a red apple", 0.1, 0.1, 0.6, 0.7) };
+        using var all = new GroundedBoxes(after, boxes, 1);
+        using var none = new GroundedBoxes(after, boxes, 0);
+        var plain = Make(before);
+        Assert.True(plain.Equals(Make(after)));
+        Assert.True(plain.Equals(Make(after, none)));
+        Assert.False(plain.Equals(Make(after, all)));
+
+        static Tensor Make(StableDiffusion pipeline, params IStepHook[] hooks)
+        {
+            using var generator = new Generator(5);
+            var (positive, negative) = pipeline.Describe(["an apple"], null, new() { Size = (32, 32) });
+            return new DiffusionTask { Positive = positive, Negative = negative, Height = 32, Width = 32, Steps = 3, Guidance = 2, Noise = generator, Hooks = hooks }.Run(pipeline);
+        }
+    }
+
+    [Fact]
+    public void A_ControlNet_begins_as_if_it_were_not_there_unless_its_convolutions_are_random()
+    {
+        var model = Base();
+        foreach (var (zeros, changes) in (ReadOnlySpan<(string, bool)>)[("true", false), ("false", true)])
+        {
+            var recipe = Tiny(Judged($"name: control_net, condition: canny, zero_convolutions: {zeros}"), model);
+            using var scope = NewDisposeScope();
+            using var ready = recipe.Start(Path.Combine(folder, $"zero-{zeros}"));
+            using var noGrad = no_grad();
+            var network = (ControlNetModel)ready.Model;
+            using var said = network.Forward(new() { Sample = ones(1, 3, 32, 32), Timestep = tensor(5L), Text = ones(1, 4, 16) }, ones(1, 3, 32, 32));
+            Assert.All([.. said.Down, said.Mid], r => Assert.Equal(changes, r.abs().max().item<float>() > 0));
+        }
+    }
+
+    [Theory]
+    [InlineData("name: control_net, condition: canny", "model: {architecture: StableDiffusionPipeline}", "model.from")]
+    [InlineData("name: control_net, condition: pose", null, "pose")]
+    [InlineData("name: control_net, condition: smell", null, "smell")]
+    [InlineData("name: control_net, condition: canny, embedding_channels: [16, 32]", null, "embedding_channels has 2 layers")]
+    [InlineData("name: gligen, box_dropout: 3", null, "box_dropout")]
+    [InlineData("name: gligen, snr_gamma: -2", null, "snr_gamma")]
+    public void Control_that_does_not_fit_is_refused_with_one_sentence(string task, string? model, string named)
+    {
+        var recipe = Tiny(Judged(task), model ?? Base());
+        var before = LiveTensors.Settle();
+        Assert.Contains(named, Assert.Throws<PanoptesException>(() => recipe.Start(Path.Combine(folder, "run")).Dispose()).Message, StringComparison.Ordinal);
+        Assert.Equal(before, LiveTensors.Settle());
+    }
+
+    [Fact]
     public void A_pipeline_is_trained_on_from_its_folder_and_has_latents_of_unit_deviation()
     {
         var (task, model) = Of("latent");
@@ -150,7 +228,6 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("name: gan, discriminator: [8, 8]", Gan, "discriminator has 2 levels")]
     [InlineData("name: paint", Gan, "paint")]
     [InlineData("name: diffusion", Gan, "StableDiffusionPipeline")]
-    [InlineData("name: diffusion, snr_gamma: -1", Gan, "snr_gamma")]
     public void A_recipe_that_does_not_fit_is_refused_with_one_sentence(string task, string model, string named)
     {
         var message = Assert.Throws<PanoptesException>(() => Tiny(task, model).Start(Path.Combine(folder, "run")).Dispose()).Message;
@@ -163,5 +240,16 @@ public sealed class GenerationTrainingTests : IDisposable
         var (task, _) = Of("latent");
         var message = Assert.Throws<PanoptesException>(() => Tiny(task, Pipeline(3, 16, "{_class_name: DDIMScheduler}")).Start(Path.Combine(folder, "run")).Dispose()).Message;
         Assert.Contains("3 channels", message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("snr_gamma: -1", "{_class_name: DDPMScheduler}", "snr_gamma is -1")]
+    [InlineData("snr_gamma: 5", "{_class_name: FlowMatchEulerDiscreteScheduler}", "does not go with a flow")]
+    [InlineData("caption_dropout: 2", "{_class_name: DDPMScheduler}", "caption_dropout")]
+    [InlineData("train_text_encoder: true", "{_class_name: AmusedScheduler, mask_token_id: 3}", "samples tokens")]
+    public void Options_of_diffusion_that_do_not_fit_are_refused(string option, string scheduler, string named)
+    {
+        var message = Assert.Throws<PanoptesException>(() => Tiny($"name: diffusion, {option}", Pipeline(3, 32, scheduler)).Start(Path.Combine(folder, "run")).Dispose()).Message;
+        Assert.Contains(named, message, StringComparison.Ordinal);
     }
 }
