@@ -78,6 +78,7 @@ public static class App
         root.Add(new ConditionCommand());
         root.Add(new AnswerCommand());
         root.Add(new GenerateCommand());
+        root.Add(new ControlCommand());
         root.Add(new ClassifyCommand());
         root.Add(new EmbedCommand());
         root.Add(new EvaluateCommand());

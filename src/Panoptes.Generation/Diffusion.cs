@@ -119,6 +119,7 @@ public sealed class Diffusion : IDisposable
         if (request.Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
         if (request.Image is null && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
         if (request is { Image: { } image, Mask: { } mask } && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
+        if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
         var seed = request.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
         return Enumerable.Range(0, request.Count).Select(k => new Job(request, checked(seed + k)));
     }
@@ -131,7 +132,7 @@ public sealed class Diffusion : IDisposable
             else batches.Add([job]);
         return batches;
 
-        static bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b) || a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count } == b;
+        static bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b) || (a.Prompt == b.Prompt || !a.Controls.Any(static c => c.ReadsPrompt)) && a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count } == b;
     }
 
     int StepsOf(ImageRequest request) => request.Steps ?? Model.UsualSteps;
@@ -147,6 +148,7 @@ public sealed class Diffusion : IDisposable
             new() { ClipSkip = request.ClipSkip, Size = (height, width), Note = Note });
         using var both = positive;
         using var unwanted = negative;
+        using var controls = new ControlHooks(Model, request, width, height);
         var task = new DiffusionTask
         {
             Positive = positive,
@@ -161,7 +163,8 @@ public sealed class Diffusion : IDisposable
             Noise = NoiseSource.From([.. batch.Select(static j => new Generator((ulong)j.Seed))]),
             Image = request.Image?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
             Mask = request.Mask?.ToGray().Resize(width, height, ResizeFilter.Nearest).ToTensor(ScalarType.Float32).unsqueeze(0),
-            Hooks = [.. request.Hooks, report],
+            Repeats = request.Repeats,
+            Hooks = [.. controls.Hooks, .. request.Hooks, report],
             Parts = Parts,
         };
         var latents = task.Run(Model, cancel);
@@ -189,14 +192,28 @@ public sealed class Diffusion : IDisposable
                 Image = Hash(request.Image),
                 Mask = Hash(request.Mask),
                 ClipSkip = request.ClipSkip,
-            }));
+                Repeats = request.Repeats == 1 ? null : request.Repeats,
+                Controls = request.Controls.Count == 0 ? null : [.. request.Controls.Select(static c => c.Parameters)],
+            })
+            {
+                Conditions = controls.Conditions,
+            });
         }
         return images;
     }
 
-    /// <summary>The wanted size; a picture's own is brought to what the model makes.</summary>
+    /// <summary>The wanted size; a picture's own is brought to what the model makes, and a condition's to about the size that the model was made for.</summary>
     (int Width, int Height) SizeOf(ImageRequest request)
     {
+        if (request.Image is null && request.Controls.Select(static c => c.Condition).FirstOrDefault(static c => c is not null) is { } condition)
+        {
+            // A ControlNet's levels halve the latents as the UNet's do.
+            var multiple = Model.Multiple << (Model is StableDiffusion sd ? sd.UNet.Config.BlockOutChannels.Length - 1 : 0);
+            var scale = (double)Model.Side / Math.Min(condition.Width, condition.Height);
+            return (request.Width ?? Near(condition.Width), request.Height ?? Near(condition.Height));
+
+            int Near(int side) => Math.Clamp((int)Math.Round(side * scale / multiple) * multiple, multiple, 8192);
+        }
         if (request.Image is not { } image) return (request.Width ?? Model.Side, request.Height ?? Model.Side);
         return (request.Width ?? Math.Max(Model.Multiple, image.Width / Model.Multiple * Model.Multiple), request.Height ?? Math.Max(Model.Multiple, image.Height / Model.Multiple * Model.Multiple));
     }
@@ -213,6 +230,35 @@ public sealed class Diffusion : IDisposable
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Model.GetType().Name} {name}, {Model.Side}x{Model.Side}");
 
     public void Dispose() => Model.Dispose();
+
+    /// <summary>What a batch's controls put between its steps.</summary>
+    sealed class ControlHooks : IDisposable
+    {
+        readonly List<IStepHook> hooks = [];
+
+        public ControlHooks(DiffusionModel model, ImageRequest request, int width, int height)
+        {
+            Conditions = [.. request.Controls.Select(c => c.Condition is { } condition ? ImageControl.Fitted(condition, width, height) : null)];
+            try
+            {
+                foreach (var (control, condition) in request.Controls.Zip(Conditions).OrderBy(static c => c.First.Rank)) hooks.Add(control.Hook(model, request.Prompt, condition));
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
+        }
+
+        public IReadOnlyList<IStepHook> Hooks => hooks;
+
+        public IReadOnlyList<Image?> Conditions { get; }
+
+        public void Dispose()
+        {
+            foreach (var hook in hooks) (hook as IDisposable)?.Dispose();
+        }
+    }
 
     /// <summary>Tells how far a batch is, after every step, and how it looks, after some.</summary>
     sealed class Report(Diffusion of, IProgress<ImageProgress>? progress, int done, int total, int previewEvery) : IStepHook

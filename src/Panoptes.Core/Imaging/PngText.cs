@@ -8,7 +8,7 @@ namespace Panoptes.Imaging;
 public static class PngText
 {
     /// <summary>The most bytes that one text may have, packed or not.</summary>
-    public const int MostBytes = 1 << 20;
+    public const int MostBytes = 1 << 24;
 
     static ReadOnlySpan<byte> Signature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
 

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Panoptes.Generation;
 
 /// <summary>A box and what is to be in it.</summary>
@@ -6,7 +8,16 @@ namespace Panoptes.Generation;
 /// <param name="Top">A part of the image's height, from 0 to 1.</param>
 /// <param name="Right">Right of <paramref name="Left"/>.</param>
 /// <param name="Bottom">Below <paramref name="Top"/>.</param>
-public sealed record PhraseBox(string Phrase, double Left, double Top, double Right, double Bottom);
+public sealed record PhraseBox(string Phrase, double Left, double Top, double Right, double Bottom)
+{
+    /// <exception cref="PanoptesException">No words, or no box inside the image.</exception>
+    internal void Check()
+    {
+        if (string.IsNullOrWhiteSpace(Phrase)) throw new PanoptesException("A box has no phrase; expected words.");
+        if (!(Left >= 0 && Left < Right && Right <= 1 && Top >= 0 && Top < Bottom && Bottom <= 1))
+            throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The box of '{Phrase}' goes from {Left:0.####},{Top:0.####} to {Right:0.####},{Bottom:0.####}; expected corners from 0 to 1, the first left of and above the second."));
+    }
+}
 
 /// <summary>
 /// GLIGEN (Li et al. 2023, arXiv:2301.07093): in the first part of the steps the network sees where which phrase belongs (scheduled sampling, section 3.3); after it, the network is the one that it was made from.
@@ -28,12 +39,7 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
         if (model.UNet.PositionNet is null) throw new PanoptesException("This model follows no boxes: its UNet has no gated attention (attention_type is default).");
         if (boxes.Count is < 1 or > Slots) throw new PanoptesException($"{boxes.Count} boxes were given; expected 1 to {Slots}.");
         if (share is not (>= 0 and <= 1)) throw new PanoptesException($"Boxes were to be seen in {share} of the steps; expected 0 to 1.");
-        foreach (var box in boxes)
-        {
-            if (string.IsNullOrWhiteSpace(box.Phrase)) throw new PanoptesException("A box has no phrase; expected words.");
-            if (!(box.Left >= 0 && box.Left < box.Right && box.Right <= 1 && box.Top >= 0 && box.Top < box.Bottom && box.Bottom <= 1))
-                throw new PanoptesException($"The box of '{box.Phrase}' goes from {box.Left},{box.Top} to {box.Right},{box.Bottom}; expected corners from 0 to 1, the first left of and above the second.");
-        }
+        foreach (var box in boxes) box.Check();
         this.share = share;
         using var scope = NewDisposeScope();
         var (_, pooled) = model.Prompts.Read([.. boxes.Select(static b => b.Phrase)], 0, null, boxes.Count, normalized: true, note: null);

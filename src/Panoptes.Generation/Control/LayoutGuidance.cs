@@ -3,7 +3,27 @@ namespace Panoptes.Generation;
 /// <summary>Words of a prompt, and where what they mean belongs.</summary>
 /// <param name="Tokens">Their places in the text encoder's tokens, the start token being 0.</param>
 /// <param name="Boxes">Together: left, top, right and bottom, parts of the image's sides from 0 to 1.</param>
-public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double Left, double Top, double Right, double Bottom)> Boxes);
+public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double Left, double Top, double Right, double Bottom)> Boxes)
+{
+    /// <summary>Phrases of a prompt and their boxes, together where one has several.</summary>
+    /// <param name="prompts">Reads the prompt.</param>
+    /// <param name="prompt">In words.</param>
+    /// <param name="boxes">At least one.</param>
+    /// <exception cref="PanoptesException">No boxes, one that is none, or a phrase that is not in the prompt's first part.</exception>
+    public static IReadOnlyList<LayoutBox> Of(ClipPrompts prompts, string prompt, IReadOnlyList<PhraseBox> boxes)
+    {
+        if (boxes.Count == 0) throw new PanoptesException("The layout has no boxes; expected one at least.");
+        var ids = PromptTokens.Of(prompt, prompts.Tokenizer, prompts.Encoder.ContextLength).Windows[0];
+        return [.. boxes.GroupBy(static b => b.Phrase.Trim(), StringComparer.OrdinalIgnoreCase).Select(group =>
+        {
+            foreach (var box in group) box.Check();
+            var phrase = prompts.Tokenizer.Encode(group.Key, addSpecialTokens: false);
+            var start = phrase.Length == 0 ? -1 : ids.AsSpan().IndexOf(phrase);
+            if (start < 0) throw new PanoptesException($"'{group.Key}' has a box, but does not occur in the prompt as it is read; expected words of \"{PromptTokens.Shown(prompt)}\".");
+            return new LayoutBox([.. Enumerable.Range(start, phrase.Length)], [.. group.Select(static b => (b.Left, b.Top, b.Right, b.Bottom))]);
+        })];
+    }
+}
 
 /// <summary>
 /// Layout guidance (Chen et al. 2023, arXiv:2304.03373, backward guidance): in the first steps the latents are moved until the words' attention in the middle and the first upward level that has any lies in their boxes.

@@ -51,7 +51,13 @@ public sealed record ImageRequest(string Prompt)
     /// <summary>How many of CLIP's last layers are left out.</summary>
     public int? ClipSkip { get; init; }
 
-    /// <summary>Control, guidance and editing.</summary>
+    /// <summary>As <see cref="Denoising.Repeats"/>.</summary>
+    public int Repeats { get; init; } = 1;
+
+    /// <summary>What the image is to obey beside its words.</summary>
+    public IReadOnlyList<ImageControl> Controls { get; init; } = [];
+
+    /// <summary>Control, guidance and editing of one's own, which images do not tell.</summary>
     public IReadOnlyList<IStepHook> Hooks { get; init; } = [];
 }
 
@@ -89,6 +95,10 @@ public sealed record ImageParameters
     /// <summary>The SHA-256 of the mask; null: there was none.</summary>
     public string? Mask { get; init; }
     public int? ClipSkip { get; init; }
+    public int? Repeats { get; init; }
+
+    /// <summary>What it was made under; null: its words alone.</summary>
+    public IReadOnlyList<ControlParameters>? Controls { get; init; }
 
     public string ToJson() => JsonSerializer.Serialize(this, Json);
 
@@ -107,12 +117,30 @@ public sealed record ImageParameters
         }
     }
 
+    /// <summary>The picture of a control of an image's file; null where it has none.</summary>
+    /// <param name="png">The file.</param>
+    /// <param name="control">Its place in <see cref="Controls"/>.</param>
+    /// <exception cref="PanoptesException">It is damaged.</exception>
+    public static Image? ReadCondition(ReadOnlySpan<byte> png, int control)
+    {
+        if (!PngText.Read(png).TryGetValue(ControlParameters.ConditionKeyword + control.ToString(CultureInfo.InvariantCulture), out var text)) return null;
+        try
+        {
+            return Imaging.Image.Decode(Convert.FromBase64String(text), "the condition inside the image");
+        }
+        catch (FormatException e)
+        {
+            throw new PanoptesException("The condition inside the image is damaged; expected base 64.", e);
+        }
+    }
+
     /// <summary>The prompt, what is not wanted, and the rest in one line.</summary>
     public override string ToString()
     {
         var line = string.Create(CultureInfo.InvariantCulture, $"Steps: {Steps}, Sampler: {Sampler ?? "default"}, CFG scale: {Guidance}, Seed: {Seed}, Size: {Width}x{Height}, Model: {Model}");
         if (Strength is { } strength) line += string.Create(CultureInfo.InvariantCulture, $", Denoising strength: {strength}");
         if (ClipSkip is { } skip) line += string.Create(CultureInfo.InvariantCulture, $", Clip skip: {skip}");
+        foreach (var control in Controls ?? []) line += string.Create(CultureInfo.InvariantCulture, $", Control: {control.Kind} {control.Scale}");
         return string.IsNullOrEmpty(NegativePrompt) ? $"{Prompt}\n{line}" : $"{Prompt}\nNegative prompt: {NegativePrompt}\n{line}";
     }
 }
@@ -120,8 +148,17 @@ public sealed record ImageParameters
 /// <summary>An image with what it was made with.</summary>
 public sealed record GeneratedImage(Image Image, ImageParameters Parameters)
 {
-    /// <summary>A PNG file that says how it was made.</summary>
-    public byte[] ToPng() => PngText.Add(PngText.Add(Image.Encode(ImageFormat.Png), ImageParameters.ReadableKeyword, Parameters.ToString()), ImageParameters.Keyword, Parameters.ToJson());
+    /// <summary>The pictures of its controls at its size, in their order; null where one has none.</summary>
+    public IReadOnlyList<Image?> Conditions { get; init; } = [];
+
+    /// <summary>A PNG file that says how it was made, and holds the pictures of its controls.</summary>
+    public byte[] ToPng()
+    {
+        var png = Image.Encode(ImageFormat.Png);
+        for (var i = 0; i < Conditions.Count; i++)
+            if (Conditions[i] is { } condition) png = PngText.Add(png, ControlParameters.ConditionKeyword + i.ToString(CultureInfo.InvariantCulture), Convert.ToBase64String(condition.Encode(ImageFormat.Png)));
+        return PngText.Add(PngText.Add(png, ImageParameters.ReadableKeyword, Parameters.ToString()), ImageParameters.Keyword, Parameters.ToJson());
+    }
 
     /// <summary>Writes it; a PNG says how it was made, other kinds of files do not.</summary>
     /// <exception cref="PanoptesException">The file cannot be written, or is of an unknown kind.</exception>

@@ -1,0 +1,71 @@
+using System.Globalization;
+using System.Text.Json;
+using Panoptes.Checkpoints;
+using Panoptes.Generation;
+using Panoptes.Imaging;
+
+namespace Panoptes.Cli;
+
+/// <summary>
+/// Boxes with what is in them, from a file: as <c>panoptes ground --json</c> and <c>panoptes detect --json</c> write them, or by hand, <c>{"width": 512, "height": 512, "boxes": [{"phrase": "a cat", "box": [x, y, width, height]}]}</c>
+/// in pixels, or a list of <c>{"phrase": "a cat", "box": [left, top, right, bottom]}</c> in parts of the image from 0 to 1.
+/// </summary>
+static class BoxFile
+{
+    const string Expected = "expected what panoptes ground or detect writes by --json, {\"width\": …, \"height\": …, \"boxes\": [{\"phrase\": …, \"box\": [x, y, width, height]}]} in pixels, or [{\"phrase\": …, \"box\": [left, top, right, bottom]}] in parts from 0 to 1";
+
+    /// <exception cref="PanoptesException">The file is missing, has another form or no box, or a box is not inside the image.</exception>
+    public static IReadOnlyList<PhraseBox> Read(string file)
+    {
+        try
+        {
+            using var document = JsonDocument.Parse(ModelFolder.ReadText(file));
+            PhraseBox[] boxes = [.. Boxes(document.RootElement, file)];
+            return boxes.Length > 0 ? boxes : throw new PanoptesException($"{file} has no boxes; expected one at least.");
+        }
+        catch (JsonException e)
+        {
+            throw new PanoptesException($"{file} is not JSON: {e.Message.TrimEnd('.')}.", e);
+        }
+        catch (Exception e) when (e is InvalidOperationException or KeyNotFoundException or FormatException or IndexOutOfRangeException)
+        {
+            throw new PanoptesException($"{file} has another form; {Expected}.", e);
+        }
+    }
+
+    static IEnumerable<PhraseBox> Boxes(JsonElement root, string file)
+    {
+        if (root.ValueKind == JsonValueKind.Array) return root.EnumerateArray().SelectMany(e => e.TryGetProperty("detections", out var found) ? InPixels(found, "label", SizeOf(e)) : [InParts(e)]);
+        if (root.TryGetProperty("texts", out var texts))
+        {
+            var size = SizeOf(root);
+            return texts.EnumerateArray().SelectMany(t => InPixels(t.GetProperty("boxes"), "words", size));
+        }
+        return InPixels(root.GetProperty("boxes"), "phrase", (root.GetProperty("width").GetInt32(), root.GetProperty("height").GetInt32()));
+
+        // The image that was looked at says how large it is.
+        (int Width, int Height) SizeOf(JsonElement of)
+        {
+            var path = of.GetProperty("image").GetString()!;
+            if (!File.Exists(path)) throw new PanoptesException($"{file} speaks of {path}, which does not exist: the boxes are in its pixels.");
+            var image = Image.Load(path);
+            return (image.Width, image.Height);
+        }
+    }
+
+    static PhraseBox InParts(JsonElement box) => box.GetProperty("box") is var b && b.GetArrayLength() == 4
+        ? new(box.GetProperty("phrase").GetString() ?? "", b[0].GetDouble(), b[1].GetDouble(), b[2].GetDouble(), b[3].GetDouble()) : throw new FormatException("A box has four numbers.");
+
+    static IEnumerable<PhraseBox> InPixels(JsonElement boxes, string name, (int Width, int Height) size) => boxes.EnumerateArray().Select(e =>
+    {
+        var b = e.GetProperty("box");
+        if (b.GetArrayLength() != 4) throw new FormatException("A box has four numbers.");
+        var (x, y, right, bottom) = (b[0].GetDouble(), b[1].GetDouble(), b[0].GetDouble() + b[2].GetDouble(), b[1].GetDouble() + b[3].GetDouble());
+        var phrase = e.GetProperty(name).GetString() ?? "";
+        // What a detector gives may be rounded over the edge.
+        const double rounded = 1;
+        if (!(x >= -rounded && y >= -rounded && right <= size.Width + rounded && bottom <= size.Height + rounded))
+            throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The box of '{phrase}' goes from {x:0.##},{y:0.##} to {right:0.##},{bottom:0.##}, beyond the image of {size.Width}x{size.Height}."));
+        return new PhraseBox(phrase, Math.Max(0, x / size.Width), Math.Max(0, y / size.Height), Math.Min(1, right / size.Width), Math.Min(1, bottom / size.Height));
+    });
+}

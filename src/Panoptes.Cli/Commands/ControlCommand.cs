@@ -1,0 +1,140 @@
+using System.CommandLine;
+using Panoptes.Generation;
+using Panoptes.Imaging;
+using Panoptes.Nn;
+using Panoptes.Representation;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>Makes images of words that obey more than words: edges, poses and other conditions, boxes, a CLIP.</summary>
+sealed class ControlCommand : ImageCommand
+{
+    readonly Option<string[]> photo = new("--image", "-i") { Description = "What the condition is drawn of, or, without --kind, the condition itself. May be repeated: one for each network, or one for all.", HelpName = "IMAGE" };
+    readonly Option<string[]> kind = new("--kind", "-k") { Description = $"What is drawn of the image: {string.Join(", ", ConditionMakers.All.Select(static k => k.Name))}. May be repeated: one for each network, or one for all.", HelpName = "KIND" };
+    readonly Option<string[]> controlnet = new("--controlnet") { Description = "A ControlNet: a folder or a hub id. May be repeated; what several say is summed.", HelpName = "MODEL" };
+    readonly Option<string[]> adapter = new("--adapter") { Description = "A T2I-Adapter: a folder or a hub id. May be repeated; counts behind the ControlNets.", HelpName = "MODEL" };
+    readonly Option<double[]> scale = new("--scale") { Description = "How strongly; 1 by default. May be repeated: one for each network, or one for all.", HelpName = "SCALE" };
+    readonly Option<double?> start = new("--start") { Description = "From which part of the steps on ControlNets speak, from 0 to 1.", HelpName = "SHARE" };
+    readonly Option<double?> end = new("--end") { Description = "Until which part of the steps networks speak, from 0 to 1; of boxes 0.3 by default.", HelpName = "SHARE" };
+    readonly Option<bool> guess = new("--guess") { Description = "ControlNets alone say what is to be seen: for an empty prompt." };
+    readonly Option<string?> boxes = new("--boxes") { Description = "For a GLIGEN: phrases and their boxes, as panoptes ground --json writes them, or by hand.", HelpName = "JSON" };
+    readonly Option<string?> layout = new("--layout") { Description = "For any Stable Diffusion: words of the prompt and their boxes, in the same forms; the words are led into them, with nothing trained.", HelpName = "JSON" };
+    readonly Option<double?> layoutScale = new("--layout-scale") { Description = "How far words are led: 30 by default.", HelpName = "SCALE" };
+    readonly Option<string?> guideText = new("--guide-text") { Description = "What a CLIP is to see in the image: universal guidance.", HelpName = "WORDS" };
+    readonly Option<string> guideModel = new("--guide-model") { Description = "The CLIP.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
+    readonly Option<double?> guideScale = new("--guide-scale") { Description = "How strongly it leads: 10 by default.", HelpName = "SCALE" };
+    readonly ConditionOptions told = new();
+
+    public ControlCommand() : base("control", "Make images of words that obey more than words: a ControlNet's or a T2I-Adapter's condition, drawn of an image; boxes of phrases (GLIGEN, or any Stable Diffusion by layout guidance); what a CLIP is to see. Each PNG says how it was made, and holds its conditions.", """
+        panoptes control "a house" --model stable-diffusion-v1-5 --controlnet lllyasviel/sd-controlnet-canny --image photo.jpg --kind canny
+        panoptes control "a house" --model M --controlnet canny --controlnet depth --image photo.jpg --kind canny --kind depth --depth depth.png --scale 0.7 --scale 0.4
+        panoptes control "a house" --model M --adapter TencentARC/t2iadapter_sketch_sd15v2 --image sketch.png --end 0.5
+        panoptes control "a red apple left of a cat" --model gligen --boxes found.json
+        panoptes control "a red apple left of a cat" --model stable-diffusion-v1-5 --layout boxes.json
+        panoptes control "an animal" --model stable-diffusion-v1-5 --guide-text "a cat" --repeats 3
+        panoptes control --from house.png --steps 50
+        """, new("--init") { Description = "A picture to be changed, too.", HelpName = "IMAGE" })
+    {
+        foreach (var option in (ReadOnlySpan<Option>)[photo, kind, controlnet, adapter, scale, start, end, guess, boxes, layout, layoutScale, guideText, guideModel, guideScale, .. told.All]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[start, end]) SharedOptions.Share(option);
+        kind.CompletionSources.Add([.. ConditionMakers.All.Select(static k => k.Name)]);
+    }
+
+    protected override IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held)
+    {
+        var (networks, adapters) = (parsed.GetValue(controlnet) ?? [], parsed.GetValue(adapter) ?? []);
+        var any = networks.Length + adapters.Length > 0 || parsed.GetValue(boxes) is not null || parsed.GetValue(layout) is not null || parsed.GetValue(guideText) is not null;
+        if (!any && before is not null) return Again(parsed, before, held);
+        if (!any) throw new UsageException("Nothing controls the image; expected --controlnet, --adapter, --boxes, --layout or --guide-text.");
+        var controls = new List<ImageControl>();
+        string[] all = [.. networks, .. adapters];
+        var pictures = Pictures(parsed, all.Length, held);
+        var scales = Each(parsed.GetValue(scale) ?? [], all.Length, scale.Name, 1);
+        for (var i = 0; i < all.Length; i++)
+        {
+            ImageControl one = i < networks.Length
+                ? new ControlNetControl(Load<ControlNetModel>(parsed, all[i], held), pictures[i]) { Scale = scales[i], Start = parsed.GetValue(start) ?? 0, End = parsed.GetValue(end) ?? 1, Guess = parsed.GetValue(guess) }
+                : new T2IAdapterControl(Load<T2IAdapter>(parsed, all[i], held), pictures[i]) { Scale = scales[i], Share = parsed.GetValue(end) ?? 1 };
+            controls.Add(one with { Model = all[i] });
+        }
+        if (parsed.GetValue(boxes) is { } grounded) controls.Add(new BoxesControl(BoxFile.Read(grounded)) { Share = parsed.GetValue(end) ?? 0.3 });
+        if (parsed.GetValue(layout) is { } placed) controls.Add(new LayoutControl(BoxFile.Read(placed)) { Scale = parsed.GetValue(layoutScale) ?? 30 });
+        if (parsed.GetValue(guideText) is { } words)
+        {
+            var path = parsed.GetRequiredValue(guideModel);
+            controls.Add(new TextControl(Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(path)), held), words) { Model = path, Scale = parsed.GetValue(guideScale) ?? 10 });
+        }
+        return controls;
+    }
+
+    /// <summary>The controls that an image says it was made under, with the pictures that its file holds.</summary>
+    static List<ImageControl> Again(ParseResult parsed, Made before, List<IDisposable> held)
+    {
+        var controls = new List<ImageControl>();
+        foreach (var (c, i) in (before.Parameters.Controls ?? []).Select(static (c, i) => (c, i)))
+        {
+            Image Picture() => ImageParameters.ReadCondition(before.Png, i) ?? throw new PanoptesException($"{before.File} does not hold the condition of its {c.Kind}; name the image and the network again.");
+            string Model() => c.Model ?? throw new PanoptesException($"{before.File} does not say which model its {c.Kind} is; name it again.");
+            IReadOnlyList<PhraseBox> Boxes() => c.Boxes ?? throw new PanoptesException($"{before.File} does not hold the boxes of its {c.Kind}; name them again.");
+            controls.Add(c.Kind switch
+            {
+                ControlParameters.ControlNet => new ControlNetControl(Load<ControlNetModel>(parsed, Model(), held), Picture()) { Model = c.Model, Scale = c.Scale, Start = c.Start, End = c.End, Guess = c.Guess },
+                ControlParameters.Adapter => new T2IAdapterControl(Load<T2IAdapter>(parsed, Model(), held), Picture()) { Model = c.Model, Scale = c.Scale, Share = c.End },
+                ControlParameters.Grounded => new BoxesControl(Boxes()) { Share = c.End },
+                ControlParameters.Layout => new LayoutControl(Boxes()) { Scale = c.Scale },
+                ControlParameters.Said => new TextControl(Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(Model())), held), c.Text ?? "") { Model = c.Model, Scale = c.Scale },
+                _ => throw new PanoptesException($"{before.File} was made under a {c.Kind}, which is not known."),
+            });
+        }
+        return controls;
+    }
+
+    /// <summary>The condition of every network.</summary>
+    Image[] Pictures(ParseResult parsed, int count, List<IDisposable> held)
+    {
+        string[] files = parsed.GetValue(photo) ?? [], kinds = [.. (parsed.GetValue(kind) ?? []).Select(static k => k.ToLowerInvariant())];
+        if (count == 0) return files.Length + kinds.Length == 0 ? [] : throw new UsageException("--image and --kind are for a network; expected --controlnet or --adapter.");
+        if (files.Length == 0) throw new UsageException("No condition is named; expected --image.");
+        foreach (var name in kinds) told.Check(parsed, name);
+        foreach (var name in files)
+            if (!File.Exists(name)) throw new PanoptesException($"{name} does not exist.");
+        var options = told.Settings(parsed, kinds);
+        var file = "";
+        var models = new List<IDisposable>();
+        try
+        {
+            var sources = told.Sources(parsed, kinds, models, () => file, resized: false);
+            string[] of = Each(files, count, photo.Name, "");
+            string?[] drawn = Each<string?>(kinds, count, kind.Name, null);
+            return [.. of.Zip(drawn).Select(p =>
+            {
+                var picture = Image.Load(file = p.First);
+                return p.Second is { } name ? ConditionMakers.Create(name, sources, options.GetValueOrDefault(name)).Make(picture) : picture.ToRgb();
+            })];
+        }
+        finally
+        {
+            foreach (var one in models) one.Dispose();
+        }
+    }
+
+    /// <summary>One value for each, or one for all.</summary>
+    static T[] Each<T>(T[] given, int count, string option, T usual) => given.Length == 0 ? [.. Enumerable.Repeat(usual, count)] : given.Length == 1 ? [.. Enumerable.Repeat(given[0], count)] : given.Length == count ? given
+        : throw new UsageException($"{option} is given {given.Length} times for {count} network{(count == 1 ? "" : "s")}; expected one for each, or one for all.");
+
+    static T Load<T>(ParseResult parsed, string model, List<IDisposable> held) where T : Module
+    {
+        var path = ModelLoader.Resolve(model);
+        if (GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
+        var network = Hold(GenerationModels.Load<T>(path, ModelLoader.Load(parsed)), held);
+        network.RequiresGrad(false);
+        network.Pack();
+        return network;
+    }
+
+    static T Hold<T>(T one, List<IDisposable> held) where T : IDisposable
+    {
+        held.Add(one);
+        return one;
+    }
+}

@@ -1,0 +1,219 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Security.Cryptography;
+using Panoptes.Generation;
+using Panoptes.Imaging;
+using Spectre.Console;
+using Spectre.Console.Rendering;
+
+namespace Panoptes.Cli.Commands;
+
+/// <summary>What commands that make images have in common: their options, their files, previews, and how an image is made again.</summary>
+abstract class ImageCommand : ExampleCommand
+{
+    readonly Argument<string[]> prompts = new("PROMPT") { Description = "What is to be seen; parts may count more or less: \"a (red:1.3) apple\". Several make a row of the grid each.", Arity = ArgumentArity.ZeroOrMore };
+    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder, with model_index.json, or one file of the original form (.safetensors, .ckpt).", HelpName = "FOLDER|FILE" };
+    readonly Option<string?> config = new("--config") { Description = "For a model in one file: a diffusers folder that says what the file does not (scheduler, tokenizers, a part's config.json), and has the parts that the file lacks.", HelpName = "FOLDER" };
+    readonly Option<string?> negative = new("--negative", "-n") { Description = "What is not wanted.", HelpName = "WORDS" };
+    readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model's family has it.", HelpName = "N" };
+    readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly the prompt is followed; 1: as it comes.", HelpName = "SCALE" };
+    readonly Option<double?> rescale = new("--rescale") { Description = "How much of the contrast that strong guidance adds is taken back, from 0 to 1.", HelpName = "SHARE" };
+    readonly Option<string?> scheduler = new("--scheduler") { Description = $"Another sampler than the model's own: {string.Join(", ", Samplers.All.Select(static s => s.Name))}.", HelpName = "NAME" };
+    readonly Option<double?> eta = new("--eta") { Description = "DDIM: how much noise is drawn at each step, from 0 to 1.", HelpName = "ETA" };
+    readonly Option<long?> seed = new("--seed", "-s") { Description = "What all chance follows from; the same gives the same image. A new one by default, which is told.", HelpName = "N" };
+    readonly Option<int?> count = new("--count", "-c") { Description = "How many images of each prompt, with seeds that follow each other.", HelpName = "N" };
+    readonly Option<string?> size = new("--size") { Description = "Width and height in pixels, or one number for both.", HelpName = "WxH" };
+    readonly Option<string?> image;
+    readonly Option<double?> strength = new("--strength") { Description = "How far from the picture: 0.8 by default, 1 is as good as nothing of it.", HelpName = "SHARE" };
+    readonly Option<string?> mask = new("--mask") { Description = "White where the picture is made anew; of the picture's size.", HelpName = "PNG" };
+    readonly Option<int?> clipSkip = new("--clip-skip") { Description = "How many of the text encoder's last layers are left out.", HelpName = "N" };
+    readonly Option<int?> repeats = new("--repeats") { Description = "How often every step is taken, with new noise each time but the first; 1 by default. Guidance by a text gains by it.", HelpName = "N" };
+    readonly Option<string?> from = new("--from") { Description = "Makes the image of a PNG again, by what it says of itself; other options change that.", HelpName = "IMAGE" };
+    readonly Option<bool> grid = new("--grid") { Description = "Also write all images as one picture, a row a prompt." };
+    readonly Option<bool> tiled = new("--tiled") { Description = "Decode large images in tiles, which takes less memory." };
+    readonly Option<int?> batch = new("--batch") { Description = "How many images are made at once; 4 by default.", HelpName = "N" };
+    readonly Option<string> preview = new("--preview") { Description = "How the terminal shows what it becomes: auto, kitty, sixel, blocks or none.", HelpName = "HOW", DefaultValueFactory = static _ => "auto" };
+    readonly Option<string?> output = new("--out", "-o") { Description = "A file for one image, otherwise a folder; here by default, named after prompt and seed.", HelpName = "PNG|FOLDER" };
+
+    /// <param name="picture">The option that names the picture to be changed.</param>
+    protected ImageCommand(string name, string description, string example, Option<string?> picture) : base(name, description, example)
+    {
+        image = picture;
+        Add(prompts);
+        foreach (var option in (ReadOnlySpan<Option>)[model, config, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, repeats, from, grid, tiled, batch, preview, output]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[steps, count, batch, repeats]) SharedOptions.AtLeastOne(option);
+        foreach (var option in (ReadOnlySpan<Option>)[rescale, eta, strength]) SharedOptions.Share(option);
+        scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
+        preview.AcceptOnlyFromAmong("auto", "kitty", "sixel", "blocks", "none");
+        SetAction(RunAsync);
+    }
+
+    /// <summary>What the images are to obey beside their words.</summary>
+    /// <param name="before">What is made again, with its file; null: something new is made.</param>
+    /// <param name="held">Gets the models, which live as long as the command.</param>
+    protected abstract IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held);
+
+    /// <summary>An image that is made again.</summary>
+    /// <param name="File">The PNG.</param>
+    /// <param name="Png">What it holds.</param>
+    /// <param name="Parameters">What it says of itself.</param>
+    protected sealed record Made(string File, byte[] Png, ImageParameters Parameters);
+
+    async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
+    {
+        var terminal = new Terminal(parsed);
+        var made = parsed.GetValue(from) is { } file ? Before(file) : null;
+        var before = made?.Parameters;
+        var path = parsed.GetValue(model) ?? before?.Model ?? throw new UsageException("No model is named; expected --model.");
+        var requests = Requests(parsed, before);
+        var files = Files(parsed, requests);
+        var settings = parsed.GetValue(config) ?? (parsed.GetValue(model) is null ? before?.Config : null);
+        var held = new List<IDisposable>();
+        IReadOnlyList<GeneratedImage> images;
+        try
+        {
+            var controls = Controls(parsed, made, held);
+            using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed), settings), path)
+            {
+                Config = settings,
+                BatchSize = parsed.GetValue(batch) ?? 4,
+                Parts = parsed.GetValue(tiled) ? new() { Tiled = true } : null,
+                Note = terminal.Note,
+            };
+            images = await Make(terminal, diffusion, [.. requests.Select(r => r with { Controls = controls })], parsed.GetRequiredValue(preview), cancel);
+        }
+        finally
+        {
+            foreach (var one in held) one.Dispose();
+        }
+        if (before is not null) Compare(parsed, before, images[0].Parameters);
+        for (var i = 0; i < images.Count; i++)
+        {
+            if (Path.GetDirectoryName(files[i]) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
+            images[i].Save(files[i]);
+        }
+        string? sheet = null;
+        if (parsed.GetValue(grid)) Sheet(images, requests).Save(sheet = Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } folder ? folder : ".", "grid.png"));
+        if (terminal.IsJson)
+        {
+            terminal.WriteJson(new { images = images.Select((m, i) => new { file = files[i], m.Parameters }), grid = sheet });
+            return App.Success;
+        }
+        var table = Terminal.Table("Image", "Seed", "Prompt");
+        for (var i = 0; i < images.Count; i++) table.AddRow(Markup.Escape(files[i]), images[i].Parameters.Seed.ToString(CultureInfo.InvariantCulture), Markup.Escape(images[i].Parameters.Prompt));
+        terminal.Write(table);
+        if (sheet is not null) terminal.Note($"All of them are in {sheet}.");
+        return App.Success;
+    }
+
+    static Made Before(string file)
+    {
+        if (!File.Exists(file)) throw new PanoptesException($"{file} does not exist.");
+        var png = File.ReadAllBytes(file);
+        return new(file, png, ImageParameters.Read(png) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate or control has written."));
+    }
+
+    /// <summary>What is wanted: a request a prompt; what is not said is as it was before, where there is a before.</summary>
+    List<ImageRequest> Requests(ParseResult parsed, ImageParameters? before)
+    {
+        var words = parsed.GetValue(prompts) is { Length: > 0 } given ? given : before is not null ? [before.Prompt] : throw new UsageException("No prompt is given; expected words, or --from an image.");
+        var (width, height) = parsed.GetValue(size) is { } text ? Size(text) : (before?.Width, before?.Height);
+        if (parsed.GetValue(image) is null && (parsed.GetValue(mask) is not null || parsed.GetValue(strength) is not null) && before?.Image is null) throw new UsageException($"--mask and --strength go with {image.Name}.");
+        if (before?.Image is not null && parsed.GetValue(image) is null) throw new UsageException($"The image was made of a picture, which its file does not hold; name it by {image.Name}.");
+        if (before?.Mask is not null && parsed.GetValue(mask) is null) throw new UsageException("The image was made with a mask, which its file does not hold; name it by --mask.");
+        var start = parsed.GetValue(seed) ?? before?.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
+        var (picture, hole) = (parsed.GetValue(image) is { } file ? Image.Load(file) : null, parsed.GetValue(mask) is { } where ? Image.Load(where) : null);
+        return [.. words.Select(prompt => new ImageRequest(prompt)
+        {
+            NegativePrompt = parsed.GetValue(negative) ?? before?.NegativePrompt,
+            Width = width,
+            Height = height,
+            Steps = parsed.GetValue(steps) ?? before?.Steps,
+            Guidance = parsed.GetValue(guidance) ?? before?.Guidance,
+            GuidanceRescale = parsed.GetValue(rescale) ?? before?.GuidanceRescale ?? 0,
+            Sampler = parsed.GetValue(scheduler) ?? before?.Sampler,
+            Eta = parsed.GetValue(eta) ?? before?.Eta ?? 0,
+            Seed = start,
+            Count = parsed.GetValue(count) ?? 1,
+            Image = picture,
+            Strength = picture is null ? null : parsed.GetValue(strength) ?? before?.Strength,
+            Mask = hole,
+            ClipSkip = parsed.GetValue(clipSkip) ?? before?.ClipSkip,
+            Repeats = parsed.GetValue(repeats) ?? before?.Repeats ?? 1,
+        })];
+    }
+
+    static (int? Width, int? Height) Size(string text)
+    {
+        var parts = text.Split('x');
+        if (parts.Length is 1 or 2 && parts.All(static p => int.TryParse(p, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n is >= 1 and <= 8192)) return (int.Parse(parts[0], CultureInfo.InvariantCulture), int.Parse(parts[^1], CultureInfo.InvariantCulture));
+        throw new UsageException($"--size is '{text}'; expected a number of pixels from 1 to 8192, or two as 512x768.");
+    }
+
+    /// <summary>The file of each image.</summary>
+    string[] Files(ParseResult parsed, List<ImageRequest> requests)
+    {
+        var named = parsed.GetValue(output);
+        var all = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (r.Prompt, Seed: r.Seed!.Value + k))).ToArray();
+        var isFile = named is not null && !Directory.Exists(named) && Path.GetExtension(named).ToUpperInvariant() is ".PNG" or ".JPG" or ".JPEG" or ".WEBP";
+        if (isFile) return all.Length == 1 ? [named!] : throw new UsageException($"--out is '{named}', but there are {all.Length} images; expected a folder.");
+        string[] files = [.. all.Select(a => Path.Combine(named ?? "", string.Create(CultureInfo.InvariantCulture, $"{Slug(a.Prompt)}-{a.Seed}.png")))];
+        if (files.Distinct(StringComparer.OrdinalIgnoreCase).Count() < files.Length) files = [.. files.Select((f, i) => Path.ChangeExtension(f, string.Create(CultureInfo.InvariantCulture, $".{i}.png")))];
+        return files;
+    }
+
+    /// <summary>A prompt as a file's name: its letters and digits, at most forty.</summary>
+    static string Slug(string prompt)
+    {
+        var name = new string([.. prompt.Select(static c => char.IsAsciiLetterOrDigit(c) ? char.ToLowerInvariant(c) : '-')]);
+        name = string.Join('-', name.Split('-', StringSplitOptions.RemoveEmptyEntries));
+        return name.Length == 0 ? "image" : name.Length <= 40 ? name : name[..40].TrimEnd('-');
+    }
+
+    static async Task<IReadOnlyList<GeneratedImage>> Make(Terminal terminal, Diffusion diffusion, IReadOnlyList<ImageRequest> requests, string how, CancellationToken cancel)
+    {
+        PictureProtocol? protocol = !terminal.IsInteractive || how == "none" ? null : how == "auto" ? TerminalPicture.Detect(Environment.GetEnvironmentVariable) : Enum.Parse<PictureProtocol>(how, ignoreCase: true);
+        if (protocol is not { } shown)
+            return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new Steps(progress), cancel: cancel));
+        IReadOnlyList<GeneratedImage> images = [];
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        await terminal.Messages.Live(new Markup("")).StartAsync(async live =>
+        {
+            Image? picture = null;
+            await foreach (var progress in diffusion.GenerateAsync(requests, previewEvery: 4, cancel))
+            {
+                images = progress.Images ?? images;
+                picture = progress.Images is [.., var last] ? last.Image : progress.Preview ?? picture;
+                var left = progress.Done == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {TimeSpan.FromSeconds(Math.Round(clock.Elapsed.TotalSeconds / progress.Done * (progress.Total - progress.Done))):c} left");
+                var line = new Markup($"Step {progress.Done} of {progress.Total}{left}");
+                live.UpdateTarget(picture is null ? line : new Rows((IRenderable[])[new TerminalPicture(picture, shown, Math.Min(48, terminal.Messages.Profile.Width)), line]));
+            }
+        });
+        return images;
+    }
+
+    sealed class Steps(IProgress<Step> to) : IProgress<ImageProgress>
+    {
+        public void Report(ImageProgress value) => to.Report(new(value.Done, value.Total));
+    }
+
+    /// <summary>Says where what an image was made of is not what it is made of now.</summary>
+    static void Compare(ParseResult parsed, ImageParameters before, ImageParameters now)
+    {
+        var terminal = new Terminal(parsed);
+        if (before.Image != now.Image && before.Image is not null) terminal.Note("The picture is not the one that the image was made of.");
+        if (before.Mask != now.Mask && before.Mask is not null) terminal.Note("The mask is not the one that the image was made with.");
+        if (before.Dtype != now.Dtype) terminal.Note($"The image was computed in {before.Dtype}, this one in {now.Dtype}; see --precision.");
+    }
+
+    static Image Sheet(IReadOnlyList<GeneratedImage> images, List<ImageRequest> requests)
+    {
+        var (rows, at) = (new List<SheetRow>(), 0);
+        foreach (var request in requests)
+        {
+            rows.Add(new(request.Prompt, [.. images.Skip(at).Take(request.Count).Select(static m => new SheetCell(m.Image, m.Parameters.Seed.ToString(CultureInfo.InvariantCulture)))]));
+            at += request.Count;
+        }
+        return new ContactSheet { Rows = rows, CellSize = Math.Clamp(images.Max(static m => Math.Max(m.Image.Width, m.Image.Height)), 64, 320) }.Render();
+    }
+}

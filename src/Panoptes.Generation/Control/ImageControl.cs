@@ -1,0 +1,213 @@
+using Panoptes.Imaging;
+using Panoptes.Representation;
+
+namespace Panoptes.Generation;
+
+/// <summary>What an image is to obey beside its words. Several go together; what they are made of stays the caller's.</summary>
+public abstract record ImageControl
+{
+    /// <summary>What images say that they were made with, such as the folder of the network; null: nothing.</summary>
+    public string? Model { get; init; }
+
+    /// <summary>The picture that says what is to be where; null where none does.</summary>
+    public virtual Image? Condition => null;
+
+    /// <summary>Whether it speaks of words, so that images of other prompts need another.</summary>
+    internal virtual bool ReadsPrompt => false;
+
+    /// <summary>When it comes before others in a step: what moves the latents first, what asks the network itself last.</summary>
+    internal virtual int Rank => 1;
+
+    /// <summary>What comes between the steps of a batch; disposed behind it, where it is to be disposed.</summary>
+    /// <param name="model">What makes the images.</param>
+    /// <param name="prompt">The words, of all images if <see cref="ReadsPrompt"/>.</param>
+    /// <param name="condition"><see cref="Condition"/> at the images' size.</param>
+    internal abstract IStepHook Hook(DiffusionModel model, string prompt, Image? condition);
+
+    /// <summary>How it is told in a file.</summary>
+    internal abstract ControlParameters Parameters { get; }
+
+    /// <summary>A condition at the size of the images.</summary>
+    /// <exception cref="PanoptesException">It has other proportions.</exception>
+    internal static Image Fitted(Image condition, int width, int height)
+    {
+        // Sides that are brought to multiples differ by a little.
+        const double most = 1.1;
+        var ratio = (double)condition.Width * height / ((double)condition.Height * width);
+        if (ratio is > most or < 1 / most) throw new PanoptesException($"The condition has {condition.Width}x{condition.Height} pixels, but the image {width}x{height}; expected the same proportions.");
+        return condition.Width == width && condition.Height == height ? condition.ToRgb() : condition.ToRgb().Resize(width, height, ResizeFilter.Lanczos);
+    }
+
+    private protected static Tensor Pixels(Image condition)
+    {
+        using var scope = NewDisposeScope();
+        return condition.ToTensor(ScalarType.Float32).unsqueeze(0).MoveToOuterDisposeScope();
+    }
+
+    private protected static StableDiffusion Guided(DiffusionModel model, string by) => model as StableDiffusion ?? throw new PanoptesException($"A {model.GetType().Name} is not controlled by {by}; expected a Stable Diffusion 1, 2 or XL.");
+}
+
+/// <summary>A ControlNet (<see cref="ControlNetCondition"/>).</summary>
+/// <param name="Network">Made for the same UNet.</param>
+/// <param name="Picture">Of the image's proportions; brought to its size.</param>
+public sealed record ControlNetControl(ControlNetModel Network, Image Picture) : ImageControl
+{
+    /// <summary>How strongly.</summary>
+    public double Scale { get; init; } = 1;
+
+    /// <summary>From which part of the steps on, 0 to 1.</summary>
+    public double Start { get; init; }
+
+    /// <summary>Until which part of the steps.</summary>
+    public double End { get; init; } = 1;
+
+    /// <summary>Only what is wanted sees the condition, finer skips less than coarser ones: for empty prompts.</summary>
+    public bool Guess { get; init; }
+
+    public override Image Condition => Picture;
+
+    internal override ControlParameters Parameters => new() { Kind = ControlParameters.ControlNet, Model = Model, Scale = Scale, Start = Start, End = End, Guess = Guess };
+
+    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition)
+    {
+        Guided(model, "a ControlNet");
+        return new Owning(this, Pixels(condition!));
+    }
+
+    /// <summary>The hook with a condition of its own.</summary>
+    sealed class Owning(ControlNetControl of, Tensor condition) : IStepHook, IDisposable
+    {
+        readonly Tensor condition = condition.DetachFromDisposeScope();
+        readonly ControlNetCondition inner = new(of.Network, condition, of.Scale, of.Start, of.End, of.Guess);
+
+        public void Asking(DenoisingStep step) => inner.Asking(step);
+
+        public void Dispose() => condition.Dispose();
+    }
+}
+
+/// <summary>A T2I-Adapter (<see cref="T2IAdapterCondition"/>).</summary>
+/// <param name="Network">Made for the same UNet.</param>
+/// <param name="Picture">Of the image's proportions; brought to its size.</param>
+public sealed record T2IAdapterControl(T2IAdapter Network, Image Picture) : ImageControl
+{
+    /// <summary>How strongly.</summary>
+    public double Scale { get; init; } = 1;
+
+    /// <summary>In which part of the steps, from 0 to 1.</summary>
+    public double Share { get; init; } = 1;
+
+    public override Image Condition => Picture;
+
+    internal override ControlParameters Parameters => new() { Kind = ControlParameters.Adapter, Model = Model, Scale = Scale, End = Share };
+
+    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition)
+    {
+        Guided(model, "a T2I-Adapter");
+        using var pixels = Pixels(Network.Config.InChannels == 1 ? condition!.ToGray() : condition!);
+        return new T2IAdapterCondition(Network, pixels, Scale, Share);
+    }
+}
+
+/// <summary>Boxes that a GLIGEN fills (<see cref="GroundedBoxes"/>).</summary>
+public sealed record BoxesControl(IReadOnlyList<PhraseBox> Boxes) : ImageControl
+{
+    /// <summary>In which part of the steps they are seen: the paper's τ, from 0 to 1.</summary>
+    public double Share { get; init; } = 0.3;
+
+    internal override ControlParameters Parameters => new() { Kind = ControlParameters.Grounded, Boxes = Boxes, End = Share };
+
+    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition) => new GroundedBoxes(Guided(model, "boxes"), Boxes, Share);
+}
+
+/// <summary>Boxes that words of the prompt are led into, with nothing trained (<see cref="LayoutGuidance"/>).</summary>
+/// <param name="Boxes">Their phrases occur in the prompt.</param>
+public sealed record LayoutControl(IReadOnlyList<PhraseBox> Boxes) : ImageControl
+{
+    /// <summary>As <see cref="LayoutGuidance.Scale"/>.</summary>
+    public double Scale { get; init; } = 30;
+
+    internal override bool ReadsPrompt => true;
+
+    internal override int Rank => 0;
+
+    internal override ControlParameters Parameters => new() { Kind = ControlParameters.Layout, Boxes = Boxes, Scale = Scale };
+
+    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition) => new LayoutGuidance(LayoutBox.Of(Guided(model, "a layout").Prompts, prompt, Boxes)) { Scale = Scale };
+}
+
+/// <summary>A text that a CLIP is to see in the image: universal guidance (<see cref="UniversalGuidance"/>).</summary>
+/// <param name="Clip">Says how near the image is to the text.</param>
+/// <param name="Text">In words.</param>
+public sealed record TextControl(Clip Clip, string Text) : ImageControl
+{
+    /// <summary>As <see cref="UniversalGuidance.ForwardScale"/>.</summary>
+    public double Scale { get; init; } = 10;
+
+    internal override int Rank => 2;
+
+    internal override ControlParameters Parameters => new() { Kind = ControlParameters.Said, Model = Model, Text = Text, Scale = Scale };
+
+    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition) => new Owning(Clip, Text, Scale);
+
+    sealed class Owning : IStepHook, IDisposable
+    {
+        readonly Clip clip;
+        readonly Tensor wanted, mean, deviation;
+        readonly UniversalGuidance inner;
+
+        public Owning(Clip clip, string text, double scale)
+        {
+            this.clip = clip;
+            (wanted, mean, deviation) = (clip.EmbedTexts([text]).DetachFromDisposeScope(), tensor(clip.Processor.Mean, [1, 3, 1, 1]).DetachFromDisposeScope(), tensor(clip.Processor.Std, [1, 3, 1, 1]).DetachFromDisposeScope());
+            inner = new(Loss) { ForwardScale = scale };
+        }
+
+        public void Asking(DenoisingStep step) => inner.Asking(step);
+
+        /// <summary>How far the pictures are from the text: the sum over images of one less the cosine.</summary>
+        Tensor Loss(Tensor pictures)
+        {
+            using var scope = NewDisposeScope();
+            var side = clip.Model.Images.ImageSize;
+            // The middle square, at the size that the tower was built for: means of many pixels, or between few.
+            var least = Math.Min(pictures.shape[2], pictures.shape[3]);
+            var square = pictures.narrow(2, (pictures.shape[2] - least) / 2, least).narrow(3, (pictures.shape[3] - least) / 2, least);
+            var sized = least > side ? nn.functional.adaptive_avg_pool2d(square, [side, side]) : nn.functional.interpolate(square, [side, side], mode: InterpolationMode.Bilinear, align_corners: false);
+            var seen = clip.Model.Images.Encode((sized - mean) / deviation);
+            return (1 - nn.functional.normalize(seen.to(ScalarType.Float32), dim: -1).matmul(wanted.t())).sum().MoveToOuterDisposeScope();
+        }
+
+        public void Dispose()
+        {
+            wanted.Dispose();
+            mean.Dispose();
+            deviation.Dispose();
+        }
+    }
+}
+
+/// <summary>What an image says of a control that it was made under.</summary>
+public sealed record ControlParameters
+{
+    /// <summary>The PNG text that holds the picture of the control of a number, itself a PNG in base 64.</summary>
+    public const string ConditionKeyword = "panoptes-condition-";
+
+    public const string ControlNet = "controlnet", Adapter = "t2i-adapter", Grounded = "boxes", Layout = "layout", Said = "text";
+
+    /// <summary>One of these.</summary>
+    public required string Kind { get; init; }
+
+    /// <summary>The network, where there is one.</summary>
+    public string? Model { get; init; }
+    public double Scale { get; init; } = 1;
+
+    /// <summary>From which part of the steps on.</summary>
+    public double Start { get; init; }
+
+    /// <summary>Until which part of the steps.</summary>
+    public double End { get; init; } = 1;
+    public bool Guess { get; init; }
+    public IReadOnlyList<PhraseBox>? Boxes { get; init; }
+    public string? Text { get; init; }
+}

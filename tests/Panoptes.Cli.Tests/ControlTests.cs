@@ -1,0 +1,150 @@
+using Panoptes.Generation;
+using Panoptes.Imaging;
+using Panoptes.Parity;
+
+namespace Panoptes.Cli.Tests;
+
+/// <summary>Spatial control at the command line, on the tiny models of the golden cases.</summary>
+public sealed class ControlTests : IDisposable
+{
+    static readonly string Model = Case("sd_text2img"), Net = Path.Combine(Case("sd_multi_controlnet"), "controlnet"), Other = Path.Combine(Case("sd_multi_controlnet"), "controlnet_1"), Adapter = Path.Combine(Case("sd_multi_adapter"), "adapter");
+
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-control-").FullName;
+
+    public ControlTests()
+    {
+        var photo = new Image(48, 48, 3);
+        for (var i = 0; i < photo.Pixels.Length; i++) photo.Pixels[i] = (byte)((i / 3 % 48 < 24 ? 200 : 20) + (i % 17));
+        photo.Save(At("photo.png"));
+        File.WriteAllText(At("parts.json"), """[{"phrase": "red apple", "box": [0.5, 0, 1, 0.5]}, {"phrase": "cat", "box": [0, 0.5, 0.5, 1]}]""");
+    }
+
+    /// <summary>The case's pipeline with its parts, which it shares with others.</summary>
+    string Gligen()
+    {
+        foreach (var (part, from) in (ReadOnlySpan<(string, string)>)[("unet", Case("gligen_unet")), ("scheduler", Path.Combine(Case("gligen_pipeline"), "scheduler")), ("vae", Path.Combine(Model, "vae")), ("text_encoder", Path.Combine(Model, "text_encoder")), ("tokenizer", Path.Combine(Model, "tokenizer"))])
+        {
+            Directory.CreateDirectory(Path.Combine(folder, "gligen", part));
+            foreach (var file in Directory.GetFiles(from)) File.Copy(file, Path.Combine(folder, "gligen", part, Path.GetFileName(file)), overwrite: true);
+        }
+        File.Copy(Path.Combine(Case("gligen_pipeline"), "model_index.json"), Path.Combine(folder, "gligen", "model_index.json"), overwrite: true);
+        return At("gligen");
+    }
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    static string Case(string name) => Path.Combine(Goldens.Root, "generation", name);
+
+    string At(string name) => Path.Combine(folder, name);
+
+    string[] Words(params string[] more) => ["control", "a red apple left of a cat", "--model", Model, "--steps", "2", "--seed", "3", .. more];
+
+    byte[] Pixels(string name) => Image.Load(At(name)).Pixels;
+
+    [Fact]
+    public async Task Networks_are_led_by_what_is_drawn_of_an_image_and_the_image_is_made_again_from_its_file_bit_for_bit()
+    {
+        await Command.Succeeds("generate", "a red apple left of a cat", "--model", Model, "--steps", "2", "--seed", "3", "--size", "16", "--out", At("plain.png"));
+        await Command.Succeeds(Words("--controlnet", Net, "--controlnet", Other, "--adapter", Adapter, "--image", At("photo.png"), "--kind", "canny", "--kind", "canny", "--kind", "blur", "--scale", "0.7", "--scale", "0.4", "--scale", "0.5",
+            "--start", "0", "--end", "1", "--out", At("house.png")));
+        var file = File.ReadAllBytes(At("house.png"));
+        var controls = ImageParameters.Read(file)!.Controls!;
+        Assert.Equal(["controlnet", "controlnet", "t2i-adapter"], controls.Select(static c => c.Kind));
+        Assert.Equal([0.7, 0.4, 0.5], controls.Select(static c => c.Scale));
+        // The condition is kept at the image's size, which follows the model's side.
+        Assert.Equal((16, 16), (ImageParameters.ReadCondition(file, 0)!.Width, ImageParameters.ReadCondition(file, 2)!.Height));
+        Assert.NotEqual(Pixels("plain.png"), Pixels("house.png"));
+        File.Delete(At("photo.png"));
+        await Command.Succeeds("control", "--from", At("house.png"), "--out", At("again.png"));
+        Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        Assert.Contains("panoptes control --from", (await Command.Run("generate", "--from", At("house.png"), "--out", At("no.png"))).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_ready_condition_needs_no_kind_and_guessing_changes_what_is_said()
+    {
+        await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--out", At("ready.png")));
+        await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--guess", "--out", At("guessed.png")));
+        await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--end", "0", "--out", At("never.png")));
+        await Command.Succeeds(Words("--adapter", Adapter, "--image", At("photo.png"), "--end", "0", "--out", At("never-either.png")));
+        Assert.NotEqual(Pixels("ready.png"), Pixels("guessed.png"));
+        Assert.NotEqual(Pixels("ready.png"), Pixels("never.png"));
+        Assert.Equal(Pixels("never.png"), Pixels("never-either.png"));
+    }
+
+    [Fact]
+    public async Task Boxes_as_they_are_written_by_ground_and_by_hand_lead_a_GLIGEN_to_the_same_image()
+    {
+        File.WriteAllText(At("pixels.json"), """{"width": 48, "height": 48, "boxes": [{"phrase": "red apple", "box": [24, 0, 24, 24]}, {"phrase": "cat", "box": [0, 24, 24, 24]}]}""");
+        File.WriteAllText(At("found.json"), $$"""{"image": "{{At("photo.png")}}", "picture": "p.png", "texts": [{"text": "a", "boxes": [{"words": "red apple", "start": 0, "end": 1, "score": 0.5, "box": [24, 0, 24.4, 24]}, {"words": "cat", "score": 1, "box": [0, 24, 24, 24]}]}]}""");
+        File.WriteAllText(At("detected.json"), $$"""[{"image": "{{At("photo.png")}}", "picture": null, "detections": [{"label": "red apple", "score": 1, "box": [24, 0, 24, 24]}, {"label": "cat", "score": 1, "box": [0, 24, 24, 24]}]}]""");
+        var gligen = Gligen();
+        foreach (var name in (string[])["parts", "pixels", "found", "detected"])
+            await Command.Succeeds("control", "a red apple left of a cat", "--model", gligen, "--steps", "2", "--seed", "3", "--end", "0.5", "--boxes", At(name + ".json"), "--out", At(name + ".png"));
+        Assert.Equal(Pixels("parts.png"), Pixels("pixels.png"));
+        Assert.Equal(Pixels("parts.png"), Pixels("found.png"));
+        Assert.Equal(Pixels("parts.png"), Pixels("detected.png"));
+        await Command.Succeeds("control", "--from", At("found.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("found.png")), File.ReadAllBytes(At("again.png")));
+        await Command.Fails(Words("--boxes", At("parts.json"), "--out", At("no.png")), "This model follows no boxes");
+    }
+
+    [Fact]
+    public async Task Words_are_led_by_a_layout_and_a_CLIP_and_both_are_repeated_from_the_file()
+    {
+        await Command.Succeeds(Words("--layout", At("parts.json"), "--layout-scale", "5", "--guide-text", "a cat", "--guide-scale", "3", "--repeats", "2", "--out", At("led.png")));
+        var made = ImageParameters.Read(File.ReadAllBytes(At("led.png")))!;
+        Assert.Equal((2, "layout", "text", "a cat"), (made.Repeats, made.Controls![0].Kind, made.Controls[1].Kind, made.Controls[1].Text));
+        await Command.Succeeds("control", "--from", At("led.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("led.png")), File.ReadAllBytes(At("again.png")));
+        await Command.Fails(["control", "a dog", "--model", Model, "--layout", At("parts.json"), "--out", At("no.png")], "'red apple' has a box, but does not occur in the prompt");
+    }
+
+    [Fact]
+    public async Task Boxes_outside_the_image_and_files_of_another_form_are_refused_with_one_sentence()
+    {
+        var gligen = Gligen();
+        await Refused("""{"width": 48, "height": 48, "boxes": [{"phrase": "cat", "box": [24, 0, 30, 24]}]}""", "The box of 'cat' goes from 24,0 to 54,24, beyond the image of 48x48");
+        await Refused("""[{"phrase": "cat", "box": [0.5, 0.5, 1.5, 1]}]""", "The box of 'cat' goes from 0.5,0.5 to 1.5,1; expected corners from 0 to 1");
+        await Refused("""[{"phrase": " ", "box": [0, 0, 1, 1]}]""", "A box has no phrase");
+        await Refused("""[{"phrase": "cat", "box": [0, 0, 1]}]""", "has another form");
+        await Refused("""{"boxes": 3}""", "has another form");
+        await Refused("""{"image": "/nowhere.png", "texts": [{"boxes": []}]}""", "speaks of /nowhere.png, which does not exist");
+        await Refused("[]", "has no boxes");
+        await Refused("{", "is not JSON");
+
+        async Task Refused(string json, string sentence)
+        {
+            File.WriteAllText(At("odd.json"), json);
+            await Command.Fails(["control", "a cat", "--model", gligen, "--steps", "1", "--boxes", At("odd.json"), "--out", At("no.png")], sentence);
+        }
+    }
+
+    [Fact]
+    public async Task A_condition_of_other_proportions_a_mask_of_another_size_and_a_wrong_network_are_refused_with_one_sentence()
+    {
+        new Image(48, 24, 3).Save(At("wide.png"));
+        await Command.Fails(Words("--controlnet", Net, "--image", At("wide.png"), "--size", "16", "--out", At("no.png")), "The condition has 48x24 pixels, but the image 16x16; expected the same proportions.");
+        await Command.Fails(Words("--controlnet", Net, "--image", At("photo.png"), "--init", At("photo.png"), "--mask", At("wide.png"), "--out", At("no.png")), "The mask has 48x24 pixels, the picture 48x48; expected the same.");
+        await Command.Fails(Words("--controlnet", Path.Combine(Model, "unet"), "--image", At("photo.png"), "--out", At("no.png")), "holds a UNet2DConditionModel; expected a ControlNetModel");
+        await Command.Fails(Words("--adapter", Net, "--image", At("photo.png"), "--out", At("no.png")), "holds a ControlNetModel; expected a T2IAdapter");
+        await Command.Fails(["control", "1", "--model", Case("dit_pipeline"), "--steps", "1", "--controlnet", Net, "--image", At("photo.png"), "--out", At("no.png")], "A ClassDiffusion is not controlled by a ControlNet; expected a Stable Diffusion 1, 2 or XL.");
+        await Command.Fails(Words("--controlnet", Net, "--image", At("nowhere.png"), "--out", At("no.png")), "nowhere.png does not exist");
+    }
+
+    [Theory]
+    [InlineData("Nothing controls the image")]
+    [InlineData("No condition is named; expected --image", "--controlnet", "c")]
+    [InlineData("There is no condition 'magic'", "--controlnet", "c", "--image", "i", "--kind", "magic")]
+    [InlineData("The condition pose is drawn from what no image tells by itself; expected --poses", "--controlnet", "c", "--image", "i", "--kind", "pose")]
+    [InlineData("--scale is given 2 times for 1 network;", "--controlnet", "NET", "--image", "PHOTO", "--scale", "1", "--scale", "2")]
+    [InlineData("--image and --kind are for a network", "--image", "i", "--guide-text", "a cat")]
+    [InlineData("--end is 2", "--controlnet", "c", "--end", "2")]
+    [InlineData("go with --init", "--controlnet", "c", "--strength", "0.5")]
+    public async Task Wrong_usage_is_said_in_one_sentence(string sentence, params string[] arguments)
+    {
+        var result = await Command.Run(["control", "a cat", "--model", Model, .. arguments.Select(a => a == "NET" ? Net : a == "PHOTO" ? At("photo.png") : a)]);
+        Assert.Equal(App.WrongUsage, result.Code);
+        Assert.Contains(sentence, result.Error, StringComparison.Ordinal);
+    }
+}

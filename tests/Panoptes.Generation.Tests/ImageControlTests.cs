@@ -1,0 +1,83 @@
+using Panoptes.Imaging;
+using Panoptes.Parity;
+
+namespace Panoptes.Generation.Tests;
+
+/// <summary>Controls as users give them, on the tiny pipelines of the golden cases.</summary>
+public sealed class ImageControlTests : IDisposable
+{
+    readonly Diffusion diffusion = Diffusion.Load(Case("sd_text2img"));
+    readonly ControlNetModel network = GenerationModels.Load<ControlNetModel>(Path.Combine(Case("sd_controlnet"), "controlnet"));
+    readonly T2IAdapter adapter = GenerationModels.Load<T2IAdapter>(Path.Combine(Case("sd_multi_adapter"), "adapter"));
+    readonly Image picture = Image.FromTensor((rand(3, 16, 16, generator: new Generator(1)) * 255).to(ScalarType.Byte));
+
+    static string Case(string name) => Path.Combine(Goldens.Root, "generation", name);
+
+    static ImageRequest Apple => new("a red apple") { Width = 16, Height = 16, Steps = 3, Seed = 7 };
+
+    public void Dispose()
+    {
+        diffusion.Dispose();
+        network.Dispose();
+        adapter.Dispose();
+    }
+
+    [Fact]
+    public void A_control_is_the_hook_that_it_stands_for()
+    {
+        using var condition = picture.ToTensor(ScalarType.Float32).unsqueeze(0);
+        using var adapted = new T2IAdapterCondition(adapter, condition, 0.5, 0.7);
+        var hooks = diffusion.Generate([Apple with { Hooks = [new ControlNetCondition(network, condition, 0.8, 0.1, 0.9), adapted] }])[0];
+        var controls = diffusion.Generate([Apple with { Controls = [new ControlNetControl(network, picture) { Scale = 0.8, Start = 0.1, End = 0.9 }, new T2IAdapterControl(adapter, picture) { Scale = 0.5, Share = 0.7 }] }])[0];
+        Assert.Equal(hooks.Image.Pixels, controls.Image.Pixels);
+        Assert.NotEqual(diffusion.Generate([Apple])[0].Image.Pixels, controls.Image.Pixels);
+    }
+
+    [Fact]
+    public void An_image_holds_its_conditions_and_says_its_controls()
+    {
+        var made = diffusion.Generate([Apple with { Controls = [new ControlNetControl(network, picture) { Model = "net", Guess = true }, new LayoutControl([new("apple", 0, 0, 0.5, 0.5)]) { Scale = 2 }] }])[0];
+        var png = made.ToPng();
+        var read = ImageParameters.Read(png)!.Controls!;
+        Assert.Equal(made.Parameters.Controls![0], read[0]);
+        Assert.Equal(("net", true), (read[0].Model, read[0].Guess));
+        Assert.Equal([new("apple", 0, 0, 0.5, 0.5)], read[1].Boxes!);
+        Assert.Equal(picture.Pixels, ImageParameters.ReadCondition(png, 0)!.Pixels);
+        Assert.Null(ImageParameters.ReadCondition(png, 1));
+        Assert.Contains("Control: layout 2", PngText.Read(png)["parameters"], StringComparison.Ordinal);
+        Assert.Contains("damaged", Assert.Throws<PanoptesException>(() => ImageParameters.ReadCondition(PngText.Add(picture.Encode(ImageFormat.Png), "panoptes-condition-0", "?"), 0)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_condition_says_the_images_size_where_nobody_does()
+    {
+        var tall = new Image(60, 90, 3);
+        var made = diffusion.Generate([new("a cat") { Steps = 1, Seed = 1, Controls = [new ControlNetControl(network, tall)] }])[0].Image;
+        Assert.Equal((16, 24), (made.Width, made.Height));
+    }
+
+    [Fact]
+    public void Words_that_a_layout_speaks_of_are_looked_for_in_each_prompt()
+    {
+        ImageControl[] layout = [new LayoutControl([new("apple", 0, 0, 0.5, 0.5)])];
+        var alone = diffusion.Generate([Apple with { Prompt = "one more apple", Controls = layout }])[0];
+        var both = diffusion.Generate([Apple with { Controls = layout }, Apple with { Prompt = "one more apple", Controls = layout }]);
+        Assert.Equal(alone.Image.Pixels, both[1].Image.Pixels);
+        Assert.Equal("'pear' has a box, but does not occur in the prompt as it is read; expected words of \"a red apple\".",
+            Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Controls = [new LayoutControl([new("pear", 0, 0, 1, 1)])] }])).Message);
+        var tokens = LayoutBox.Of(((StableDiffusion)diffusion.Model).Prompts, "a red apple", [new("red apple", 0, 0, 0.5, 0.5), new("Red apple", 0.5, 0, 1, 1)]);
+        Assert.Equal(2, Assert.Single(tokens).Boxes.Count);
+    }
+
+    [Fact]
+    public void Controls_leave_no_tensor_behind_even_where_one_fails()
+    {
+        var request = Apple with { Controls = [new ControlNetControl(network, picture), new T2IAdapterControl(adapter, picture), new LayoutControl([new("apple", 0, 0, 0.5, 0.5)])] };
+        diffusion.Generate([request]);
+        var before = LiveTensors.Settle();
+        diffusion.Generate([request]);
+        Assert.Equal(before, LiveTensors.Settle());
+        Assert.Throws<PanoptesException>(() => diffusion.Generate([request with { Controls = [.. request.Controls, new BoxesControl([new("apple", 0, 0, 1, 1)])] }]));
+        Assert.Equal(before, LiveTensors.Settle());
+    }
+}
