@@ -18,17 +18,19 @@ public sealed class Diffusion : IDisposable
     /// <summary>Latents of at most so many places a side are decoded for previews.</summary>
     const int PreviewPlaces = 32;
 
-    readonly string name;
 
     /// <param name="model">Becomes this one's; its weights are packed for inference.</param>
     /// <param name="name">What images say that they are made with.</param>
     public Diffusion(DiffusionModel model, string name)
     {
-        (Model, this.name) = (model, name);
+        (Model, Name) = (model, name);
         model.Pack();
     }
 
     public DiffusionModel Model { get; }
+
+    /// <summary>What images say that they are made with.</summary>
+    public string Name { get; }
 
     /// <summary>The folder that told a model in one file its settings, as images are to say it; null: none.</summary>
     public string? Config { get; init; }
@@ -43,10 +45,10 @@ public sealed class Diffusion : IDisposable
     public Action<string>? Note { get; init; }
 
     /// <summary>Loads a pipeline.</summary>
-    /// <param name="model">A diffusers folder, or one file of the original form (<see cref="SingleFile"/>).</param>
+    /// <param name="model">A diffusers folder, one file of the original form (<see cref="SingleFile"/>), or a hub id (<c>OWNER/NAME[@REVISION]</c>).</param>
     /// <param name="dtype">The type of the weights: float32 gives the peer's images to the last bits, bfloat16 is several times as fast where the processor has it.</param>
     /// <exception cref="PanoptesException">No pipeline there, or one that is not supported.</exception>
-    public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32) => new(DiffusionModel.Load(model, new LoadOptions { Dtype = dtype }), Path.GetFileName(Path.TrimEndingDirectorySeparator(model)));
+    public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32) => new(DiffusionModel.Load(model, new LoadOptions { Dtype = dtype }), Directory.Exists(model) || File.Exists(model) ? Path.GetFileName(Path.TrimEndingDirectorySeparator(model)) : model);
 
     /// <summary>One image of a prompt.</summary>
     /// <inheritdoc cref="Generate(IReadOnlyList{ImageRequest}, IProgress{ImageProgress}?, int, CancellationToken)"/>
@@ -119,6 +121,10 @@ public sealed class Diffusion : IDisposable
         if (request.Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
         if (request.Image is null && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
         if (request is { Image: { } image, Mask: { } mask } && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
+        if (request.Toward is { Share: not (>= 0 and <= 1) } toward) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"An image was to be {toward.Share} of the way to another; expected 0 to 1."));
+        if (request.Toward?.Seed is < 0) throw new PanoptesException($"The other seed is {request.Toward.Seed}; expected 0 or more.");
+        if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1."));
+        if (request is { Upscale: not null, Mask: not null }) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
         if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
         var seed = request.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
         return Enumerable.Range(0, request.Count).Select(k => new Job(request, checked(seed + k)));
@@ -132,10 +138,11 @@ public sealed class Diffusion : IDisposable
             else batches.Add([job]);
         return batches;
 
-        static bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b) || (a.Prompt == b.Prompt || !a.Controls.Any(static c => c.ReadsPrompt)) && a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count } == b;
+        static bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b) || (a.Prompt == b.Prompt || !a.Controls.Any(static c => c.ReadsPrompt)) && a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward } == b && a.Toward is null == b.Toward is null;
     }
 
-    int StepsOf(ImageRequest request) => request.Steps ?? Model.UsualSteps;
+    /// <summary>Larger images are made twice.</summary>
+    int StepsOf(ImageRequest request) => (request.Steps ?? Model.UsualSteps) * (request.Upscale is null ? 1 : 2);
 
     List<GeneratedImage> Make(List<Job> batch, Report report, CancellationToken cancel)
     {
@@ -144,8 +151,7 @@ public sealed class Diffusion : IDisposable
         var request = batch[0].Request;
         var (width, height) = SizeOf(request);
         var strength = request.Image is null ? 1 : request.Strength ?? (request.Mask is null ? 0.8 : 1);
-        var (positive, negative) = Model.Describe([.. batch.Select(static j => j.Request.Prompt)], batch.Exists(static j => j.Request.NegativePrompt is not null) ? [.. batch.Select(static j => j.Request.NegativePrompt ?? "")] : null,
-            new() { ClipSkip = request.ClipSkip, Size = (height, width), Note = Note });
+        var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
         using var controls = new ControlHooks(Model, request, width, height);
@@ -155,12 +161,12 @@ public sealed class Diffusion : IDisposable
             Negative = negative,
             Height = height,
             Width = width,
-            Steps = StepsOf(request),
+            Steps = request.Steps ?? Model.UsualSteps,
             Guidance = request.Guidance ?? Model.UsualGuidance,
             Rescale = request.GuidanceRescale,
             Scheduler = request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : null,
             Sampling = new() { Eta = request.Eta, Strength = strength },
-            Noise = NoiseSource.From([.. batch.Select(static j => new Generator((ulong)j.Seed))]),
+            Noise = NoiseOf(batch),
             Image = request.Image?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
             Mask = request.Mask?.ToGray().Resize(width, height, ResizeFilter.Nearest).ToTensor(ScalarType.Float32).unsqueeze(0),
             Repeats = request.Repeats,
@@ -168,6 +174,7 @@ public sealed class Diffusion : IDisposable
             Parts = Parts,
         };
         var latents = task.Run(Model, cancel);
+        if (request.Upscale is { } upscale) latents = Enlarged(batch, task, latents, upscale, report, cancel);
         var images = new List<GeneratedImage>(batch.Count);
         for (var i = 0; i < batch.Count; i++)
         {
@@ -177,7 +184,7 @@ public sealed class Diffusion : IDisposable
             {
                 Prompt = batch[i].Request.Prompt,
                 NegativePrompt = batch[i].Request.NegativePrompt,
-                Model = name,
+                Model = Name,
                 Config = Config,
                 Dtype = Model.Dtype.ToString().ToLowerInvariant(),
                 Width = width,
@@ -193,6 +200,8 @@ public sealed class Diffusion : IDisposable
                 Mask = Hash(request.Mask),
                 ClipSkip = request.ClipSkip,
                 Repeats = request.Repeats == 1 ? null : request.Repeats,
+                Toward = batch[i].Request.Toward is { Seed: { } other } toward ? toward with { Seed = other + (batch[i].Seed - (batch[i].Request.Seed ?? batch[i].Seed)) } : batch[i].Request.Toward,
+                Upscale = request.Upscale,
                 Controls = request.Controls.Count == 0 ? null : [.. request.Controls.Select(static c => c.Parameters)],
             })
             {
@@ -200,6 +209,55 @@ public sealed class Diffusion : IDisposable
             });
         }
         return images;
+    }
+
+    /// <summary>What is wanted and what is not, on the way to another image where there is one.</summary>
+    (Conditioning Positive, Conditioning Negative) Describe(List<Job> batch, int width, int height)
+    {
+        var options = new PromptOptions { ClipSkip = batch[0].Request.ClipSkip, Size = (height, width), Note = Note };
+        var denies = batch.Exists(static j => j.Request.NegativePrompt is not null || j.Request.Toward?.NegativePrompt is not null);
+        string[] prompts = [.. batch.Select(static j => j.Request.Prompt)], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
+        if (batch[0].Request.Toward is null) return Model.Describe(prompts, denies ? negatives : null, options);
+        using var scope = NewDisposeScope();
+        // Both ends are read together, so that both have as many tokens.
+        var (wanted, unwanted) = Model.Describe([.. prompts, .. batch.Select(static j => j.Request.Toward!.Prompt ?? j.Request.Prompt)],
+            denies ? [.. negatives, .. batch.Select(static j => j.Request.Toward!.NegativePrompt ?? j.Request.NegativePrompt ?? "")] : null, options);
+        double[] shares = [.. batch.Select(static j => j.Request.Toward!.Share)];
+        return (Between(wanted).MoveToOuterDisposeScope(), Between(unwanted).MoveToOuterDisposeScope());
+
+        Conditioning Between(Conditioning all) => Conditioning.Interpolate(all.Rows(0, batch.Count), all.Rows(batch.Count, batch.Count), shares);
+    }
+
+    static NoiseSource NoiseOf(List<Job> batch)
+    {
+        var own = NoiseSource.From([.. batch.Select(static j => new Generator((ulong)j.Seed))]);
+        if (batch[0].Request.Toward is null) return own;
+        // Image k of a request goes to image k of the other.
+        return new Interpolation.Noise(own, NoiseSource.From([.. batch.Select(static j => new Generator((ulong)(j.Request.Toward!.Seed is { } other ? other + (j.Seed - (j.Request.Seed ?? j.Seed)) : j.Seed)))]), [.. batch.Select(static j => j.Request.Toward!.Share)]);
+    }
+
+    /// <summary>The latents at a larger size, made anew in part.</summary>
+    Tensor Enlarged(List<Job> batch, DiffusionTask task, Tensor latents, LatentUpscale upscale, Report report, CancellationToken cancel)
+    {
+        var (width, height) = (Sized(task.Width), Sized(task.Height));
+        var (positive, negative) = Describe(batch, width, height);
+        using var both = positive;
+        using var unwanted = negative;
+        using var controls = new ControlHooks(Model, batch[0].Request, width, height);
+        report.Begin(task.Steps);
+        return (task with
+        {
+            Positive = positive,
+            Negative = negative,
+            Width = width,
+            Height = height,
+            Image = null,
+            Clean = nn.functional.interpolate(latents, [height / Model.PixelsPerPlace, width / Model.PixelsPerPlace], mode: upscale.Nearest ? InterpolationMode.Nearest : InterpolationMode.Bilinear, align_corners: upscale.Nearest ? null : false),
+            Sampling = task.Sampling with { Strength = upscale.Strength },
+            Hooks = [.. controls.Hooks, .. batch[0].Request.Hooks, report],
+        }).Run(Model, cancel);
+
+        int Sized(int side) => Math.Max(Model.Multiple, (int)Math.Round(side * upscale.Factor / Model.Multiple) * Model.Multiple);
     }
 
     /// <summary>The wanted size; a picture's own is brought to what the model makes, and a condition's to about the size that the model was made for.</summary>
@@ -227,7 +285,7 @@ public sealed class Diffusion : IDisposable
 
     static string? Hash(Image? image) => image is null ? null : Convert.ToHexStringLower(SHA256.HashData(image.Pixels));
 
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Model.GetType().Name} {name}, {Model.Side}x{Model.Side}");
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Model.GetType().Name} {Name}, {Model.Side}x{Model.Side}");
 
     public void Dispose() => Model.Dispose();
 
@@ -263,6 +321,9 @@ public sealed class Diffusion : IDisposable
     /// <summary>Tells how far a batch is, after every step, and how it looks, after some.</summary>
     sealed class Report(Diffusion of, IProgress<ImageProgress>? progress, int done, int total, int previewEvery) : IStepHook
     {
+        /// <summary>So many steps are behind, and others begin.</summary>
+        public void Begin(int behind) => done += behind;
+
         public void Stepped(DenoisingStep step)
         {
             if (progress is null) return;

@@ -37,7 +37,7 @@ public sealed class ControlTests : IDisposable
 
     string At(string name) => Path.Combine(folder, name);
 
-    string[] Words(params string[] more) => ["control", "a red apple left of a cat", "--model", Model, "--steps", "2", "--seed", "3", .. more];
+    static string[] Words(params string[] more) => ["control", "a red apple left of a cat", "--model", Model, "--steps", "2", "--seed", "3", .. more];
 
     byte[] Pixels(string name) => Image.Load(At(name)).Pixels;
 

@@ -64,7 +64,38 @@ public sealed class GenerateTests : IDisposable
         await Command.Fails([.. words, "--model", Model, "--config", Model, "--out", At("none.png")], "is no file, but a folder with settings was named");
     }
 
+    [Fact]
+    public async Task Prompts_and_chosen_seeds_are_rows_and_columns_and_ways_lead_between_them()
+    {
+        string[] small = ["--model", Model, "--size", "16", "--steps", "2", "--json"];
+        string[] Files(Command command) => [.. command.Json.GetProperty("images").EnumerateArray().Select(static i => Path.GetFileName(i.GetProperty("file").GetString()!))];
+        var table = await Command.Succeeds(["generate", "a cat", "a dog", .. small, "--seed", "5", "--seed", "9", "--grid", "--out", At("table")]);
+        Assert.Equal(["a-cat-5.png", "a-cat-9.png", "a-dog-5.png", "a-dog-9.png"], Files(table));
+        var way = await Command.Succeeds(["generate", "a cat", "a dog", "a red apple", .. small, "--seed", "5", "--interpolate", "3", "--grid", "--out", At("way")]);
+        Assert.Equal(5, Files(way).Length);
+        Assert.Equal(Image.Load(At("table/a-cat-5.png")).Pixels, Image.Load(Path.Combine(At("way"), Files(way)[0])).Pixels);
+        Assert.Equal(Image.Load(At("table/a-dog-5.png")).Pixels, Image.Load(Path.Combine(At("way"), Files(way)[2])).Pixels);
+        await Command.Succeeds("generate", "--from", Path.Combine(At("way"), Files(way)[1]), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(Path.Combine(At("way"), Files(way)[1])), File.ReadAllBytes(At("again.png")));
+        Assert.Equal(4, Files(await Command.Succeeds(["generate", "a cat", .. small, "--seed", "5", "--count", "2", "--interpolate", "4", "--out", At("seeds")])).Length);
+        Assert.Equal(3, Files(await Command.Succeeds(["generate", "--from", At("table/a-cat-5.png"), "--variation", "0.2", "--count", "3", "--sliced", "--out", At("variations"), "--json"])).Length);
+    }
+
+    [Fact]
+    public async Task An_image_is_made_larger_and_made_again_from_its_file()
+    {
+        await Command.Succeeds("generate", "a cat", "--model", Model, "--size", "16", "--steps", "2", "--seed", "5", "--upscale", "2", "--upscale-strength", "0.5", "--upscale-nearest", "--out", At("large.png"));
+        Assert.Equal(32, Image.Load(At("large.png")).Width);
+        await Command.Succeeds("generate", "--from", At("large.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("large.png")), File.ReadAllBytes(At("again.png")));
+    }
+
     [Theory]
+    [InlineData("--interpolate has no way to go", "a cat", "--model", "M", "--interpolate", "3")]
+    [InlineData("--interpolate is 1", "a cat", "a dog", "--model", "M", "--interpolate", "1")]
+    [InlineData("goes from prompt to prompt or from seed to seed", "a cat", "a dog", "--model", "M", "--seed", "1", "--seed", "2", "--interpolate", "3")]
+    [InlineData("contradict each other", "a cat", "a dog", "--model", "M", "--interpolate", "3", "--variation", "0.2")]
+    [InlineData("go with --upscale", "a cat", "--model", "M", "--upscale-strength", "0.2")]
     [InlineData("No prompt is given", "--model", "M")]
     [InlineData("No model is named", "a cat")]
     [InlineData("--size is '9x9x9'", "a cat", "--model", "M", "--size", "9x9x9")]

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Panoptes.Imaging;
+using Panoptes.Parity;
 using Panoptes.Representation.Tests;
 using Panoptes.Search;
 
@@ -68,6 +69,25 @@ public sealed class ProcessTests : IDisposable
         var address = await Run([("HF_ENDPOINT", "huggingface.co")], "pull", HubServer.Model);
         Assert.Equal(App.Failed, address.Code);
         Command.OneSentence(address.Error, "HF_ENDPOINT is huggingface.co");
+    }
+
+    [Fact]
+    public async Task A_pipeline_is_fetched_by_its_id_and_makes_the_image_of_its_folder()
+    {
+        using var hub = new HubServer();
+        var pipeline = Path.Combine(Goldens.Root, "generation", "sd_text2img");
+        foreach (var file in Directory.GetFiles(pipeline, "*", SearchOption.AllDirectories)) hub.Files[Path.GetRelativePath(pipeline, file)] = File.ReadAllBytes(file);
+        (string, string)[] environment = [("HF_HOME", folder["home"]), ("HF_ENDPOINT", hub.Endpoint.AbsoluteUri)];
+        string[] words = ["generate", "a red apple", "--size", "16", "--steps", "1", "--seed", "1"];
+        Assert.Equal((0, ""), await Run(environment, [.. words, "--model", HubServer.Model, "--out", folder["hub.png"], "--json"]) is var made ? (made.Code, made.Error) : default);
+        Assert.DoesNotContain(hub.Requests, static r => r.Path.Contains("outputs.safetensors", StringComparison.Ordinal));
+        hub.Requests.Clear();
+        var again = await Run([.. environment, ("HF_HUB_OFFLINE", "1")], "generate", "--from", folder["hub.png"], "--out", folder["again.png"], "--json");
+        Assert.Equal((0, ""), (again.Code, again.Error));
+        Assert.Empty(hub.Requests);
+        Assert.Equal(File.ReadAllBytes(folder["hub.png"]), File.ReadAllBytes(folder["again.png"]));
+        await Run(environment, [.. words, "--model", pipeline, "--out", folder["local.png"]]);
+        Assert.Equal(Imaging.Image.Load(folder["local.png"]).Pixels, Imaging.Image.Load(folder["hub.png"]).Pixels);
     }
 
     static async Task<Command> Run((string Name, string Value)[] environment, params string[] args)

@@ -204,7 +204,7 @@ public sealed class DiffusionTests : IDisposable
     public void A_folder_that_is_no_pipeline_is_refused()
     {
         Assert.Contains("has no model_index.json", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
-        Assert.Contains("is no folder", Assert.Throws<PanoptesException>(static () => Diffusion.Load("nobody/nothing")).Message, StringComparison.Ordinal);
+        Assert.Contains("is neither a folder, nor a file, nor a hub id", Assert.Throws<PanoptesException>(static () => Diffusion.Load("nothing there")).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -5,8 +5,11 @@ namespace Panoptes.Cli.Commands;
 
 /// <summary>Makes images of words, or of words and a picture.</summary>
 sealed class GenerateCommand() : ImageCommand("generate", "Make images of words by a diffusion model: from noise, from a picture, or into a picture's masked part. Each PNG says how it was made.", """
-    panoptes generate "a red apple left of a cat" --model stable-diffusion-v1-5 --precision auto
+    panoptes generate "a red apple left of a cat" --model stable-diffusion-v1-5/stable-diffusion-v1-5 --precision auto
     panoptes generate "a red apple" "a green apple" --model M --count 4 --seed 1 --grid --out apples
+    panoptes generate "a cat" "a dog" --model M --seed 7 --interpolate 9 --grid --out between
+    panoptes generate "a castle" --model M --upscale 2
+    panoptes generate --from castle.png --variation 0.2 --count 4 --out variations
     panoptes generate "a watercolor of a cat" --model M --image cat.png --strength 0.6
     panoptes generate "a dog" --model M --image cat.png --mask where.png
     panoptes generate "a red apple" --model v2-1_768-ema-pruned.safetensors

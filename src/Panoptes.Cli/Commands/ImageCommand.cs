@@ -12,7 +12,7 @@ namespace Panoptes.Cli.Commands;
 abstract class ImageCommand : ExampleCommand
 {
     readonly Argument<string[]> prompts = new("PROMPT") { Description = "What is to be seen; parts may count more or less: \"a (red:1.3) apple\". Several make a row of the grid each.", Arity = ArgumentArity.ZeroOrMore };
-    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder, with model_index.json, or one file of the original form (.safetensors, .ckpt).", HelpName = "FOLDER|FILE" };
+    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder with model_index.json, one file of the original form (.safetensors, .ckpt), or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL" };
     readonly Option<string?> config = new("--config") { Description = "For a model in one file: a diffusers folder that says what the file does not (scheduler, tokenizers, a part's config.json), and has the parts that the file lacks.", HelpName = "FOLDER" };
     readonly Option<string?> negative = new("--negative", "-n") { Description = "What is not wanted.", HelpName = "WORDS" };
     readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model's family has it.", HelpName = "N" };
@@ -20,17 +20,23 @@ abstract class ImageCommand : ExampleCommand
     readonly Option<double?> rescale = new("--rescale") { Description = "How much of the contrast that strong guidance adds is taken back, from 0 to 1.", HelpName = "SHARE" };
     readonly Option<string?> scheduler = new("--scheduler") { Description = $"Another sampler than the model's own: {string.Join(", ", Samplers.All.Select(static s => s.Name))}.", HelpName = "NAME" };
     readonly Option<double?> eta = new("--eta") { Description = "DDIM: how much noise is drawn at each step, from 0 to 1.", HelpName = "ETA" };
-    readonly Option<long?> seed = new("--seed", "-s") { Description = "What all chance follows from; the same gives the same image. A new one by default, which is told.", HelpName = "N" };
+    readonly Option<long[]> seed = new("--seed", "-s") { Description = "What all chance follows from; the same gives the same image. A new one by default, which is told. May be repeated.", HelpName = "N" };
     readonly Option<int?> count = new("--count", "-c") { Description = "How many images of each prompt, with seeds that follow each other.", HelpName = "N" };
     readonly Option<string?> size = new("--size") { Description = "Width and height in pixels, or one number for both.", HelpName = "WxH" };
     readonly Option<string?> image;
     readonly Option<double?> strength = new("--strength") { Description = "How far from the picture: 0.8 by default, 1 is as good as nothing of it.", HelpName = "SHARE" };
     readonly Option<string?> mask = new("--mask") { Description = "White where the picture is made anew; of the picture's size.", HelpName = "PNG" };
     readonly Option<int?> clipSkip = new("--clip-skip") { Description = "How many of the text encoder's last layers are left out.", HelpName = "N" };
+    readonly Option<int?> interpolate = new("--interpolate") { Description = "So many images on the way from each prompt to the next, or, of one prompt, from each seed to the next, both ends counted.", HelpName = "N" };
+    readonly Option<double?> variation = new("--variation") { Description = "Variations of one image, as many as --count says: its noise goes so far toward that of the next seeds, from 0 to 1.", HelpName = "SHARE" };
+    readonly Option<double?> upscale = new("--upscale") { Description = "How many times as large the image is made before it is one: its latents are enlarged and made anew in part.", HelpName = "FACTOR" };
+    readonly Option<double?> upscaleStrength = new("--upscale-strength") { Description = "In how large a part: 0.6 by default.", HelpName = "SHARE" };
+    readonly Option<bool> upscaleNearest = new("--upscale-nearest") { Description = "Enlarge latents by repeating them, not by lines between them." };
     readonly Option<int?> repeats = new("--repeats") { Description = "How often every step is taken, with new noise each time but the first; 1 by default. Guidance by a text gains by it.", HelpName = "N" };
     readonly Option<string?> from = new("--from") { Description = "Makes the image of a PNG again, by what it says of itself; other options change that.", HelpName = "IMAGE" };
-    readonly Option<bool> grid = new("--grid") { Description = "Also write all images as one picture, a row a prompt." };
+    readonly Option<bool> grid = new("--grid") { Description = "Also write all images as one picture: a row a prompt, a column a seed." };
     readonly Option<bool> tiled = new("--tiled") { Description = "Decode large images in tiles, which takes less memory." };
+    readonly Option<bool> sliced = new("--sliced") { Description = "Take one image after the other through the autoencoder, which takes less memory." };
     readonly Option<int?> batch = new("--batch") { Description = "How many images are made at once; 4 by default.", HelpName = "N" };
     readonly Option<string> preview = new("--preview") { Description = "How the terminal shows what it becomes: auto, kitty, sixel, blocks or none.", HelpName = "HOW", DefaultValueFactory = static _ => "auto" };
     readonly Option<string?> output = new("--out", "-o") { Description = "A file for one image, otherwise a folder; here by default, named after prompt and seed.", HelpName = "PNG|FOLDER" };
@@ -40,9 +46,9 @@ abstract class ImageCommand : ExampleCommand
     {
         image = picture;
         Add(prompts);
-        foreach (var option in (ReadOnlySpan<Option>)[model, config, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, repeats, from, grid, tiled, batch, preview, output]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, config, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, interpolate, variation, upscale, upscaleStrength, upscaleNearest, repeats, from, grid, tiled, sliced, batch, preview, output]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[steps, count, batch, repeats]) SharedOptions.AtLeastOne(option);
-        foreach (var option in (ReadOnlySpan<Option>)[rescale, eta, strength]) SharedOptions.Share(option);
+        foreach (var option in (ReadOnlySpan<Option>)[rescale, eta, strength, variation, upscaleStrength]) SharedOptions.Share(option);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
         preview.AcceptOnlyFromAmong("auto", "kitty", "sixel", "blocks", "none");
         SetAction(RunAsync);
@@ -77,7 +83,7 @@ abstract class ImageCommand : ExampleCommand
             {
                 Config = settings,
                 BatchSize = parsed.GetValue(batch) ?? 4,
-                Parts = parsed.GetValue(tiled) ? new() { Tiled = true } : null,
+                Parts = parsed.GetValue(tiled) || parsed.GetValue(sliced) ? new() { Tiled = parsed.GetValue(tiled), Sliced = parsed.GetValue(sliced) } : null,
                 Note = terminal.Note,
             };
             images = await Make(terminal, diffusion, [.. requests.Select(r => r with { Controls = controls })], parsed.GetRequiredValue(preview), cancel);
@@ -93,7 +99,7 @@ abstract class ImageCommand : ExampleCommand
             images[i].Save(files[i]);
         }
         string? sheet = null;
-        if (parsed.GetValue(grid)) Sheet(images, requests).Save(sheet = Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } folder ? folder : ".", "grid.png"));
+        if (parsed.GetValue(grid)) Sheet(images).Save(sheet = Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } folder ? folder : ".", "grid.png"));
         if (terminal.IsJson)
         {
             terminal.WriteJson(new { images = images.Select((m, i) => new { file = files[i], m.Parameters }), grid = sheet });
@@ -121,9 +127,12 @@ abstract class ImageCommand : ExampleCommand
         if (parsed.GetValue(image) is null && (parsed.GetValue(mask) is not null || parsed.GetValue(strength) is not null) && before?.Image is null) throw new UsageException($"--mask and --strength go with {image.Name}.");
         if (before?.Image is not null && parsed.GetValue(image) is null) throw new UsageException($"The image was made of a picture, which its file does not hold; name it by {image.Name}.");
         if (before?.Mask is not null && parsed.GetValue(mask) is null) throw new UsageException("The image was made with a mask, which its file does not hold; name it by --mask.");
-        var start = parsed.GetValue(seed) ?? before?.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
+        long[] seeds = parsed.GetValue(seed) is { Length: > 0 } numbers ? numbers : [before?.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue)];
         var (picture, hole) = (parsed.GetValue(image) is { } file ? Image.Load(file) : null, parsed.GetValue(mask) is { } where ? Image.Load(where) : null);
-        return [.. words.Select(prompt => new ImageRequest(prompt)
+        var larger = parsed.GetValue(upscale) is { } factor ? new LatentUpscale(factor) : before?.Upscale;
+        if (larger is null && (parsed.GetValue(upscaleStrength) is not null || parsed.GetValue(upscaleNearest))) throw new UsageException("--upscale-strength and --upscale-nearest go with --upscale.");
+        if (larger is not null) larger = larger with { Strength = parsed.GetValue(upscaleStrength) ?? larger.Strength, Nearest = parsed.GetValue(upscaleNearest) || larger.Nearest };
+        ImageRequest Of(string prompt, long start, int count, Interpolation? toward) => new(prompt)
         {
             NegativePrompt = parsed.GetValue(negative) ?? before?.NegativePrompt,
             Width = width,
@@ -134,13 +143,32 @@ abstract class ImageCommand : ExampleCommand
             Sampler = parsed.GetValue(scheduler) ?? before?.Sampler,
             Eta = parsed.GetValue(eta) ?? before?.Eta ?? 0,
             Seed = start,
-            Count = parsed.GetValue(count) ?? 1,
+            Count = count,
+            Toward = toward,
+            Upscale = larger,
             Image = picture,
             Strength = picture is null ? null : parsed.GetValue(strength) ?? before?.Strength,
             Mask = hole,
             ClipSkip = parsed.GetValue(clipSkip) ?? before?.ClipSkip,
             Repeats = parsed.GetValue(repeats) ?? before?.Repeats ?? 1,
-        })];
+        };
+        var many = parsed.GetValue(count) ?? 1;
+        if (parsed.GetValue(interpolate) is { } points)
+        {
+            if (parsed.GetValue(variation) is not null) throw new UsageException("--interpolate and --variation contradict each other; expected one of both.");
+            if (points < 2) throw new UsageException($"--interpolate is {points}; expected 2 or more, both ends counted.");
+            if (words.Length == 1 && seeds.Length == 1) seeds = [.. Enumerable.Range(0, many).Select(k => seeds[0] + k)];
+            if (words.Length == 1 && seeds.Length == 1) throw new UsageException("--interpolate has no way to go; expected several prompts, or several seeds by --seed or --count.");
+            if (words.Length > 1 && seeds.Length > 1) throw new UsageException("--interpolate goes from prompt to prompt or from seed to seed; expected several of one of both.");
+            var legs = Math.Max(words.Length, seeds.Length) - 1;
+            // Where one way ends the next begins.
+            return [.. Enumerable.Range(0, legs).SelectMany(leg => Enumerable.Range(leg == 0 ? 0 : 1, leg == 0 ? points : points - 1).Select(k => words.Length > 1
+                ? Of(words[leg], seeds[0], 1, new((double)k / (points - 1)) { Prompt = words[leg + 1] })
+                : Of(words[0], seeds[leg], 1, new((double)k / (points - 1)) { Seed = seeds[leg + 1] })))];
+        }
+        var pairs = words.SelectMany(prompt => seeds.Select(start => (prompt, start)));
+        if (parsed.GetValue(variation) is { } share) return [.. pairs.SelectMany(p => Enumerable.Range(1, many).Select(k => Of(p.prompt, p.start, 1, new(share) { Seed = p.start + k })))];
+        return [.. pairs.Select(p => Of(p.prompt, p.start, many, before?.Toward))];
     }
 
     static (int? Width, int? Height) Size(string text)
@@ -206,14 +234,13 @@ abstract class ImageCommand : ExampleCommand
         if (before.Dtype != now.Dtype) terminal.Note($"The image was computed in {before.Dtype}, this one in {now.Dtype}; see --precision.");
     }
 
-    static Image Sheet(IReadOnlyList<GeneratedImage> images, List<ImageRequest> requests)
+    /// <summary>A row a prompt, a column a seed; on the way to another image its share.</summary>
+    static Image Sheet(IReadOnlyList<GeneratedImage> images)
     {
-        var (rows, at) = (new List<SheetRow>(), 0);
-        foreach (var request in requests)
-        {
-            rows.Add(new(request.Prompt, [.. images.Skip(at).Take(request.Count).Select(static m => new SheetCell(m.Image, m.Parameters.Seed.ToString(CultureInfo.InvariantCulture)))]));
-            at += request.Count;
-        }
-        return new ContactSheet { Rows = rows, CellSize = Math.Clamp(images.Max(static m => Math.Max(m.Image.Width, m.Image.Height)), 64, 320) }.Render();
+        var rows = new List<SheetRow>();
+        foreach (var row in images.GroupBy(static m => m.Parameters.Prompt, StringComparer.Ordinal)) rows.Add(new(row.Key, [.. row.Select(static m => new SheetCell(m.Image, Label(m.Parameters)))]));
+        return new ContactSheet { Rows = rows, CellSize = Math.Clamp(images.Max(static m => Math.Max(m.Image.Width, m.Image.Height)), 64, 320), Columns = Math.Clamp(rows.Max(static r => r.Cells.Count), 1, 16) }.Render();
+
+        static string Label(ImageParameters p) => p.Toward is { } toward ? string.Create(CultureInfo.InvariantCulture, $"{p.Seed} +{toward.Share:0.##}") : p.Seed.ToString(CultureInfo.InvariantCulture);
     }
 }

@@ -7,11 +7,12 @@ namespace Panoptes.Cli.Commands;
 sealed class PullCommand : ExampleCommand
 {
     readonly Argument<string> id = new("ID") { Description = "OWNER/NAME, or OWNER/NAME@REVISION." };
-    readonly Option<string[]> include = new("--include") { Description = "Only files like this (* and ?); may be repeated. By default the settings and one set of weights.", HelpName = "PATTERN" };
+    readonly Option<string[]> include = new("--include") { Description = "Only files like this (* and ?); may be repeated. By default the settings and one set of weights; of a diffusion pipeline those of all its parts.", HelpName = "PATTERN" };
 
     public PullCommand() : base("pull", "Download a model from the hub into the cache that the Python tools use too. HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count.", """
         panoptes pull openai/clip-vit-base-patch32
         panoptes pull google/siglip-base-patch16-224@main --json
+        panoptes pull stable-diffusion-v1-5/stable-diffusion-v1-5
         """)
     {
         Add(id);

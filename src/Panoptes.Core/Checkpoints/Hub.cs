@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.RegularExpressions;
 
 namespace Panoptes.Checkpoints;
@@ -9,9 +10,13 @@ public static class Hub
 
     static readonly string[] Weights =
     [
-        "model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "*.safetensors",
-        "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin", "*.bin", "*.pt", "*.pth",
+        "model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json",
+        "*.fp16.safetensors", "*.safetensors",
+        "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin", "diffusion_pytorch_model.bin", "*.bin", "*.pt", "*.pth",
     ];
+
+    /// <summary>Parts that diffusers' pipelines may name and that make no image.</summary>
+    static readonly string[] Beside = ["safety_checker", "feature_extractor"];
 
     /// <summary>
     /// Brings the cache up to date with the hub (asking it what the revision means now, fetching only what is missing) and returns the
@@ -33,6 +38,26 @@ public static class Hub
     /// <summary>The snapshot's folder if the cache holds the model with its weights, else null. Asks nobody.</summary>
     public static string? FindCached(string model, HubOptions? options = null) =>
         HubId.TryParse(model) is { } id ? new HubCache((options ?? HubOptions.FromEnvironment()).CacheFolder, id).FindComplete() : null;
+
+    /// <summary>The file that names a pipeline's parts, each of which has a folder of its own.</summary>
+    internal const string PipelineFile = "model_index.json";
+
+    /// <summary>The parts that a pipeline's model_index.json names, but for those that make no image.</summary>
+    /// <exception cref="JsonException">It is no JSON object.</exception>
+    internal static IReadOnlyList<string> PartsOf(ReadOnlySpan<byte> index)
+    {
+        var reader = new Utf8JsonReader(index);
+        using var document = JsonDocument.ParseValue(ref reader);
+        if (document.RootElement.ValueKind != JsonValueKind.Object) throw new JsonException("expected an object");
+        return [.. document.RootElement.EnumerateObject().Where(static p => p.Value.ValueKind == JsonValueKind.Array && p.Value.GetArrayLength() == 2 && p.Value[1].ValueKind == JsonValueKind.String && !Beside.Contains(p.Name)).Select(static p => p.Name)];
+    }
+
+    /// <summary>What of a pipeline's files is wanted: what names its parts, and of each part its settings and one set of weights.</summary>
+    internal static IReadOnlyList<string> SelectPipeline(IReadOnlyList<string> names, IReadOnlyList<string> parts) =>
+    [
+        .. names.Where(static n => n is PipelineFile or "README.md" || Like(n, "LICENSE*") && !n.Contains('/', StringComparison.Ordinal)),
+        .. parts.SelectMany(part => Select([.. names.Where(n => n.StartsWith(part + "/", StringComparison.Ordinal)).Select(n => n[(part.Length + 1)..])], []).Select(n => $"{part}/{n}")),
+    ];
 
     /// <summary>What of a repository's files is wanted: those that <paramref name="patterns"/> name, or settings and one set of weights.</summary>
     internal static IReadOnlyList<string> Select(IReadOnlyList<string> names, IReadOnlyList<string> patterns)

@@ -44,14 +44,22 @@ sealed partial class HubCache(string folder, HubId id)
         var snapshot = Snapshot(commit);
         try
         {
-            var weights = Weights.FindIn(snapshot);
-            IEnumerable<string> files = weights.EndsWith(".json", StringComparison.Ordinal) ? Shards(File.ReadAllText(weights)).Select(s => Path.Combine(snapshot, s)) : [weights];
-            return files.All(IsThere) ? snapshot : null;
+            var index = Path.Combine(snapshot, Hub.PipelineFile);
+            if (!File.Exists(index)) return HasWeights(snapshot) ? snapshot : null;
+            // A part with a config.json is a network; the others, schedulers and tokenizers, are settings alone.
+            return Hub.PartsOf(File.ReadAllBytes(index)).Select(p => Path.Combine(snapshot, p)).All(static p => Directory.Exists(p) && (!File.Exists(Path.Combine(p, "config.json")) || HasWeights(p))) ? snapshot : null;
         }
         catch (Exception e) when (e is PanoptesException or IOException or UnauthorizedAccessException or JsonException or InvalidOperationException)
         {
             return null;
         }
+    }
+
+    static bool HasWeights(string folder)
+    {
+        var weights = Weights.FindIn(folder);
+        IEnumerable<string> files = weights.EndsWith(".json", StringComparison.Ordinal) ? Shards(File.ReadAllText(weights)).Select(s => Path.Combine(folder, s)) : [weights];
+        return files.All(IsThere);
     }
 
     public void WriteRef(string commit)

@@ -14,7 +14,7 @@ namespace Panoptes.Checkpoints;
 /// X-Linked-Etag, a SHA-256, for large files; else ETag, git's SHA-1 of a blob) and may redirect; GET takes ranges.</remarks>
 public sealed class HubClient(HubOptions options) : IDisposable
 {
-    const int MaxRedirects = 10, MaxListing = 64 << 20;
+    const int MaxRedirects = 10, MaxListing = 64 << 20, MaxIndex = 1 << 20;
 
     readonly HttpClient http = new(new SocketsHttpHandler { AllowAutoRedirect = false, ConnectTimeout = TimeSpan.FromSeconds(15), UseCookies = false })
     {
@@ -34,7 +34,7 @@ public sealed class HubClient(HubOptions options) : IDisposable
         {
             var cache = new HubCache(options.CacheFolder, id);
             var (commit, names) = await ListAsync(id, cancellationToken);
-            var wanted = Hub.Select(names, options.Files);
+            var wanted = options.Files.Count == 0 && names.Contains(Hub.PipelineFile) ? Hub.SelectPipeline(names, await PartsAsync(cache, id, commit, cancellationToken)) : Hub.Select(names, options.Files);
             if (wanted.Count == 0) throw new PanoptesException($"{id} has none of the wanted files ({string.Join(", ", options.Files)}); it has {string.Join(", ", names.Take(20))}.");
             if (wanted.FirstOrDefault(static n => !HubCache.IsPortable(n)) is { } odd) throw new PanoptesException($"{id} has a file named {odd}, which is no name of a file on every system; --include can leave it out.");
             var files = new List<RemoteFile>();
@@ -81,6 +81,22 @@ public sealed class HubClient(HubOptions options) : IDisposable
                 throw new PanoptesException($"{address} did not answer with a list of files: {e.Message}", e);
             }
         }, cancellationToken);
+    }
+
+    /// <summary>The parts of a pipeline, by its model_index.json, which is fetched before the others.</summary>
+    async Task<IReadOnlyList<string>> PartsAsync(HubCache cache, HubId id, string commit, CancellationToken cancellationToken)
+    {
+        var index = await InspectAsync(id, commit, Hub.PipelineFile, cancellationToken);
+        if (index.Size > MaxIndex) throw new PanoptesException($"{index.Address} has {index.Size} bytes; expected at most {MaxIndex} of a file that names a pipeline's parts.");
+        await FetchAsync(cache, index, static _ => { }, cancellationToken);
+        try
+        {
+            return Hub.PartsOf(await File.ReadAllBytesAsync(cache.Blob(index.ETag), cancellationToken));
+        }
+        catch (JsonException e)
+        {
+            throw new PanoptesException($"{index.Address} does not name a pipeline's parts: {e.Message.TrimEnd('.')}.", e);
+        }
     }
 
     async Task<RemoteFile> InspectAsync(HubId id, string commit, string name, CancellationToken cancellationToken)

@@ -17,7 +17,7 @@ public sealed record HubOptions
     /// <summary>Whether only what is in the cache may be used.</summary>
     public bool Offline { get; init; }
 
-    /// <summary>Which files are wanted, as names with * and ?; empty: settings, tokenizer, and one set of weights, safetensors before all others.</summary>
+    /// <summary>Which files are wanted, as names with * and ?; empty: settings, tokenizer, and one set of weights, safetensors before all others; of a diffusion pipeline (model_index.json) those of all its parts.</summary>
     public IReadOnlyList<string> Files { get; init; } = [];
 
     /// <summary>How many failures in a row, without a byte gained, end a download.</summary>

@@ -116,19 +116,59 @@ public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : Module
     ScalarType Dtype => Encoder.Parameters().First().Dtype ?? ScalarType.Float32;
 
     /// <param name="pixels">[b, channels, height, width] from -1 to 1</param>
+    /// <param name="parts">How it goes through in little memory; null: at once.</param>
     /// <returns>[b, latent channels, rows, columns]</returns>
-    public Tensor Encode(Tensor pixels)
+    public Tensor Encode(Tensor pixels, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return Encoder.Forward((pixels.to(Dtype) + 1) / 2).MoveToOuterDisposeScope();
+        return InParts((pixels.to(Dtype) + 1) / 2, parts, Encoder.Forward, 1, PixelsPerPlace).MoveToOuterDisposeScope();
     }
 
     /// <param name="latents">[b, latent channels, rows, columns]</param>
+    /// <param name="parts">How it goes through in little memory; null: at once.</param>
     /// <returns>[b, channels, height, width], about -1 to 1</returns>
-    public Tensor Decode(Tensor latents)
+    public Tensor Decode(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return (Decoder.Forward((latents.to(Dtype) / 3).tanh() * 3) * 2 - 1).MoveToOuterDisposeScope();
+        return (InParts((latents.to(Dtype) / 3).tanh() * 3, parts, Decoder.Forward, PixelsPerPlace, 1) * 2 - 1).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>How many pixels a side one place of the latents stands for.</summary>
+    int PixelsPerPlace => 1 << (Config.EncoderBlockOutChannels.Length - 1);
+
+    /// <summary>One image after the other, and large ones in tiles, each of which goes over into what is there already, as the peer does it.</summary>
+    /// <param name="finer">How many times as fine what comes out is.</param>
+    /// <param name="coarser">How many times as coarse.</param>
+    static Tensor InParts(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute, int finer, int coarser)
+    {
+        // Of TAESD's public files, which do not say it.
+        const int usual = 512;
+        if (parts is { Sliced: true } && x.shape[0] > 1) return cat([.. x.split(1).Select(one => InParts(one, parts with { Sliced = false }, compute, finer, coarser))]);
+        if (parts is not { Tiled: true }) return compute(x);
+        var pixels = parts.TilePixels ?? usual;
+        var tile = finer > 1 ? parts.TilePlaces ?? pixels / finer : pixels;
+        var blend = (int)(tile * parts.Overlap);
+        if (parts.Overlap is not (>= 0 and < 1) || tile < coarser || tile - blend < 1) throw new PanoptesException($"Tiles of {tile} that overlap by {parts.Overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
+        if (Math.Max(x.shape[2], x.shape[3]) <= tile) return compute(x);
+        var (side, over) = (tile * finer / coarser, (double)blend * finer / coarser);
+        var ramp = (arange(side, dtype: ScalarType.Float32, device: x.device) / Math.Max(1, over - 1)).clamp(0, 1).to(x.dtype);
+        Tensor? all = null;
+        for (var top = 0L; top < x.shape[2]; top += tile - blend)
+            for (var left = 0L; left < x.shape[3]; left += tile - blend)
+            {
+                using var scope = NewDisposeScope();
+                var own = compute(x.narrow(2, top, Math.Min(tile, x.shape[2] - top)).narrow(3, left, Math.Min(tile, x.shape[3] - left)));
+                all ??= zeros([x.shape[0], own.shape[1], x.shape[2] * finer / coarser, x.shape[3] * finer / coarser], x.dtype, x.device).MoveToOuterDisposeScope();
+                var (rows, columns) = (own.shape[2], own.shape[3]);
+                var there = all.narrow(2, top * finer / coarser, rows).narrow(3, left * finer / coarser, columns);
+                if (top > 0 || left > 0)
+                {
+                    var share = (top > 0 ? ramp.narrow(0, 0, rows) : ones_like(ramp).narrow(0, 0, rows)).view(-1, 1) * (left > 0 ? ramp.narrow(0, 0, columns) : ones_like(ramp).narrow(0, 0, columns));
+                    own = share * own + (1 - share) * there;
+                }
+                there.copy_(own);
+            }
+        return all!;
     }
 
     /// <summary>Latents from 0 to 1, to be kept as an image.</summary>

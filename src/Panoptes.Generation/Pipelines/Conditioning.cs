@@ -30,6 +30,19 @@ public sealed record Conditioning : IDisposable
     /// <summary>Some of the rows.</summary>
     public Conditioning Rows(long start, long count) => With(this, (a, _) => a.narrow(0, start, count).alias());
 
+    /// <summary>Between two on a line, a row each: exactly the first at 0 and the second at 1.</summary>
+    /// <param name="shares">One a row.</param>
+    /// <exception cref="PanoptesException">Classes, which have nothing between them.</exception>
+    public static Conditioning Interpolate(Conditioning from, Conditioning to, IReadOnlyList<double> shares)
+    {
+        if (from.Classes is { } classes && !(to.Classes is { } others && classes.Equals(others))) throw new PanoptesException("There is nothing between two classes; expected a model of words.");
+        using var scope = NewDisposeScope();
+        var weights = tensor(shares.Select(static s => (float)s).ToArray());
+        // What either of both sees is seen.
+        var seen = from.TextMask is { } a && to.TextMask is { } b ? maximum(a, b) : null;
+        return (from.With(to, (x, y) => x.is_floating_point() ? x.lerp(y, weights.to(x.dtype).view([-1, .. Enumerable.Repeat(1L, (int)x.dim() - 1)])) : x.alias()) with { TextMask = seen }).MoveToOuterDisposeScope();
+    }
+
     Conditioning With(Conditioning other, Func<Tensor, Tensor, Tensor> combine)
     {
         return new()

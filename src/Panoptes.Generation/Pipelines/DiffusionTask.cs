@@ -41,6 +41,9 @@ public sealed record DiffusionTask
     /// <summary>[1 or images, 3, height, width] from 0 to 1: what is to be changed (with <see cref="SamplingOptions.Strength"/>), or filled where <see cref="Mask"/> says; null: nothing is given.</summary>
     public Tensor? Image { get; init; }
 
+    /// <summary>[images, channels, rows, columns]: latents to be changed (with <see cref="SamplingOptions.Strength"/>), in place of a picture's; null: none are given.</summary>
+    public Tensor? Clean { get; init; }
+
     /// <summary>[1 or images, 1, height, width]: from 0.5 on, what is to be made anew; null: all.</summary>
     public Tensor? Mask { get; init; }
 
@@ -60,11 +63,12 @@ public sealed record DiffusionTask
         using var noGrad = no_grad();
         var images = Positive.Count;
         long[] shape = [images, model.LatentChannels, Height / model.PixelsPerPlace, Width / model.PixelsPerPlace];
-        var run = model.Start(Scheduler ?? model.Scheduler, Steps, Image is null ? Sampling with { Strength = 1 } : Sampling, Height, Width);
+        var run = model.Start(Scheduler ?? model.Scheduler, Steps, Image is null && Clean is null ? Sampling with { Strength = 1 } : Sampling, Height, Width);
         var hooks = new List<IStepHook>(Hooks);
         Tensor? channels = null;
         Tensor latents;
-        if (Image is null) latents = Scaled(Latents ?? Noise.Normal(shape, model.Dtype), run);
+        if (Clean is not null) latents = run.AddNoise(Clean, Noise.Normal(shape, model.Dtype), run.Begin);
+        else if (Image is null) latents = Scaled(Latents ?? Noise.Normal(shape, model.Dtype), run);
         else
         {
             var pixels = (Image * 2 - 1).expand(images, -1, -1, -1);
@@ -107,6 +111,8 @@ public sealed record DiffusionTask
             throw new PanoptesException($"A picture of [{string.Join(", ", image.shape)}] was given for images of {Width}x{Height}; expected [images, 3, {Height}, {Width}].");
         if (Mask is { } mask && (mask.dim() != 4 || mask.shape[1] != 1 || mask.shape[2] != Height || mask.shape[3] != Width))
             throw new PanoptesException($"A mask of [{string.Join(", ", mask.shape)}] was given for images of {Width}x{Height}; expected [images, 1, {Height}, {Width}].");
+        if (Clean is { } clean && (Image is not null || !clean.shape.AsSpan().SequenceEqual([Positive.Count, model.LatentChannels, Height / model.PixelsPerPlace, Width / model.PixelsPerPlace])))
+            throw new PanoptesException($"Latents of [{string.Join(", ", clean.shape)}] were to be changed; expected [{Positive.Count}, {model.LatentChannels}, {Height / model.PixelsPerPlace}, {Width / model.PixelsPerPlace}], and no picture beside them.");
         if (Mask is not null && Image is null) throw new PanoptesException("A mask was given without a picture; expected both.");
         if (Mask is null && model.ChannelsRead == 2 * model.LatentChannels + 1) throw new PanoptesException("This model fills masks; expected a picture and a mask.");
         if (model.ChannelsRead != model.LatentChannels && model.ChannelsRead != 2 * model.LatentChannels + 1) throw new PanoptesException($"This network reads {model.ChannelsRead} channels; expected {model.LatentChannels}, or {2 * model.LatentChannels + 1} to fill masks.");

@@ -36,6 +36,12 @@ public sealed record ImageRequest(string Prompt)
     /// <summary>What all chance follows from: the same seed gives the same image, on the CPU the Python peer's. Null: a new one.</summary>
     public long? Seed { get; init; }
 
+    /// <summary>Another image that this one is on the way to; null: none.</summary>
+    public Interpolation? Toward { get; init; }
+
+    /// <summary>How it is made larger before it is decoded; null: not. Width and height are those before.</summary>
+    public LatentUpscale? Upscale { get; init; }
+
     /// <summary>How many images; the seed of each is one more than that of the one before.</summary>
     public int Count { get; init; } = 1;
 
@@ -96,6 +102,8 @@ public sealed record ImageParameters
     public string? Mask { get; init; }
     public int? ClipSkip { get; init; }
     public int? Repeats { get; init; }
+    public Interpolation? Toward { get; init; }
+    public LatentUpscale? Upscale { get; init; }
 
     /// <summary>What it was made under; null: its words alone.</summary>
     public IReadOnlyList<ControlParameters>? Controls { get; init; }
@@ -140,6 +148,8 @@ public sealed record ImageParameters
         var line = string.Create(CultureInfo.InvariantCulture, $"Steps: {Steps}, Sampler: {Sampler ?? "default"}, CFG scale: {Guidance}, Seed: {Seed}, Size: {Width}x{Height}, Model: {Model}");
         if (Strength is { } strength) line += string.Create(CultureInfo.InvariantCulture, $", Denoising strength: {strength}");
         if (ClipSkip is { } skip) line += string.Create(CultureInfo.InvariantCulture, $", Clip skip: {skip}");
+        if (Toward is { } toward) line += string.Create(CultureInfo.InvariantCulture, $", Variation seed: {toward.Seed ?? Seed}, Variation strength: {toward.Share}");
+        if (Upscale is { } upscale) line += string.Create(CultureInfo.InvariantCulture, $", Hires upscale: {upscale.Factor}, Hires denoising strength: {upscale.Strength}");
         foreach (var control in Controls ?? []) line += string.Create(CultureInfo.InvariantCulture, $", Control: {control.Kind} {control.Scale}");
         return string.IsNullOrEmpty(NegativePrompt) ? $"{Prompt}\n{line}" : $"{Prompt}\nNegative prompt: {NegativePrompt}\n{line}";
     }

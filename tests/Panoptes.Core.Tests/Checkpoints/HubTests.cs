@@ -66,6 +66,40 @@ public sealed class HubTests : IDisposable
         Assert.Equal(Snapshot, Hub.FindCached(Id, Options));
     }
 
+    /// <summary>A pipeline as the hub has them: weights twice, in halves of precision, in other formats, and whole in one file.</summary>
+    void MakePipeline()
+    {
+        hub.Files.Clear();
+        hub.Files["model_index.json"] = Encoding.UTF8.GetBytes("""{"_class_name": "SomePipeline", "unet": ["diffusers", "UNet"], "text_encoder": ["transformers", "Text"], "scheduler": ["diffusers", "S"], "safety_checker": ["x", "y"], "image_encoder": [null, null]}""");
+        foreach (var name in (string[])["unet/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json", "safety_checker/config.json", "image_encoder/config.json", "README.md"]) hub.Files[name] = Encoding.UTF8.GetBytes($$"""{"of": "{{name}}"}""");
+        foreach (var name in (string[])["unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors", "unet/diffusion_pytorch_model.bin", "text_encoder/model.fp16.safetensors",
+            "text_encoder/pytorch_model.bin", "safety_checker/model.safetensors", "whole-pruned.safetensors", "image_encoder/model.safetensors"]) hub.Files[name] = Encoding.UTF8.GetBytes(name);
+    }
+
+    [Fact]
+    public async Task Of_a_pipeline_come_the_settings_and_one_set_of_weights_of_every_part()
+    {
+        MakePipeline();
+        Assert.Equal(Snapshot, await Hub.DownloadAsync(Id, Options));
+        Assert.Equal(["README.md", "model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json", "text_encoder/model.fp16.safetensors", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"],
+            Directory.EnumerateFiles(Snapshot, "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(Snapshot, f)).Order(StringComparer.Ordinal));
+        Assert.Equal(Snapshot, Hub.FindCached(Id, Options));
+        File.Delete(Path.Combine(Snapshot, "unet", "diffusion_pytorch_model.safetensors"));
+        Assert.Null(Hub.FindCached(Id, Options));
+        Directory.Delete(Path.Combine(Snapshot, "unet"), recursive: true);
+        Assert.Null(Hub.FindCached(Id, Options));
+    }
+
+    [Theory, InlineData("[]", "expected an object"), InlineData("{", "does not name a pipeline's parts")]
+    public async Task An_index_of_a_pipeline_that_is_none_is_refused_with_one_sentence(string index, string sentence)
+    {
+        MakePipeline();
+        hub.Files["model_index.json"] = Encoding.UTF8.GetBytes(index);
+        Assert.Contains(sentence, (await Assert.ThrowsAsync<PanoptesException>(() => Hub.DownloadAsync(Id, Options))).Message, StringComparison.Ordinal);
+        hub.Files["model_index.json"] = new byte[(1 << 20) + 1];
+        Assert.Contains("bytes; expected at most 1048576", (await Assert.ThrowsAsync<PanoptesException>(() => Hub.DownloadAsync(Id, Options))).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Progress_ends_at_the_size_of_all_files()
     {

@@ -184,11 +184,19 @@ sealed class T2IAdapterAdapter : IAdapter
 /// <summary>diffusers' AutoencoderTiny.</summary>
 sealed class AutoencoderTinyAdapter : IAdapter
 {
-    public bool Matches(ParityCase c) => c.Architecture == "AutoencoderTiny" && c.Call == "encode, decode";
+    public bool Matches(ParityCase c) => c.Architecture == "AutoencoderTiny" && c.Call is "encode, decode" or "encode, decode (tiled)";
 
     public IEnumerable<(string Output, Tensor Ours)> Run(ParityCase c)
     {
         using var noGrad = no_grad();
+        if (c.Call != "encode, decode")
+        {
+            using var whole = GenerationModels.Load<AutoencoderTiny>(c.File(c.Arguments.GetProperty("config").GetString()!));
+            var parts = new AutoencoderParts { Tiled = true, TilePixels = c.Arguments.GetProperty("tile_sample_min_size").GetInt32(), TilePlaces = c.Arguments.GetProperty("tile_latent_min_size").GetInt32(), Overlap = c.Arguments.GetProperty("tile_overlap_factor").GetDouble() };
+            yield return ("latents", whole.Encode(c.Input("sample"), parts with { Sliced = true }));
+            yield return ("decoded", whole.Decode(c.Input("z"), parts));
+            yield break;
+        }
         using var model = GenerationModels.Load<AutoencoderTiny>(c.Folder);
         var latents = model.Encode(c.Input("sample"));
         var scaled = model.Scale(latents);
