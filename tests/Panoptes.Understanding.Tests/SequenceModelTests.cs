@@ -125,8 +125,7 @@ public sealed class SequenceModelTests : IDisposable
                     if (model.Example(Scenes.Generate(i), Scenes.References(Scenes.Generate(i)), task, text, ref random) is not { } example) continue;
                     Assert.Equal(task, example.Task);
                     Assert.Equal(example.Target.Length, example.Weights.Length);
-                    Assert.Equal(example.Target.Length, (example.Queries ?? example.Target).Length);
-                    Assert.All(example.Prompt.Concat(example.Target).Concat(example.Read ?? []).Concat(example.Queries ?? []), t => Assert.InRange(t, 0, model.Core.Vocabulary - 1));
+                    Assert.All(example.Prompt.Concat(example.Target).Concat(example.Read ?? []), t => Assert.InRange(t, 0, model.Core.Vocabulary - 1));
                     Assert.True(example.Target.Length > 0 || example.Picture is { Width: 16, Height: 16, Channels: 3 });
                 }
             }
@@ -146,15 +145,19 @@ public sealed class SequenceModelTests : IDisposable
         VisionLlmField[] turned = [VisionLlmField.Bottom, VisionLlmField.Right, VisionLlmField.Class, VisionLlmField.Left, VisionLlmField.Top];
         var (c, p) = (model.FirstClass, model.FirstPlace);
         foreach (var (query, expected) in ((VisionLlmQuery, int[])[])[
-            (new(["cat", "dog"], 33), [c + 1, p + 3, p + 4, p + 20, p + 30, c, p, p, p + 32, p + 32, VisionLlmModel.EndId, 0, 0, 0, 0, VisionLlmModel.EndId, 0, 0, 0, 0]),
-            (new(["cat", "the red apple"], 17) { Format = turned }, [p + 15, p + 10, c + 1, p + 2, p + 2, p + 16, p + 16, c, p, p, 0, 0, VisionLlmModel.EndId, 0, 0, 0, 0, VisionLlmModel.EndId, 0, 0])])
+            (new(["cat", "dog"], 33), [c + 1, p + 3, p + 4, p + 20, p + 30, c, p, p, p + 32, p + 32]),
+            (new(["cat", "the red apple"], 17) { Format = turned, Marks = [3, 1] }, [p + 15, p + 10, c + 1, p + 2, p + 2, p + 16, p + 16, c + 3, p, p])])
         {
             Assert.Equal(expected, model.AnswerOf(query, objects, 32, 32));
-            Assert.Equal(Enumerable.Repeat(query.Format.Select(f => model.FirstQuery + (int)f), 4).SelectMany(static f => f), model.QueriesOf(query));
-            Assert.Equal(2, model.PromptOf(query, text).Count(t => t >= model.FirstClass && t < model.FirstPlace));
+            var prompt = model.PromptOf(query, text);
+            Assert.Equal((query.Marks ?? [0, 1]).Select(m => c + m), prompt.Where(t => t >= c && t < p));
+            Assert.Equal([p, p + query.Bins - 1], prompt.Where(t => t >= p && t < model.FirstQuery));
+            Assert.Equal(query.Format.Select(f => model.FirstQuery + (int)f), prompt.Where(t => t >= model.FirstQuery));
         }
+        Assert.Contains("at most 4", Assert.Throws<PanoptesException>(() => model.AnswerOf(new(["cat"], 8), [.. Enumerable.Repeat((new ImageBox(0, 0, 1, 1), 0), 5)], 32, 32)).Message, StringComparison.Ordinal);
         Assert.Contains("expected 2 to 64", Assert.Throws<PanoptesException>(() => model.PromptOf(new(["cat"], 65), text)).Message, StringComparison.Ordinal);
         Assert.Contains("expected 1 to 4 with names", Assert.Throws<PanoptesException>(() => model.PromptOf(new([], 8), text)).Message, StringComparison.Ordinal);
+        Assert.Contains("expected 2 different ones from 0 to 3", Assert.Throws<PanoptesException>(() => model.PromptOf(new(["cat", "dog"], 8) { Marks = [2, 2] }, text)).Message, StringComparison.Ordinal);
         Assert.Contains("once", Assert.Throws<PanoptesException>(() => model.PromptOf(new(["cat"], 8) { Format = [VisionLlmField.Class] }, text)).Message, StringComparison.Ordinal);
     }
 
@@ -238,32 +241,78 @@ public sealed class SequenceModelTests : IDisposable
     }
 
     [Fact]
-    public void What_queries_are_to_tell_is_matched_with_what_they_say_and_each_is_answered_where_it_stands()
+    public void What_is_told_at_once_is_matched_at_the_least_cost_and_judged_as_a_set_beside_what_is_written()
     {
         using var scope = NewDisposeScope();
         using var model = VisionLlm();
         using var noGrad = no_grad();
         var pixels = randn([2, 3, 32, 32], generator: new Generator(2));
-        // Two parts of two tokens, told the other way around; beside a text, whose tokens are told by the ones before them.
-        float[] seen = [];
-        SequenceExample[] examples =
-        [
-            new("detection", [10, 11, 12], [20, 21, 22, 23], [1, 0.5f, 1, 0]) { Queries = [model.FirstQuery, model.FirstQuery + 1, model.FirstQuery, model.FirstQuery + 1], Parts = 2, Match = logits => { seen = logits.log_softmax(1).data<float>().ToArray(); return [1, 0]; } },
-            SequenceExample.Of("captioning", [13], 14, 1),
-        ];
-        var (memory, mask) = model.Core.Read(pixels, [[10, 11, 12], [13]]);
-        Tensor Written(int i, long[] given, long[] positions) => model.Core.Write(tensor(given, [1, given.Length]), memory.narrow(0, i, 1), mask!.narrow(0, i, 1), null, tensor(positions, [1, given.Length]))[0].log_softmax(1);
-        var room = model.Config.MaxSequenceTokens;
-        var told = Written(0, [10, 11, 12, .. examples[0].Queries!], [0, 1, 2, room, room, room + 1, room + 1]);
-        var text = Written(1, [13, 14], [0, 1]);
-        var detection = -(told[3, 22] + told[5, 20] + (0.5 * told[6, 21])) / 2.5;
-        var captioning = -(text[0, 14] + text[1, 1]) / 2;
-        Assert.Equal(((detection + captioning) / 2).item<float>(), model.Loss(pixels, examples).item<float>(), 4);
-        Assert.True(tensor(seen).view(4, -1).allclose(told.narrow(0, 3, 4), 1e-4, 1e-4));
-        // Of all at once, prompts of different lengths beside each other: the same.
-        var answered = model.Core.Answer(pixels, [[10, 11, 12], [13]], [examples[0].Queries!, [model.FirstQuery, model.FirstQuery + 1]], 2);
-        Assert.True(answered.narrow(0, 0, 4).log_softmax(1).allclose(told.narrow(0, 3, 4), 1e-4, 1e-4));
-        Assert.True(answered.narrow(0, 4, 2).log_softmax(1).allclose(Written(1, [13, model.FirstQuery, model.FirstQuery + 1], [0, room, room + 1]).narrow(0, 1, 2), 1e-4, 1e-4));
+        var query = new VisionLlmQuery(["cat", "dog"], 33) { Marks = [2, 0], Format = [VisionLlmField.Top, VisionLlmField.Class, VisionLlmField.Right, VisionLlmField.Left, VisionLlmField.Bottom] };
+        (ImageBox Box, int Label)[] objects = [(new(3, 4, 20, 30), 1), (new(0, 8, 12, 18), 0)];
+        SequenceExample[] examples = [model.ExampleOf("detection", query, objects, 32, 32, text), SequenceExample.Of("captioning", [13], 14, 1)];
+
+        var told = model.Tell(model.Core.See(pixels.narrow(0, 0, 1)), [query], [examples[0].Prompt]);
+        Assert.Equal([1, 4, 3], told.Classes.shape);
+        Assert.Equal([1, 4, 4, 33], told.Places.shape);
+        Assert.Equal(2, told.Found.Count);
+        double Off(Tensor boxes, int k, int o) => boxes[0][k].data<float>().Zip(Center(objects[o].Box), static (a, b) => Math.Abs(a - b)).Sum();
+        double Overlap(Tensor boxes, int k, int o)
+        {
+            var c = boxes[0][k].data<float>().ToArray();
+            ImageBox a = new(c[0] - (c[2] / 2), c[1] - (c[3] / 2), c[0] + (c[2] / 2), c[1] + (c[3] / 2)), b = objects[o].Box.Scaled(1 / 32.0, 1 / 32.0);
+            var shared = Math.Max(0, Math.Min(a.Right, b.Right) - Math.Max(a.Left, b.Left)) * Math.Max(0, Math.Min(a.Bottom, b.Bottom) - Math.Max(a.Top, b.Top));
+            var union = ((a.Right - a.Left) * (a.Bottom - a.Top)) + ((b.Right - b.Left) * (b.Bottom - b.Top)) - shared;
+            var around = (Math.Max(a.Right, b.Right) - Math.Min(a.Left, b.Left)) * (Math.Max(a.Bottom, b.Bottom) - Math.Min(a.Top, b.Top));
+            return (shared / union) - ((around - union) / around);
+        }
+        (int First, int Second) Matched(DetectionPrediction found)
+        {
+            double Cost(int k, int o) => (5 * Off(found.Boxes, k, o)) - (2 * Overlap(found.Boxes, k, o)) - found.Logits[0].softmax(1)[k, objects[o].Label].item<float>();
+            return Enumerable.Range(0, 16).Select(static i => (First: i / 4, Second: i % 4)).Where(static p => p.First != p.Second).MinBy(p => Cost(p.First, 0) + Cost(p.Second, 1));
+        }
+        double Classes(Tensor logits, (int First, int Second) matched)
+        {
+            var unlikely = -logits[0].log_softmax(1);
+            return (Enumerable.Range(0, 4).Where(k => k != matched.First && k != matched.Second).Sum(k => 0.1 * unlikely[k, 2].item<float>()) + unlikely[matched.First, 1].item<float>() + unlikely[matched.Second, 0].item<float>()) / 2.2;
+        }
+        var found = told.Found.Sum(layer =>
+        {
+            var (first, second) = Matched(layer);
+            return Classes(layer.Logits, (first, second)) + (5 * (Off(layer.Boxes, first, 0) + Off(layer.Boxes, second, 1)) / 2) + (2 * (2 - Overlap(layer.Boxes, first, 0) - Overlap(layer.Boxes, second, 1)) / 2);
+        });
+        // What is answered is judged by the last layer's match: left, top, right and bottom in bins of a pixel.
+        var (one, other) = Matched(told.Found[1]);
+        var bins = -told.Places[0].log_softmax(2);
+        var places = (bins[one, 0, 3] + bins[one, 1, 4] + bins[one, 2, 20] + bins[one, 3, 30] + bins[other, 0, 0] + bins[other, 1, 8] + bins[other, 2, 12] + bins[other, 3, 18]).item<float>() / 8;
+        var (memory, mask) = model.Core.Read(pixels.narrow(0, 1, 1), [[13]]);
+        var written = model.Core.Write(tensor(new long[] { 13, 14 }, [1, 2]), memory, mask)[0].log_softmax(1);
+        var captioning = -(written[0, 14] + written[1, 1]).item<float>() / 2;
+        Assert.Equal((found + Classes(told.Classes, (one, other)) + places + captioning) / 2, model.Loss(pixels, examples).item<float>(), 3);
+
+        static double[] Center(ImageBox b) => [(b.Left + b.Right) / 64, (b.Top + b.Bottom) / 64, (b.Right - b.Left) / 32, (b.Bottom - b.Top) / 32];
+    }
+
+    [Fact]
+    public void Queries_with_prompts_answers_and_orders_of_different_lengths_are_told_beside_each_other_as_each_alone()
+    {
+        using var scope = NewDisposeScope();
+        using var model = VisionLlm();
+        using var noGrad = no_grad();
+        var images = model.Core.See(randn([3, 3, 32, 32], generator: new Generator(2)));
+        VisionLlmQuery[] queries = [new(["cat"], 12) { Format = VisionLlmModel.HeldOutFormat }, new(["cat", "dog", "the red apple left of the dog"], 64), new(["dog", "cat"], 40) { Format = VisionLlmModel.Formats[1], Marks = [3, 1] }];
+        int[][] prompts = [.. queries.Select(q => model.PromptOf(q, text))];
+        var together = model.Tell(images, queries, prompts);
+        for (var i = 0; i < 3; i++)
+        {
+            var (alone, c, b) = (model.Tell(images.narrow(0, i, 1), [queries[i]], [prompts[i]]), queries[i].Classes.Count, queries[i].Bins);
+            Assert.True(together.Classes.narrow(0, i, 1).narrow(2, 0, c).allclose(alone.Classes.narrow(2, 0, c), 1e-4, 1e-4));
+            Assert.True(together.Classes.narrow(0, i, 1).narrow(2, 3, 1).allclose(alone.Classes.narrow(2, c, 1), 1e-4, 1e-4));
+            Assert.True(together.Places.narrow(0, i, 1).narrow(3, 0, b).allclose(alone.Places, 1e-4, 1e-4));
+            Assert.True(together.Found[^1].Boxes.narrow(0, i, 1).allclose(alone.Found[^1].Boxes, 1e-4, 1e-4));
+            Assert.True(together.Found[^1].Logits.narrow(0, i, 1).narrow(2, 0, c).allclose(alone.Found[^1].Logits.narrow(2, 0, c), 1e-4, 1e-4));
+            Assert.Equal(c, together.Classes[i].softmax(1).narrow(1, 0, 3).gt(0).any(0).sum().item<long>());
+            Assert.Equal(b, together.Places[i].flatten(0, 1).softmax(1).gt(0).any(0).sum().item<long>());
+        }
     }
 
     [Fact]

@@ -41,19 +41,10 @@ public abstract record SequenceConfig : ModelConfig
 /// <param name="Prompt">What is asked.</param>
 /// <param name="Target">The answer, up to and with its end.</param>
 /// <param name="Weights">How much each token of the answer counts.</param>
-public sealed record SequenceExample(string Task, int[] Prompt, int[] Target, float[] Weights)
+public record SequenceExample(string Task, int[] Prompt, int[] Target, float[] Weights)
 {
     /// <summary>What the writer reads of the answer, where that is not what it is to say (noise objects); null: the answer itself.</summary>
     public int[]? Read { get; init; }
-
-    /// <summary>What is fed at once in the answer's place, a token of which each of the answer's is told; null: the answer is written token by token.</summary>
-    public int[]? Queries { get; init; }
-
-    /// <summary>How many equal parts the queries have, which are told apart by their number.</summary>
-    public int Parts { get; init; } = 1;
-
-    /// <summary>For an answer of equal parts whose order is free: which of its parts each part of the queries is to tell, by the logits [queries, vocabulary] that they have; null: they are told in order.</summary>
-    public Func<Tensor, int[]>? Match { get; init; }
 
     /// <summary>An answer that is a picture, whose tokens the loss makes; the target is then empty.</summary>
     public Image? Picture { get; init; }
@@ -153,9 +144,8 @@ public sealed class SequenceCore : Module
     /// <param name="vocabulary">How many tokens there are.</param>
     /// <param name="prompts">Where they go.</param>
     /// <param name="places">The tokens that are bins of a place, in order. Neighbors start alike, as waves of their number: what is learned of one says something of those beside it from the first step.</param>
-    /// <param name="parts">How many parts queries have at most that are fed at once; 0: every answer is written token by token.</param>
     /// <exception cref="PanoptesException">No such image tower.</exception>
-    public SequenceCore(SequenceConfig config, ModelSource source, int vocabulary, PromptPlace prompts, (int First, int Count) places, int parts = 0)
+    public SequenceCore(SequenceConfig config, ModelSource source, int vocabulary, PromptPlace prompts, (int First, int Count) places)
     {
         if (vocabulary > 1 << 20) throw new PanoptesException($"A vocabulary of {vocabulary} tokens was asked for; expected at most {1 << 20}.");
         var normal = Init.Normal(config.InitializerRange);
@@ -174,7 +164,7 @@ public sealed class SequenceCore : Module
             using var rows = t.narrow(0, places.First, places.Count);
             rows.copy_(waves);
         });
-        EmbedPositions = new([config.MaxSequenceTokens + parts, config.HiddenSize], normal);
+        EmbedPositions = new([config.MaxSequenceTokens, config.HiddenSize], normal);
         Decoder = new(config.DecoderLayers, _ => new(config));
         Norm = new(config.HiddenSize, config.LayerNormEps);
         HeadBias = new([vocabulary], Init.Zeros);
@@ -225,7 +215,6 @@ public sealed class SequenceCore : Module
 
     public Embedding EmbedTokens { get; }
 
-    /// <summary>Of the tokens of a sequence; behind them, of the parts of what is fed at once.</summary>
     public Parameter EmbedPositions { get; }
 
     public ModuleList<SequenceLayer> Decoder { get; }
@@ -246,11 +235,29 @@ public sealed class SequenceCore : Module
     public (Tensor Memory, Tensor? Mask) Read(Tensor pixels, IReadOnlyList<int[]>? prompts)
     {
         using var scope = NewDisposeScope();
-        var seen = tower.Forward(pixels);
-        var tokens = VisionProjection.Forward(seen.LastHiddenState);
+        var (memory, mask) = ReadSeen(See(pixels), prompts);
+        return (memory.MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>The tokens of images, with their places: [b, tokens, width].</summary>
+    /// <param name="pixels">[b, 3, height, width]</param>
+    /// <exception cref="PanoptesException">More tokens than there is room for.</exception>
+    internal Tensor See(Tensor pixels)
+    {
+        using var scope = NewDisposeScope();
+        var tokens = VisionProjection.Forward(tower.Forward(pixels).LastHiddenState);
         var images = tokens.shape[1];
         if (images > Config.MaxImageTokens) throw new PanoptesException($"An image has {images} tokens; the model takes at most {Config.MaxImageTokens}.");
-        tokens = tokens.add(ImagePositions.Value.narrow(0, 0, images));
+        return tokens.add(ImagePositions.Value.narrow(0, 0, images)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>What the writer looks at, of images whose tokens are known.</summary>
+    /// <param name="tokens">As <see cref="See"/> gives them.</param>
+    /// <inheritdoc cref="Read"/>
+    internal (Tensor Memory, Tensor? Mask) ReadSeen(Tensor tokens, IReadOnlyList<int[]>? prompts)
+    {
+        using var scope = NewDisposeScope();
+        var (images, device) = (tokens.shape[1], tokens.device);
         Tensor? mask = null;
         var (count, each) = prompts is null ? (tokens.shape[0], 1L) : (prompts.Count, prompts.Count / tokens.shape[0]);
         if (each < 1 || each * tokens.shape[0] != count) throw new PanoptesException($"{count} prompts go with {tokens.shape[0]} images; expected one an image, or as many of each.");
@@ -258,9 +265,9 @@ public sealed class SequenceCore : Module
         {
             if (each > 1) (tokens, each) = (tokens.repeat_interleave(each, 0), 1);
             if (longest > Config.MaxPromptTokens) throw new PanoptesException($"A prompt has {longest} tokens; the model takes at most {Config.MaxPromptTokens}.");
-            var (ids, own) = Padded(prompts, longest, pixels.device);
+            var (ids, own) = Padded(prompts, longest, device);
             tokens = cat([tokens, EmbedTokens.Forward(ids).add(PromptPositions.Value.narrow(0, 0, longest)).to(tokens.dtype)], 1);
-            mask = KeyMask.Of(cat([ones(tokens.shape[0], images, dtype: ScalarType.Int64, device: pixels.device), own], 1));
+            mask = KeyMask.Of(cat([ones(tokens.shape[0], images, dtype: ScalarType.Int64, device: device), own], 1));
         }
         var memory = EncoderNorm.Forward(Encoder.Forward(tokens, mask));
         return ((each > 1 ? memory.repeat_interleave(each, 0) : memory).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
@@ -271,32 +278,21 @@ public sealed class SequenceCore : Module
     /// <param name="memory">[b, read tokens, width]</param>
     /// <param name="mask">As <see cref="Read"/> gives it.</param>
     /// <param name="which">Indices of the tokens of all sequences, in their order, that are to tell; null: all.</param>
-    /// <param name="positions">[b, tokens] int64: rows of <see cref="EmbedPositions"/>; null: those of their order.</param>
     /// <returns>[b, tokens, vocabulary], or [which, vocabulary]</returns>
-    public Tensor Write(Tensor ids, Tensor memory, Tensor? mask, Tensor? which = null, Tensor? positions = null)
+    public Tensor Write(Tensor ids, Tensor memory, Tensor? mask, Tensor? which = null)
     {
         using var scope = NewDisposeScope();
-        var x = positions is null ? Enter(ids, 0) : EmbedTokens.Forward(ids).add(EmbedPositions.Value.index_select(0, positions.flatten()).view(ids.shape[0], ids.shape[1], -1));
+        return Say(Enter(ids, 0), memory, mask, which).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The same of what has entered already.</summary>
+    /// <param name="x">[b, tokens, width]</param>
+    internal Tensor Say(Tensor x, Tensor memory, Tensor? mask, Tensor? which)
+    {
+        using var scope = NewDisposeScope();
         foreach (var layer in Decoder) x = layer.Forward(x, memory, mask);
         if (which is not null) x = x.flatten(0, 1).index_select(0, which);
         return Head(x).MoveToOuterDisposeScope();
-    }
-
-    /// <summary>What the writer says at queries that are fed at once after each prompt: [all queries, vocabulary].</summary>
-    /// <param name="pixels">[b, 3, height, width]</param>
-    /// <param name="prompts">One an image, or as many of each, those of the first image first.</param>
-    /// <param name="queries">Of each prompt.</param>
-    /// <param name="parts">How many equal parts the queries have.</param>
-    /// <exception cref="PanoptesException">More tokens than there is room for.</exception>
-    internal Tensor Answer(Tensor pixels, IReadOnlyList<int[]> prompts, IReadOnlyList<int[]> queries, int parts)
-    {
-        using var scope = NewDisposeScope();
-        int[][] given = [.. prompts.Zip(queries, static (p, q) => (int[])[.. p, .. q])];
-        var longest = given.Max(static g => g.Length);
-        if (longest > Config.MaxSequenceTokens) throw new PanoptesException($"The prompt and what it asks for have {longest} tokens; the model takes at most {Config.MaxSequenceTokens} together.");
-        var which = prompts.SelectMany((p, i) => Enumerable.Range(0, queries[i].Length).Select(k => ((long)i * longest) + p.Length + k)).ToArray();
-        var (memory, mask) = Read(pixels, prompts);
-        return Write(Padded(given, longest, pixels.device).Ids, memory, mask, tensor(which, device: pixels.device), PositionsOf([.. prompts.Select((p, i) => (p.Length, queries[i].Length, parts))], longest, pixels.device)).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -307,42 +303,46 @@ public sealed class SequenceCore : Module
     /// <param name="startId">What the writer begins with where no prompt stands before the answer.</param>
     public Tensor Loss(Tensor pixels, IReadOnlyList<SequenceExample> examples, int startId)
     {
+        Fit(pixels, examples);
+        using var scope = NewDisposeScope();
+        return LossSeen(See(pixels), examples, startId).MoveToOuterDisposeScope();
+    }
+
+    /// <exception cref="PanoptesException">A number of examples that does not go with the images.</exception>
+    internal static void Fit(Tensor pixels, IReadOnlyList<SequenceExample> examples)
+    {
         if (examples.Count == 0 || examples.Count % pixels.shape[0] != 0) throw new PanoptesException($"{examples.Count} examples go with {pixels.shape[0]} images; expected one an image, or as many of each.");
+    }
+
+    /// <summary>The same of images whose tokens are known.</summary>
+    /// <param name="tokens">As <see cref="See"/> gives them.</param>
+    /// <inheritdoc cref="Loss"/>
+    internal Tensor LossSeen(Tensor tokens, IReadOnlyList<SequenceExample> examples, int startId)
+    {
         using var scope = NewDisposeScope();
         var leads = examples.Select(e => Prompts.HasFlag(PromptPlace.Writer) && e.Prompt.Length > 0 ? e.Prompt : [startId]).ToArray();
-        int[][] given = [.. examples.Select((e, i) => e.Queries is { } queries ? (int[])[.. leads[i], .. queries] : [.. leads[i], .. (e.Read ?? e.Target).SkipLast(1)])];
+        int[][] given = [.. examples.Select((e, i) => (int[])[.. leads[i], .. (e.Read ?? e.Target).SkipLast(1)])];
         var longest = given.Max(static g => g.Length);
         if (longest > Config.MaxSequenceTokens) throw new PanoptesException($"A sequence has {longest} tokens; the model takes at most {Config.MaxSequenceTokens}.");
         var shares = examples.GroupBy(static e => e.Task).ToDictionary(static g => g.Key,
             g => Config.TaskWeights.GetValueOrDefault(g.Key, 1) * g.Count() / examples.Count / Math.Max(1e-12, g.Sum(static e => e.Weights.Sum(static w => (double)w))));
-        // A token is told where the one before it stands; what queries ask for, where they stand themselves.
-        var (which, firsts) = (new List<long>(), new int[examples.Count]);
+        var (which, targets, factors) = (new List<long>(), new List<long>(), new List<float>());
         for (var i = 0; i < examples.Count; i++)
         {
             var example = examples[i];
-            if (example.Weights.Length != example.Target.Length || (example.Queries ?? example.Read ?? example.Target).Length != example.Target.Length) throw new ArgumentException("An example needs a weight, and a token to read, for every token of its answer.");
-            firsts[i] = which.Count;
-            for (var k = 0; k < example.Target.Length; k++)
-                if (example.Weights[k] != 0 || example.Queries is not null) which.Add((long)i * longest + leads[i].Length + k - (example.Queries is null ? 1 : 0));
-        }
-        if (which.Count == 0) throw new PanoptesException("No token of the examples counts; expected one at least.");
-        var (memory, mask) = Read(pixels, [.. examples.Select(static e => e.Prompt)]);
-        var device = pixels.device;
-        var positions = examples.Any(static e => e.Queries is not null) ? PositionsOf([.. examples.Select((e, i) => (leads[i].Length, e.Queries?.Length ?? 0, e.Parts))], longest, device) : null;
-        var logits = Write(Padded(given, longest, device).Ids, memory, mask, tensor(which.ToArray(), device: device), positions);
-        var (targets, factors) = (new List<long>(), new List<float>());
-        foreach (var (example, first) in examples.Zip(firsts))
-        {
-            var order = example.Match?.Invoke(logits.detach().narrow(0, first, example.Target.Length));
-            var part = example.Target.Length / (order?.Length ?? 1);
+            if (example.Weights.Length != example.Target.Length || (example.Read ?? example.Target).Length != example.Target.Length) throw new ArgumentException("An example needs a weight, and a token to read, for every token of its answer.");
             for (var k = 0; k < example.Target.Length; k++)
             {
-                var told = order is null ? k : (order[k / part] * part) + (k % part);
-                if (example.Weights[told] == 0 && example.Queries is null) continue;
-                targets.Add(example.Target[told]);
-                factors.Add((float)(example.Weights[told] * shares[example.Task]));
+                if (example.Weights[k] == 0) continue;
+                which.Add((long)i * longest + leads[i].Length - 1 + k);
+                targets.Add(example.Target[k]);
+                factors.Add((float)(example.Weights[k] * shares[example.Task]));
             }
         }
+        if (which.Count == 0) throw new PanoptesException("No token of the examples counts; expected one at least.");
+        var (memory, mask) = ReadSeen(tokens, [.. examples.Select(static e => e.Prompt)]);
+        var device = tokens.device;
+        var logits = Write(Padded(given, longest, device).Ids, memory, mask, tensor(which.ToArray(), device: device));
         var losses = nn.functional.cross_entropy(logits.to(ScalarType.Float32), tensor(targets.ToArray(), device: device), reduction: nn.Reduction.None);
         return losses.dot(tensor(factors.ToArray(), device: device)).MoveToOuterDisposeScope();
     }
@@ -364,20 +364,8 @@ public sealed class SequenceCore : Module
         return TorchOps.Linear(Norm.Forward(x), EmbedTokens.Weight, HeadBias).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Tokens stand in their order, and those of a part of queries all at the part's own place: [rows, longest] int64.</summary>
-    Tensor PositionsOf(IReadOnlyList<(int Lead, int Queries, int Parts)> rows, int longest, Device device)
-    {
-        var positions = new long[rows.Count * longest];
-        for (var i = 0; i < rows.Count; i++)
-        {
-            for (var k = 0; k < longest; k++) positions[(i * longest) + k] = k;
-            for (var k = 0; k < rows[i].Queries; k++) positions[(i * longest) + rows[i].Lead + k] = Config.MaxSequenceTokens + (k * rows[i].Parts / rows[i].Queries);
-        }
-        return tensor(positions, [rows.Count, longest], device: device);
-    }
-
     /// <summary>Rows filled up with 0, and which are their own: [rows, longest] int64 each.</summary>
-    static (Tensor Ids, Tensor Own) Padded(IReadOnlyList<int[]> rows, int longest, Device device)
+    internal static (Tensor Ids, Tensor Own) Padded(IReadOnlyList<int[]> rows, int longest, Device device)
     {
         var (ids, own) = (new long[rows.Count * longest], new long[rows.Count * longest]);
         for (var i = 0; i < rows.Count; i++)

@@ -36,13 +36,21 @@ static class SequencesTiny
         ["UnifiedIO"] = Trained("""{"architectures":["UnifiedIO"],"location_bins":8,"text_vocab_size":10,"vq_config":{"block_out_channels":[4],"norm_num_groups":2,"num_vq_embeddings":6,"latent_channels":2,"sample_size":4},""",
             static m => ((UnifiedIoModel)m).Core) with
         { Unused = static key => key.StartsWith("vq.", StringComparison.Ordinal) },
-        ["VisionLLM"] = Trained("""{"architectures":["VisionLLM"],"max_classes":3,"max_bins":8,"text_vocab_size":10,""", static m => ((VisionLlmModel)m).Core),
+        ["VisionLLM"] = Trained("""{"architectures":["VisionLLM"],"max_classes":3,"max_bins":8,"max_objects":2,"text_vocab_size":10,""", static m => ((VisionLlmModel)m).Core, static m =>
+        {
+            var model = (VisionLlmModel)m;
+            var told = model.Tell(model.Core.See(Pixels()), [new(["a", "b"], 8), new(["b", "a"], 8) { Format = VisionLlmModel.HeldOutFormat }], [[3, model.FirstClass, 5, model.FirstClass + 1], [7, model.FirstClass, model.FirstClass + 1]]);
+            return cat([told.Classes.flatten(1), told.Places.flatten(1)], 1);
+        }),
     };
 
-    static TinyModel Trained(string config, Func<Nn.Module, SequenceCore> core) => new(config + Sizes + "}", m =>
+    static Tensor Pixels() => randn([2, 3, 16, 16], generator: new Generator(3));
+
+    /// <param name="more">What the model says besides.</param>
+    static TinyModel Trained(string config, Func<Nn.Module, SequenceCore> core, Func<Nn.Module, Tensor>? more = null) => new(config + Sizes + "}", m =>
     {
-        var pixels = randn([2, 3, 16, 16], generator: new Generator(3));
-        var (memory, mask) = core(m).Read(pixels, [[3, 4, 5, 6, 3, 4, 5, 6], [7, 8]]);
-        return core(m).Write(arange(32, dtype: ScalarType.Int64).remainder(20).view(2, 16), memory, mask).flatten(1);
+        var (memory, mask) = core(m).Read(Pixels(), [[3, 4, 5, 6, 3, 4, 5, 6], [7, 8]]);
+        var written = core(m).Write(arange(32, dtype: ScalarType.Int64).remainder(20).view(2, 16), memory, mask).flatten(1);
+        return more is null ? written : cat([written, more(m).to(written.dtype)], 1);
     });
 }
