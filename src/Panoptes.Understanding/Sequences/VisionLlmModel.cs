@@ -46,7 +46,7 @@ public sealed record VisionLlmConfig : SequenceConfig
     /// <summary>The most objects of an answer: so many times the format is asked for.</summary>
     public int MaxObjects { get; init; } = 10;
 
-    /// <summary>How many blocks the image tokenizer has that finds objects.</summary>
+    /// <summary>How many blocks the image tokenizer finds objects with.</summary>
     public int ObjectLayers { get; init; } = 2;
 
     /// <summary>The names that training draws classes from that are not there.</summary>
@@ -95,7 +95,8 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     public VisionLlmModel(VisionLlmConfig config, ModelSource source)
     {
         Config = config;
-        if (config.MaxBins < 2 || config.MaxObjects < 1) throw new PanoptesException($"max_bins is {config.MaxBins} and max_objects {config.MaxObjects}; expected 2 and 1 or more.");
+        if (config.MaxBins < 2 || config.MaxObjects < 1 || config.ObjectLayers < 1)
+            throw new PanoptesException($"max_bins is {config.MaxBins}, max_objects {config.MaxObjects} and object_layers {config.ObjectLayers}; expected 2, 1 and 1 or more.");
         Core = new(config, source, FirstQuery + Fields, PromptPlace.Reader | PromptPlace.Writer, (FirstPlace, config.MaxBins));
         var width = config.HiddenSize;
         ObjectQueries = new(config.MaxObjects, width);
@@ -269,7 +270,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
     /// The loss of what is told at once, a scalar: DETR's of what every layer of the image tokenizer finds; to that, how unlikely the answer's tokens are, of the objects that the last layer is matched with:
     /// their places, and everyone's class, of which no object weighs as in DETR.
     /// </summary>
-    Tensor Judge(Told told, IReadOnlyList<ObjectsExample> asked)
+    Tensor Judge(Told told, ObjectsExample[] asked)
     {
         using var scope = NewDisposeScope();
         using var exact = Autocast.To(ScalarType.Float32);
@@ -279,7 +280,7 @@ public sealed class VisionLlmModel : Module, ISequenceModel
             Boxes.ToCenters(tensor(e.Objects.SelectMany(static o => (float[])[(float)o.Box.Left, (float)o.Box.Top, (float)o.Box.Right, (float)o.Box.Bottom]).ToArray(), [e.Objects.Count, 4], device: device))))];
         var loss = DetrLoss.Total(told.Found, targets, weights);
         var (rows, wanted) = DetrLoss.Pairs(DetrLoss.Match(told.Found[^1], targets, weights), targets, told.Classes);
-        var labels = full([asked.Count * Config.MaxObjects], none, ScalarType.Int64, device).index_copy(0, rows, cat([.. targets.Select(static t => t.Labels)]).index_select(0, wanted));
+        var labels = full([asked.Length * Config.MaxObjects], none, ScalarType.Int64, device).index_copy(0, rows, cat([.. targets.Select(static t => t.Labels)]).index_select(0, wanted));
         var counts = ones(none + 1, device: device);
         counts[none] = (float)weights.EosCoefficient;
         loss = loss + nn.functional.cross_entropy(told.Classes.flatten(0, 1), labels, counts);

@@ -40,7 +40,7 @@ static class SequencesTiny
         {
             var model = (VisionLlmModel)m;
             var told = model.Tell(model.Core.See(Pixels()), [new(["a", "b"], 8), new(["b", "a"], 8) { Format = VisionLlmModel.HeldOutFormat }], [[3, model.FirstClass, 5, model.FirstClass + 1], [7, model.FirstClass, model.FirstClass + 1]]);
-            return cat([told.Classes.flatten(1), told.Places.flatten(1)], 1);
+            return cat([told.Classes.flatten(1), told.Places.flatten(1), .. told.Found.Select(static f => cat([f.Logits, f.Boxes], 2).flatten(1))], 1);
         }),
     };
 
