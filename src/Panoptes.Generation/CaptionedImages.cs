@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 using Panoptes.Text;
 
@@ -19,19 +18,19 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
     /// <summary>How many images are made at once; less takes less memory.</summary>
     public int BatchSize { get; init; } = 16;
 
-    /// <summary>Whether a folder or file holds such a model.</summary>
-    public static bool IsIn(string path) => GenerationModels.Registry.TypeOf(path) is { } type && typeof(CaptionedImageModel).IsAssignableFrom(type);
+    /// <summary>Whether a folder holds such a model.</summary>
+    public static bool IsIn(string folder) => File.Exists(Path.Combine(folder, "config.json")) && !PipelineFolder.Is(folder) && typeof(CaptionedImageModel).IsAssignableFrom(GenerationModels.Registry.TypeOf(folder));
 
     /// <summary>Loads one with its tokenizer.</summary>
     /// <param name="model">A folder.</param>
     /// <param name="dtype">The type of the weights.</param>
+    /// <param name="batchSize">How many images are made at once.</param>
     /// <exception cref="PanoptesException">Another model there, or none.</exception>
-    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32)
+    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = 16)
     {
-        var path = ModelFolder.Resolve(model);
-        if (!IsIn(path)) throw new PanoptesException($"{model} holds no text-to-image model in one part; expected one of {string.Join(", ", GenerationModels.All.Where(static e => typeof(CaptionedImageModel).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
-        var tokenizer = Tokenizer.Load(ModelFolder.FolderOf(path));
-        return new((CaptionedImageModel)GenerationModels.Load(path, new() { Dtype = dtype }), tokenizer, model);
+        if (!IsIn(model)) throw new PanoptesException($"{model} holds no text-to-image model in one part; expected one of {string.Join(", ", GenerationModels.All.Where(static e => typeof(CaptionedImageModel).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
+        var tokenizer = Tokenizer.Load(model);
+        return new((CaptionedImageModel)GenerationModels.Load(model, new() { Dtype = dtype }), tokenizer, model) { BatchSize = batchSize };
     }
 
     /// <summary>All images of the requests, in their order; every one follows from its own seed.</summary>
@@ -43,7 +42,9 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
     {
         foreach (var r in requests)
         {
-            if (r is not { Image: null, Mask: null, Sampler: null, Hooks.Count: 0, NegativePrompt: null, ClipSkip: null }) throw new PanoptesException($"A {Model.GetType().Name} makes images of words alone; it takes no picture, mask, sampler, negative prompt or control.");
+            // What is left of a request must be as usual.
+            var words = new ImageRequest(r.Prompt) { Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height };
+            if (r.Hooks.Count > 0 || r.Controls.Count > 0 || (r with { Hooks = words.Hooks, Controls = words.Controls }) != words) throw new PanoptesException($"A {Model.GetType().Name} makes images of words alone; it takes no picture, mask, sampler, negative prompt, control or anything else that is asked of diffusion.");
             if ((r.Width ?? Model.Side) != Model.Side || (r.Height ?? Model.Side) != Model.Side) throw new PanoptesException($"Images of {r.Width}x{r.Height} pixels were asked for; this model makes {Model.Side}x{Model.Side}.");
             if (r.Count is < 1 or > 10_000) throw new PanoptesException($"{r.Count} images were asked for; expected 1 to 10,000.");
             if (r.Seed is < 0) throw new PanoptesException($"The seed is {r.Seed}; expected 0 or more.");

@@ -79,14 +79,10 @@ abstract class ImageCommand : ExampleCommand
         try
         {
             var controls = Controls(parsed, made, held);
-            using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed), settings), path)
-            {
-                Config = settings,
-                BatchSize = parsed.GetValue(batch) ?? 4,
-                Parts = parsed.GetValue(tiled) || parsed.GetValue(sliced) ? new() { Tiled = parsed.GetValue(tiled), Sliced = parsed.GetValue(sliced) } : null,
-                Note = terminal.Note,
-            };
-            images = await Make(terminal, diffusion, [.. requests.Select(r => r with { Controls = controls })], parsed.GetRequiredValue(preview), cancel);
+            requests = [.. requests.Select(r => r with { Controls = controls })];
+            images = CaptionedImages.IsIn(path)
+                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, requests, new Steps(progress), cancel))
+                : await Diffuse(parsed, terminal, path, settings, requests, cancel);
         }
         finally
         {
@@ -110,6 +106,25 @@ abstract class ImageCommand : ExampleCommand
         terminal.Write(table);
         if (sheet is not null) terminal.Note($"All of them are in {sheet}.");
         return App.Success;
+    }
+
+    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string? settings, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
+    {
+        using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed), settings), path)
+        {
+            Config = settings,
+            BatchSize = parsed.GetValue(batch) ?? 4,
+            Parts = parsed.GetValue(tiled) || parsed.GetValue(sliced) ? new() { Tiled = parsed.GetValue(tiled), Sliced = parsed.GetValue(sliced) } : null,
+            Note = terminal.Note,
+        };
+        return await Make(terminal, diffusion, requests, parsed.GetRequiredValue(preview), cancel);
+    }
+
+    /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
+    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string path, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
+    {
+        using var images = CaptionedImages.Load(path, ModelLoader.Precision(parsed), parsed.GetValue(batch) ?? 16);
+        return images.Generate(requests, progress, cancel);
     }
 
     static Made Before(string file)

@@ -35,6 +35,13 @@ public sealed class EvaluateImagesCommandTests : IDisposable
         Assert.InRange(things.GetProperty("found").GetDouble(), 0, 1);
         Assert.InRange(real.GetProperty("found").GetDouble(), things.GetProperty("found").GetDouble(), 1);
         Assert.True(File.Exists(folder["sheet.png"]));
+        // It also makes images of one's own words, and says so where it cannot.
+        await Command.Succeeds("generate", "an apple", "--model", folder["run/last"], "--seed", "3", "--count", "2", "--out", folder["images"], "--grid");
+        Assert.Equal(2, Directory.GetFiles(folder["images"], "an-apple-*.png").Length);
+        await Command.Succeeds("generate", "--from", Path.Combine(folder["images"], "an-apple-3.png"), "--out", folder["again.png"]);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(folder["images"], "an-apple-3.png")), File.ReadAllBytes(folder["again.png"]));
+        await Command.Fails(["generate", "an apple", "--model", folder["run/last"], "--negative", "a cat", "--out", folder["other.png"]], "TextToImageGan makes images of words alone");
+        await Command.Fails(["generate", "an apple", "--model", folder["run/last"], "--size", "64", "--out", folder["other.png"]], "32x32");
         Assert.Equal(report.GetRawText(), (await Command.Succeeds(command)).Json.GetProperty("report").GetRawText());
     }
 

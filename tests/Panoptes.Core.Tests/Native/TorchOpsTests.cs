@@ -81,7 +81,10 @@ public class TorchOpsTests
     public void A_linear_layer_is_right_to_the_last_output_at_any_number_of_rows(int inputs, int outputs)
     {
         using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: false);
-        foreach (var rows in (int[])[128, 192, 320, 512, 1088, 2048, 4928]) LinearIsTheProduct([rows], inputs, outputs, 1 / Math.Sqrt(inputs), ScalarType.Float32, 5e-6);
+        // What is wrong here is as large as the weights; rounding grows with the square root of how many products are summed. On AMD's family 25 oneDNN adds them one after the other, where elsewhere it has several sums:
+        // 5.4e-6 for 768 inputs. The same product summed in order by hand is off by 4.9e-6, or 6.3e-6 where the bias comes first, and in four parts by 1.9e-6.
+        var rounding = 5e-6 * Math.Sqrt(Math.Max(1, inputs / 384.0));
+        foreach (var rows in (int[])[128, 192, 320, 512, 1088, 2048, 4928]) LinearIsTheProduct([rows], inputs, outputs, 1 / Math.Sqrt(inputs), ScalarType.Float32, rounding);
     }
 
     [Fact]
