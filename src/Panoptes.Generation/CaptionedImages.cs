@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using Panoptes.Imaging;
 using Panoptes.Text;
 
 namespace Panoptes.Generation;
@@ -64,7 +63,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
             foreach (var generator in generators) generator.Dispose();
             if (!pixels.isfinite().all().item<bool>()) throw new PanoptesException("The model gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
             for (var i = 0; i < batch.Length; i++)
-                images.Add(new(Image.FromTensor(((pixels[i] + 1) * 127.5).round().clamp(0, 255).to(ScalarType.Byte)), new()
+                images.Add(new(SignedPixels.ToImage(pixels[i]), new()
                 {
                     Prompt = batch[i].Request.Prompt,
                     Model = name,

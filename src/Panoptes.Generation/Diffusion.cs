@@ -277,7 +277,7 @@ public sealed class Diffusion : IDisposable
     }
 
     /// <param name="pixels">[3, height, width] from 0 to 1</param>
-    static Image ToImage(Tensor pixels)
+    internal static Image ToImage(Tensor pixels)
     {
         using var scope = NewDisposeScope();
         return Imaging.Image.FromTensor((pixels * 255).round().to(ScalarType.Byte));

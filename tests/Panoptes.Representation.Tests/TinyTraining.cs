@@ -25,6 +25,20 @@ static class TinyTraining
         return ready.Trainer.Run(seen is null ? null : new Now(seen), cancel);
     }
 
+    /// <summary>Trains at once, and again with a break after three steps, without keeping a tensor.</summary>
+    /// <returns>What the second gave, and the folders of both runs.</returns>
+    public static (TrainingResult Result, string Unbroken, string Broken) TrainWithBreak(Func<SceneRecipe> recipe, string folder)
+    {
+        var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
+        Train(recipe(), unbroken);
+        var before = LiveTensors.Settle();
+        using (var cancel = new CancellationTokenSource())
+            Assert.Throws<OperationCanceledException>(() => Train(recipe(), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
+        var result = Train(recipe(), broken);
+        Assert.Equal(before, Tensor.TotalCount);
+        return (result, unbroken, broken);
+    }
+
     /// <summary>Tells at once, on the thread that reports.</summary>
     public sealed class Now(Action<TrainingProgress> seen) : IProgress<TrainingProgress>
     {

@@ -29,11 +29,11 @@ public sealed record AutoencoderOptions : SceneTaskOptions
     public override SceneObjective Create(SceneSetting setting)
     {
         var model = RecipeModels.Build<AutoencoderKl>(setting);
-        FeatureJudge? judge = null;
+        PerceptualJudge? judge = null;
         try
         {
             if (setting.Side % model.Config.PixelsPerPlace != 0) throw new PanoptesException($"Scenes of {setting.Side} pixels were asked for; this autoencoder takes sides that are multiples of {model.Config.PixelsPerPlace}.");
-            judge = Perceptual is null ? null : FeatureJudge.Load(setting.Recipe.ResolveModel(Perceptual));
+            judge = Perceptual is null ? null : PerceptualJudge.Load(ModelFolder.Resolve(setting.Recipe.ResolveModel(Perceptual)), Renormalization.FromSigned);
             return new Autoencoding(model, judge, this, setting);
         }
         catch
@@ -46,14 +46,12 @@ public sealed record AutoencoderOptions : SceneTaskOptions
 }
 
 /// <inheritdoc cref="AutoencoderOptions"/>
-sealed class Autoencoding(AutoencoderKl model, FeatureJudge? judge, AutoencoderOptions options, SceneSetting setting) : SceneObjective
+sealed class Autoencoding(AutoencoderKl model, PerceptualJudge? judge, AutoencoderOptions options, SceneSetting setting) : SceneObjective
 {
     const int BatchSize = 32;
 
     /// <summary>Pictures that latents are scaled by, and reconstructions that are shown.</summary>
     const int Seen = 256, Shown = 16;
-
-    static readonly float[] Half = [0.5f, 0.5f, 0.5f];
 
     double scale = model.Config.ScalingFactor;
 
@@ -63,7 +61,7 @@ sealed class Autoencoding(AutoencoderKl model, FeatureJudge? judge, AutoencoderO
 
     public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
     {
-        var pixels = batch.Normalized(Half, Half);
+        var pixels = SignedPixels.Of(batch);
         var posterior = model.Encode(pixels);
         var decoded = model.Decode(posterior.Sample(random));
         using var exact = Autocast.To(ScalarType.Float32);
@@ -99,7 +97,7 @@ sealed class Autoencoding(AutoencoderKl model, FeatureJudge? judge, AutoencoderO
                 using var scope = NewDisposeScope();
                 using (batch)
                 {
-                    var pixels = batch.Normalized(Half, Half);
+                    var pixels = SignedPixels.Of(batch);
                     using var posterior = model.Encode(pixels);
                     var decoded = model.Decode(posterior.Mean).clamp(-1, 1);
                     error += ((decoded - pixels) / 2).square().mean([1, 2, 3]).log10().sum().item<float>();
@@ -109,7 +107,7 @@ sealed class Autoencoding(AutoencoderKl model, FeatureJudge? judge, AutoencoderO
                         count += posterior.Mean.numel();
                     }
                     for (var i = 0; i < batch.Count && cells.Count < 2 * Shown; i++)
-                        foreach (var picture in (Tensor[])[pixels[i], decoded[i]]) cells.Add(new(Image.FromTensor(((picture + 1) * 127.5).round().clamp(0, 255).to(ScalarType.Byte))));
+                        foreach (var picture in (Tensor[])[pixels[i], decoded[i]]) cells.Add(new(SignedPixels.ToImage(picture)));
                     pictures += batch.Count;
                     progress?.Report(new(pictures, tests.Scenes(split).Count));
                 }
@@ -137,55 +135,4 @@ sealed class Autoencoding(AutoencoderKl model, FeatureJudge? judge, AutoencoderO
         if (disposing) judge?.Dispose();
         base.Dispose(disposing);
     }
-}
-
-/// <summary>A trained image tower whose features say how alike pictures are.</summary>
-sealed class FeatureJudge : IDisposable
-{
-    readonly Module model;
-    readonly IImageTower tower;
-    readonly Renormalization view;
-
-    FeatureJudge(Module model, IImageTower tower, Renormalization view)
-    {
-        (this.model, this.tower, this.view) = (model, tower, view);
-        model.RequiresGrad(false);
-        model.Train(false);
-    }
-
-    /// <summary>Loads one in float32.</summary>
-    /// <exception cref="PanoptesException">No model, or one without an image tower.</exception>
-    public static FeatureJudge Load(string path)
-    {
-        var model = Models.Load(path, new() { Dtype = ScalarType.Float32 });
-        try
-        {
-            var (processor, _) = ClipParts.Load(path, model);
-            return new(model, Towers.Of(model).Images, new([.. processor.Std.Select(static s => 0.5f / s)], [.. processor.Mean.Zip(processor.Std, static (m, s) => (0.5f - m) / s)]));
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
-    }
-
-    /// <summary>The mean distance over all maps (<see cref="PerceptualDistance"/>), with gradients to the second pictures: a scalar.</summary>
-    /// <param name="first">[b, 3, height, width] from -1 to 1</param>
-    /// <param name="second">As many.</param>
-    public Tensor Distance(Tensor first, Tensor second)
-    {
-        using var scope = NewDisposeScope();
-        IReadOnlyList<Tensor> real;
-        using (no_grad()) real = Features(first);
-        return PerceptualDistance.Of(real, Features(second), -1).mean().MoveToOuterDisposeScope();
-
-        IReadOnlyList<Tensor> Features(Tensor pixels)
-        {
-            var output = tower.Forward(view.Apply(pixels, tower.ImageSize), hiddenStates: true);
-            return [.. (output.HiddenStates ?? [output.LastHiddenState]).Select(static f => f.to(ScalarType.Float32))];
-        }
-    }
-
-    public void Dispose() => model.Dispose();
 }

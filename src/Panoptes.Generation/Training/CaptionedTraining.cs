@@ -37,8 +37,6 @@ public abstract record CaptionedOptions : SceneTaskOptions
 /// <summary>What the families of text-to-image models have in common in training, but for diffusion.</summary>
 abstract class CaptionedTraining<T>(T model, CaptionReader reader, CaptionedOptions options, SceneSetting setting) : SceneObjective where T : CaptionedImageModel
 {
-    private protected static readonly float[] Half = [0.5f, 0.5f, 0.5f];
-
     readonly GenerationMeasures measures = new(options.Measures, setting);
     readonly ScalarType precision = RecipeParts.PrecisionOf(setting.Recipe.Training.Precision);
 
@@ -58,7 +56,7 @@ abstract class CaptionedTraining<T>(T model, CaptionReader reader, CaptionedOpti
         var m = options.Measures;
         var pixels = model.Sample(reader.Ids([.. scenes.Select(static s => s.Caption)]), reader.Ids([""]), NoiseSource.From(generators), new() { Guidance = m.Guidance, Steps = m.Steps, Temperature = m.Temperature, TopK = m.TopK }, cancel);
         foreach (var generator in generators) generator.Dispose();
-        return [.. Enumerable.Range(0, scenes.Count).Select(i => Image.FromTensor(((pixels[i] + 1) * 127.5).round().clamp(0, 255).to(ScalarType.Byte)))];
+        return [.. Enumerable.Range(0, scenes.Count).Select(i => SignedPixels.ToImage(pixels[i]))];
     }
 
     public override void Save(string folder)

@@ -42,8 +42,6 @@ public abstract record ControlOptions : SceneTaskOptions
 /// <summary>What the trainings of control have in common: a pipeline whose weights stay, the same noise and loss that it was trained with, and the same measures with and without control.</summary>
 abstract class ControlTraining : SceneObjective
 {
-    private protected static readonly float[] Half = [0.5f, 0.5f, 0.5f];
-
     readonly ControlOptions options;
     readonly DenoisingLoss loss;
     readonly GenerationMeasures measures;
@@ -72,7 +70,7 @@ abstract class ControlTraining : SceneObjective
         Tensor clean, text;
         using (no_grad())
         {
-            clean = Pipeline.Encode(batch.Normalized(Half, Half), random).to(ScalarType.Float32);
+            clean = Pipeline.Encode(SignedPixels.Of(batch), random).to(ScalarType.Float32);
             text = Pipeline.Prompts.Encoder.Read(reader.Ids(batch.Captions, options.CaptionDropout, random), null, 0, normalized: true).Tokens;
         }
         var noisy = loss.Draw(clean, random);

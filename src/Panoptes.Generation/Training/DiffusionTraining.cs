@@ -59,8 +59,6 @@ sealed class TrainedPipeline(UNet2DConditionModel unet, ClipTextModel textEncode
 /// <inheritdoc cref="DiffusionOptions"/>
 sealed class DiffusionTraining : SceneObjective
 {
-    static readonly float[] Half = [0.5f, 0.5f, 0.5f];
-
     readonly StableDiffusion pipeline;
     readonly DiffusionOptions options;
     readonly DenoisingLoss loss;
@@ -85,7 +83,7 @@ sealed class DiffusionTraining : SceneObjective
     {
         using var scope = NewDisposeScope();
         Tensor clean;
-        using (no_grad()) clean = pipeline.Encode(batch.Normalized(Half, Half), random).to(ScalarType.Float32);
+        using (no_grad()) clean = pipeline.Encode(SignedPixels.Of(batch), random).to(ScalarType.Float32);
         var noisy = loss.Draw(clean, random);
         var text = pipeline.Prompts.Encoder.Read(reader.Ids(batch.Captions, options.CaptionDropout, random), null, 0, normalized: true).Tokens;
         var told = pipeline.Predict(new() { Sample = noisy.Sample, Timestep = noisy.Timesteps, Conditioning = new() { Text = text } });

@@ -40,7 +40,7 @@ sealed class GanTraining : CaptionedTraining<TextToImageGan>
         var caption = Model.TextEncoder.Encode(ids);
         var made = Model.Forward(randn(batch.Count, Model.Config.NoiseSize, generator: random), caption);
         var (shown, told) = (made.detach().requires_grad_(), caption.detach());
-        var (real, fake) = (Judge(batch.Normalized(Half, Half), told, random), Judge(shown, told, random));
+        var (real, fake) = (Judge(SignedPixels.Of(batch), told, random), Judge(shown, told, random));
         using var exact = Autocast.To(ScalarType.Float32);
         var wanted = -fake.mean();
         var gradient = autograd.grad([wanted], [shown], retain_graph: true)[0];
@@ -99,7 +99,7 @@ sealed class VaeTraining(TextToImageVae model, CaptionReader reader, VaeOptions 
 
     public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
     {
-        var pixels = batch.Normalized(Half, Half);
+        var pixels = SignedPixels.Of(batch);
         var posterior = model.Encode(pixels);
         var decoded = model.Decode(posterior.Sample(random).flatten(1), model.TextEncoder.Encode(Reader.Ids(batch.Captions, options.CaptionDropout, random)));
         using var exact = Autocast.To(ScalarType.Float32);
@@ -110,17 +110,23 @@ sealed class VaeTraining(TextToImageVae model, CaptionReader reader, VaeOptions 
     }
 }
 
-/// <summary>An autoregressive model over the tokens of a trained autoencoder (DALL-E: Ramesh et al. 2021, arXiv:2102.12092; Parti: Yu et al. 2022, arXiv:2206.10789): each by those before it and the caption.</summary>
-public sealed record AutoregressiveOptions : CaptionedOptions
+/// <summary>What the training of a model over tokens is told.</summary>
+public abstract record TokenOptions : CaptionedOptions
 {
-    /// <summary>The folder of the autoencoder, which stays as it is.</summary>
+    /// <summary>The folder of the autoencoder whose tokens they are, which stays as it is.</summary>
     public required string Tokenizer { get; init; }
 
-    public override SceneObjective Create(SceneSetting setting) => Create<TextToImageTransformer>(setting, (model, reader) =>
+    private protected SceneObjective Create<T>(SceneSetting setting, Func<T, VqModel> tokenizerOf, Func<T, CaptionReader, SceneObjective> make) where T : CaptionedImageModel => Create<T>(setting, (model, reader) =>
     {
-        RecipeModels.TakeTokenizer(model.Vqvae, setting.Recipe.ResolveModel(Tokenizer));
-        return new AutoregressiveTraining(model, reader, this, setting);
+        RecipeModels.TakeTokenizer(tokenizerOf(model), setting.Recipe.ResolveModel(Tokenizer));
+        return make(model, reader);
     });
+}
+
+/// <summary>An autoregressive model over the tokens of a trained autoencoder (DALL-E: Ramesh et al. 2021, arXiv:2102.12092; Parti: Yu et al. 2022, arXiv:2206.10789): each by those before it and the caption.</summary>
+public sealed record AutoregressiveOptions : TokenOptions
+{
+    public override SceneObjective Create(SceneSetting setting) => Create<TextToImageTransformer>(setting, static m => m.Vqvae, (model, reader) => new AutoregressiveTraining(model, reader, this, setting));
 }
 
 /// <inheritdoc cref="AutoregressiveOptions"/>
@@ -143,16 +149,9 @@ sealed class AutoregressiveTraining(TextToImageTransformer model, CaptionReader 
 /// A model of masked tokens of a trained autoencoder (MaskGIT: Chang et al. 2022, arXiv:2202.04200; Muse: Chang et al. 2023, arXiv:2301.00704): a share of them that the cosine of a random angle tells is masked,
 /// and told from the others and the caption.
 /// </summary>
-public sealed record MaskedTokensOptions : CaptionedOptions
+public sealed record MaskedTokensOptions : TokenOptions
 {
-    /// <summary>The folder of the autoencoder, which stays as it is.</summary>
-    public required string Tokenizer { get; init; }
-
-    public override SceneObjective Create(SceneSetting setting) => Create<TextToImageMasked>(setting, (model, reader) =>
-    {
-        RecipeModels.TakeTokenizer(model.Vqvae, setting.Recipe.ResolveModel(Tokenizer));
-        return new MaskedTokensTraining(model, reader, this, setting);
-    });
+    public override SceneObjective Create(SceneSetting setting) => Create<TextToImageMasked>(setting, static m => m.Vqvae, (model, reader) => new MaskedTokensTraining(model, reader, this, setting));
 }
 
 /// <inheritdoc cref="MaskedTokensOptions"/>

@@ -84,7 +84,7 @@ sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting s
             var task = new DiffusionTask { Positive = positive, Negative = negative, Height = setting.Side, Width = setting.Side, Steps = options.Steps, Guidance = options.Guidance, Noise = NoiseSource.From(generators), Hooks = hooks };
             var pixels = pipeline.Decode(task.Run(pipeline, cancel));
             foreach (var generator in generators) generator.Dispose();
-            return [.. Enumerable.Range(0, scenes.Count).Select(i => Image.FromTensor((pixels[i] * 255).round().to(ScalarType.Byte)))];
+            return [.. Enumerable.Range(0, scenes.Count).Select(i => Diffusion.ToImage(pixels[i]))];
         }
     }
 

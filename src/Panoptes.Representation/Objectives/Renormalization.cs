@@ -14,6 +14,9 @@ public sealed record Renormalization(float[] Scale, float[] Shift)
     public static Renormalization Between(ImageProcessor own, ImageProcessor other) =>
         new([.. own.Std.Zip(other.Std, static (a, b) => a / b)], [.. own.Mean.Zip(other.Mean, static (a, b) => a - b).Zip(other.Std, static (d, b) => d / b)]);
 
+    /// <summary>From -1 to 1, minus the other's mean, over its deviation.</summary>
+    public static Renormalization FromSigned(ImageProcessor other) => new([.. other.Std.Select(static s => 0.5f / s)], [.. other.Mean.Zip(other.Std, static (m, s) => (0.5f - m) / s)]);
+
     /// <summary>The pixels as the other model takes them, in its size: [b, 3, size, size], with their gradient.</summary>
     /// <param name="pixels">[b, 3, height, width]</param>
     /// <param name="size">The side of the other model's images.</param>

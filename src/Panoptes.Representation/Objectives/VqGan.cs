@@ -15,22 +15,16 @@ namespace Panoptes.Representation.Objectives;
 public sealed class VqGan : VqVae
 {
     readonly VqGanOptions options;
-    readonly Renormalization? view;
+    readonly PerceptualJudge? judge;
 
     /// <param name="model">What is trained.</param>
-    /// <param name="judge">Whose features are compared, in float32; frozen, and disposed with this object. Null: none.</param>
-    /// <param name="view">From the batch's pixels to those of <paramref name="judge"/>.</param>
+    /// <param name="judge">Whose features are compared; disposed with this object, and no part of what is trained and kept. Null: none.</param>
     /// <param name="options">The weights of the terms, and the discriminator.</param>
-    public VqGan(VqModel model, Module? judge, Renormalization? view, VqGanOptions options) : base(model, options)
+    public VqGan(VqModel model, PerceptualJudge? judge, VqGanOptions options) : base(model, options)
     {
-        (Judge, this.view, this.options) = (judge, view, options);
-        judge?.RequiresGrad(false);
+        (this.judge, this.options) = (judge, options);
         Discriminator = new(model.Config.OutChannels, options.DiscriminatorWidth, options.DiscriminatorLayers);
     }
-
-    /// <summary>Whose features are compared; frozen, and no part of what is trained and kept.</summary>
-    [NotAChild]
-    public Module? Judge { get; }
 
     public PatchDiscriminator Discriminator { get; }
 
@@ -38,28 +32,13 @@ public sealed class VqGan : VqVae
     {
         using var scope = NewDisposeScope();
         var loss = Difference(pixels, decoded);
-        if (Judge is not null)
+        if (judge is not null)
         {
-            var perceptual = Perceptual(pixels, decoded);
+            var perceptual = judge.Distance(pixels, decoded);
             Note("perceptual", perceptual.ToDouble());
             loss = loss + options.PerceptualWeight * perceptual;
         }
         return (step < options.DiscriminatorStart ? loss : loss + Adversarial(pixels, decoded, loss)).MoveToOuterDisposeScope();
-    }
-
-    Tensor Perceptual(Tensor pixels, Tensor decoded)
-    {
-        using var scope = NewDisposeScope();
-        var tower = Towers.Of(Judge!).Images;
-        IReadOnlyList<Tensor> real;
-        using (no_grad()) real = Features(pixels);
-        return PerceptualDistance.Of(real, Features(decoded), -1).mean().MoveToOuterDisposeScope();
-
-        IReadOnlyList<Tensor> Features(Tensor images)
-        {
-            var output = tower.Forward(view!.Apply(images, tower.ImageSize), hiddenStates: true);
-            return [.. (output.HiddenStates ?? [output.LastHiddenState]).Select(Exact)];
-        }
     }
 
     /// <summary>What the tokenizer is told, weighted so that its gradient at the decoder's last layer is as long as that of <paramref name="loss"/> (times an option), and what the discriminator is.</summary>
@@ -100,7 +79,7 @@ public sealed class VqGan : VqVae
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing) Judge?.Dispose();
+        if (disposing) judge?.Dispose();
         base.Dispose(disposing);
     }
 }
@@ -206,18 +185,6 @@ public sealed record VqGanOptions : VqVaeOptions
         if (DiscriminatorLayers is < 1 or > 8 || DiscriminatorWidth is < 1 or > 4096) throw new PanoptesException($"{Name}: discriminator_layers is {DiscriminatorLayers} and discriminator_width {DiscriminatorWidth}; expected 1 to 8 layers of 1 to 4096 channels.");
         if (model.ImageSize >> DiscriminatorLayers < 3) throw new PanoptesException($"{Name}: a discriminator of {DiscriminatorLayers} layers leaves nothing of images of {model.ImageSize} pixels; make discriminator_layers fewer.");
         if (PerceptualWeight < 0 || DiscriminatorWeight < 0) throw new PanoptesException($"{Name}: perceptual_weight is {PerceptualWeight} and discriminator_weight {DiscriminatorWeight}; expected 0 or more.");
-        if (Perceptual is null) return new VqGan(model, null, null, this);
-        var path = ModelFolder.Resolve(Perceptual);
-        var judge = Models.Load(path, new() { Dtype = ScalarType.Float32 });
-        try
-        {
-            _ = Towers.Of(judge);                                                    // which says so where there is no image tower
-            return new VqGan(model, judge, Renormalization.Between(setting.Processor, ImageProcessor.Load(ModelFolder.FolderOf(path))), this);
-        }
-        catch
-        {
-            judge.Dispose();
-            throw;
-        }
+        return new VqGan(model, Perceptual is null ? null : PerceptualJudge.Load(ModelFolder.Resolve(Perceptual), other => Renormalization.Between(setting.Processor, other)), this);
     }
 }

@@ -68,7 +68,7 @@ public class VqVae : SampleObjective
     }
 
     /// <summary>At least float32: what was computed in a smaller type is summed in that.</summary>
-    private protected static Tensor Exact(Tensor x) => x.dtype is ScalarType.BFloat16 or ScalarType.Float16 ? x.to(ScalarType.Float32) : x;
+    internal static Tensor Exact(Tensor x) => x.dtype is ScalarType.BFloat16 or ScalarType.Float16 ? x.to(ScalarType.Float32) : x;
 
     /// <summary>How wrong the reconstruction is: a scalar with its gradient.</summary>
     private protected virtual Tensor Reconstruction(Tensor pixels, Tensor decoded, long step) => Difference(pixels, decoded);

@@ -112,13 +112,7 @@ public sealed class GenerationTrainingTests : IDisposable
     public void A_model_is_trained_resumed_to_the_same_bytes_and_measured(string name, string measures)
     {
         var (task, model) = Of(name);
-        var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
-        TinyTraining.Train(Tiny(task, model), unbroken);
-        var before = LiveTensors.Settle();
-        using (var cancel = new CancellationTokenSource())
-            Assert.Throws<OperationCanceledException>(() => TinyTraining.Train(Tiny(task, model), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
-        var result = TinyTraining.Train(Tiny(task, model), broken);
-        Assert.Equal(before, Tensor.TotalCount);
+        var (result, unbroken, broken) = TinyTraining.TrainWithBreak(() => Tiny(task, model), folder);
         Assert.Equal(Files(unbroken), Files(broken));
         foreach (var measure in measures.Split(' ')) Assert.True(double.IsFinite(result.Validation[measure]), measure);
         Assert.True(File.Exists(Path.Combine(broken, name == "autoencoder" ? "reconstructions.png" : "samples.png")));

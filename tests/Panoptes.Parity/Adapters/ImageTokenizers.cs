@@ -53,7 +53,7 @@ sealed class TamingVqganAdapter : IAdapter
             DiscriminatorWidth = loss.GetProperty("disc_ndf").GetInt32(),
             DiscriminatorLayers = loss.GetProperty("disc_num_layers").GetInt32(),
         };
-        using var gan = new VqGan(model, null, null, Options(codebook: 0.25, commitment: 1));     // the code's own, legacy weights
+        using var gan = new VqGan(model, null, Options(codebook: 0.25, commitment: 1));     // the code's own, legacy weights
         ModelFolder.Load(gan.Discriminator, file, new() { Prefix = "loss.discriminator.", Ignored = static _ => true });
 
         var encoded = model.Encoder.Forward(image);

@@ -75,13 +75,7 @@ public sealed class SceneRecipeTests : IDisposable
     [InlineData("name: image_region_pixel, image: 0, pixel: 0", TinyTraining.Clip, "mean")]
     public void A_model_is_trained_resumed_to_the_same_bytes_and_measured(string task, string model, string measures)
     {
-        var (unbroken, broken) = (Path.Combine(folder, "unbroken"), Path.Combine(folder, "broken"));
-        TinyTraining.Train(Tiny(task, model), unbroken);
-        var before = LiveTensors.Settle();
-        using (var cancel = new CancellationTokenSource())
-            Assert.Throws<OperationCanceledException>(() => TinyTraining.Train(Tiny(task, model), broken, p => { if (p.Step == 3) cancel.Cancel(); }, cancel.Token));
-        var result = TinyTraining.Train(Tiny(task, model), broken);
-        Assert.Equal(before, Tensor.TotalCount);
+        var (result, unbroken, broken) = TinyTraining.TrainWithBreak(() => Tiny(task, model), folder);
         Assert.Equal(Weights(unbroken), Weights(broken));
         foreach (var name in measures.Split(' ')) Assert.InRange(result.Validation[name], 0, 5);
         using var loaded = model == TinyTraining.Clip ? Representation.Models.Load(Path.Combine(broken, "last")) : PromptableModels.Load(Path.Combine(broken, "last"));
