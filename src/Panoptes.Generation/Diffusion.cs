@@ -18,7 +18,6 @@ public sealed class Diffusion : IDisposable
     /// <summary>Latents of at most so many places a side are decoded for previews.</summary>
     const int PreviewPlaces = 32;
 
-
     /// <param name="model">Becomes this one's; its weights are packed for inference.</param>
     /// <param name="name">What images say that they are made with.</param>
     public Diffusion(DiffusionModel model, string name)
@@ -216,11 +215,12 @@ public sealed class Diffusion : IDisposable
     {
         var options = new PromptOptions { ClipSkip = batch[0].Request.ClipSkip, Size = (height, width), Note = Note };
         var denies = batch.Exists(static j => j.Request.NegativePrompt is not null || j.Request.Toward?.NegativePrompt is not null);
-        string[] prompts = [.. batch.Select(static j => j.Request.Prompt)], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
+        string Told(string prompt) => batch[0].Request.Controls.Aggregate(prompt, (words, control) => control.Words(Model, words));
+        string[] prompts = [.. batch.Select(j => Told(j.Request.Prompt))], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
         if (batch[0].Request.Toward is null) return Model.Describe(prompts, denies ? negatives : null, options);
         using var scope = NewDisposeScope();
         // Both ends are read together, so that both have as many tokens.
-        var (wanted, unwanted) = Model.Describe([.. prompts, .. batch.Select(static j => j.Request.Toward!.Prompt ?? j.Request.Prompt)],
+        var (wanted, unwanted) = Model.Describe([.. prompts, .. batch.Select(j => Told(j.Request.Toward!.Prompt ?? j.Request.Prompt))],
             denies ? [.. negatives, .. batch.Select(static j => j.Request.Toward!.NegativePrompt ?? j.Request.NegativePrompt ?? "")] : null, options);
         double[] shares = [.. batch.Select(static j => j.Request.Toward!.Share)];
         return (Between(wanted).MoveToOuterDisposeScope(), Between(unwanted).MoveToOuterDisposeScope());
@@ -299,7 +299,8 @@ public sealed class Diffusion : IDisposable
             Conditions = [.. request.Controls.Select(c => c.Condition is { } condition ? ImageControl.Fitted(condition, width, height) : null)];
             try
             {
-                foreach (var (control, condition) in request.Controls.Zip(Conditions).OrderBy(static c => c.First.Rank)) hooks.Add(control.Hook(model, request.Prompt, condition));
+                foreach (var (control, condition) in request.Controls.Zip(Conditions).OrderBy(static c => c.First.Rank))
+                    if (control.Hook(model, request.Prompt, condition) is { } hook) hooks.Add(hook);
             }
             catch
             {

@@ -90,6 +90,26 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public async Task Boxes_are_told_to_a_ReCo_in_the_words_of_its_places()
+    {
+        using (var plain = (StableDiffusion)DiffusionModel.Load(Model))
+        {
+            var places = ReCo.Adding(plain.Prompts.Tokenizer, 32);
+            using var generator = new TorchSharp.torch.Generator(1);
+            using var encoder = ReCo.AddPlaces(plain.Prompts.Encoder, generator, 77, 32);
+            PipelineFolder.Save(At("reco"), new StableDiffusion(plain.UNet, plain.Autoencoder, new(encoder, places.Tokenizer), plain.Scheduler));
+        }
+        await Command.Succeeds("control", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--boxes", At("parts.json"), "--out", At("boxes.png"));
+        await Command.Succeeds("generate", "a red apple left of a cat <500> <0> <1000> <500> red apple <0> <500> <500> <1000> cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--out", At("words.png"));
+        await Command.Succeeds("generate", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--out", At("plain.png"));
+        Assert.Equal(Pixels("boxes.png"), Pixels("words.png"));
+        Assert.NotEqual(Pixels("boxes.png"), Pixels("plain.png"));
+        await Command.Succeeds("control", "--from", At("boxes.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("boxes.png")), File.ReadAllBytes(At("again.png")));
+        await Command.Fails(["generate", "a cat <5> on a mat", "--model", At("reco"), "--steps", "1", "--out", At("no.png")], "The prompt has <5> by itself");
+    }
+
+    [Fact]
     public async Task Words_are_led_by_a_layout_and_a_CLIP_and_both_are_repeated_from_the_file()
     {
         await Command.Succeeds(Words("--layout", At("parts.json"), "--layout-scale", "5", "--guide-text", "a cat", "--guide-scale", "3", "--repeats", "2", "--out", At("led.png")));

@@ -6,14 +6,14 @@ namespace Panoptes.Generation.Tests;
 
 public sealed class ReCoTests
 {
-    static ReCo Places() => new(Tokenizer.Load(Path.Combine(Goldens.Root, "generation", "reco_tokens")));
+    static ReCo Places() => ReCo.Adding(Tokenizer.Load(Path.Combine(Goldens.Root, "generation", "reco_tokens")));
 
     [Fact]
     public void A_prompt_is_taken_apart_into_a_caption_and_regions()
     {
         var (caption, regions) = ReCo.Parse("a table <0> <250> <500.5><1000> a red cube <10> <20> <30> <40>  a cat ");
         Assert.Equal("a table", caption);
-        Assert.Equal([new(0, 0.25, 0.5005, 1, "a red cube"), new(0.01, 0.02, 0.03, 0.04, "a cat")], regions);
+        Assert.Equal([new("a red cube", 0, 0.25, 0.5005, 1), new("a cat", 0.01, 0.02, 0.03, 0.04)], regions);
         Assert.Equal(("only words", 0), (ReCo.Parse("only words").Caption, ReCo.Parse("only words").Regions.Count));
     }
 
@@ -26,7 +26,7 @@ public sealed class ReCoTests
 
     [Fact]
     public void A_region_outside_the_picture_is_refused_with_one_sentence() =>
-        Assert.Contains("1.2 of", Assert.Throws<PanoptesException>(() => Places().Encode("a cat", [new(0, 0, 1.2, 1, "a cat")], 77)).Message, StringComparison.Ordinal);
+        Assert.Contains("1.2 of", Assert.Throws<PanoptesException>(() => Places().Encode("a cat", [new("a cat", 0, 0, 1.2, 1)], 77)).Message, StringComparison.Ordinal);
 
     [Fact]
     public void What_does_not_fit_is_counted()

@@ -179,10 +179,25 @@ public sealed class EmojiSet
         if (count < 1 || count > Concepts.Count) throw new PanoptesException($"{count} concepts were asked for; the emoji set has {Concepts.Count}.");
         var order = Enumerable.Range(0, Concepts.Count).ToArray();
         new SampleRandom(seed, 0, 0).Shuffle<int>(order);
-        int[] chosen = [.. order.Take(count).Order()];
+        return Subset([.. order.Take(count).Order()]);
+    }
+
+    /// <summary>The concepts of some names, in all styles, numbered anew; what is held out stays held out.</summary>
+    /// <param name="names">In English, each once.</param>
+    /// <exception cref="PanoptesException">None, or one that no concept has, or that comes twice.</exception>
+    public EmojiSet Subset(IReadOnlyList<string> names)
+    {
+        var known = Concepts.GroupBy(static c => c.Name, StringComparer.OrdinalIgnoreCase).ToDictionary(static g => g.Key, static g => g.First().Index, StringComparer.OrdinalIgnoreCase);
+        int[] chosen = [.. names.Select(n => known.TryGetValue(n, out var c) ? c : throw new PanoptesException($"The emoji set has no concept named {n}.")).Order()];
+        if (chosen.Length == 0 || chosen.Distinct().Count() != chosen.Length) throw new PanoptesException("Concepts were named twice, or none at all; expected names, each once.");
+        return Subset(chosen);
+    }
+
+    EmojiSet Subset(int[] chosen)
+    {
         var index = chosen.Select(static (concept, i) => (concept, i)).ToDictionary(static p => p.concept, static p => p.i);
         EmojiImage[] kept = [.. Images.Where(i => index.ContainsKey(i.Concept))];
-        var manifest = new EmojiManifest(Size, count, [.. Styles.Select(s => s with { Count = kept.Count(i => i.Style == s.Index) })]);
+        var manifest = new EmojiManifest(Size, chosen.Length, [.. Styles.Select(s => s with { Count = kept.Count(i => i.Style == s.Index) })]);
         return new(root, manifest, [.. chosen.Select(c => Concepts[c] with { Index = index[c] })],
             [.. kept.Select((image, i) => new EmojiImage(i, index[image.Concept], image.Style))], [.. kept.Select(i => encoded[i.Index])]);
     }

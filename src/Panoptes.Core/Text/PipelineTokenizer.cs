@@ -1,4 +1,6 @@
 using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
 
 namespace Panoptes.Text;
 
@@ -19,6 +21,9 @@ internal sealed record TokenizerParts
     public TokenDecoder? Decoder { get; init; }
 
     public IReadOnlyList<AddedToken> AddedTokens { get; init; } = [];
+
+    /// <summary>More of them, which the vocabulary's files do not have: those of added_tokens.json.</summary>
+    public IReadOnlyList<AddedToken> Extra { get; init; } = [];
 
     public int? PadId { get; init; }
 
@@ -52,8 +57,8 @@ public class PipelineTokenizer : Tokenizer
     internal PipelineTokenizer(TokenizerParts parts)
     {
         this.parts = parts;
-        added = new(parts.AddedTokens, parts.Normalizer);
-        VocabularySize = Math.Max(parts.Model.LargestId, parts.AddedTokens.Count == 0 ? -1 : parts.AddedTokens.Max(t => t.Id)) + 1;
+        added = new([.. parts.AddedTokens, .. parts.Extra], parts.Normalizer);
+        VocabularySize = Math.Max(parts.Model.LargestId, added.All.Count == 0 ? -1 : added.All.Max(t => t.Id)) + 1;
     }
 
     /// <inheritdoc/>
@@ -230,6 +235,19 @@ public class PipelineTokenizer : Tokenizer
     }
 
     /// <inheritdoc/>
+    public override Tokenizer Adding(IReadOnlyList<string> tokens)
+    {
+        foreach (var token in tokens)
+            if (token.Length == 0 || token.Any(char.IsWhiteSpace))
+                throw new PanoptesException($"\"{token}\" was to be added to the vocabulary; expected a token without white space.");
+        var first = VocabularySize;
+        return With([.. tokens.Distinct().Where(t => IdOf(t) is null).Select((t, i) => new AddedToken(first + i, t) { Normalized = true })]);
+    }
+
+    /// <summary>The same with more added tokens.</summary>
+    internal PipelineTokenizer With(IReadOnlyList<AddedToken> tokens) => new(parts with { Extra = [.. parts.Extra, .. tokens] });
+
+    /// <inheritdoc/>
     public override void Save(string folder)
     {
         parts.Writer?.Invoke(folder);
@@ -250,5 +268,22 @@ public class PipelineTokenizer : Tokenizer
                 throw new PanoptesException($"{target}: cannot be written from {file}: {e.Message}", e);
             }
         }
+        if (parts.Extra.Count > 0)
+            SaveExtra(folder);
+    }
+
+    private void SaveExtra(string folder)
+    {
+        AtomicFile.WriteText(Path.Combine(folder, TokenizerFolder.AddedTokensFile), new JsonObject(parts.Extra.Select(t => KeyValuePair.Create(t.Content, (JsonNode?)t.Id))).ToJsonString());
+        var whole = Path.Combine(folder, "tokenizer.json");
+        if (!parts.Files.Any(f => Path.GetFileName(f) == "tokenizer.json"))
+            return;
+        var root = JsonNode.Parse(TokenizerFiles.ReadBytes(whole))!;
+        var list = root["added_tokens"] as JsonArray ?? [];
+        var known = list.Select(t => (string?)t?["content"]).ToHashSet();
+        foreach (var t in parts.Extra.Where(t => !known.Contains(t.Content)))
+            list.Add(new JsonObject { ["id"] = t.Id, ["content"] = t.Content, ["single_word"] = t.SingleWord, ["lstrip"] = t.Lstrip, ["rstrip"] = t.Rstrip, ["normalized"] = t.Normalized, ["special"] = t.Special });
+        root["added_tokens"] = list;
+        AtomicFile.WriteText(whole, root.ToJsonString());
     }
 }

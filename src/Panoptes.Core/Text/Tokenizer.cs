@@ -69,6 +69,11 @@ public abstract class Tokenizer
     /// <summary>The text of ids. Byte sequences that are no UTF-8 give U+FFFD; ids that are not in the vocabulary are left out.</summary>
     public abstract string Decode(ReadOnlySpan<int> ids, bool skipSpecialTokens = true);
 
+    /// <summary>The same tokenizer with tokens more, which are found in texts as they are and get the ids after the vocabulary's, in order; those that it has keep theirs.</summary>
+    /// <param name="tokens">Without white space; upper and lower case are told apart as in other texts.</param>
+    /// <exception cref="PanoptesException">One is empty, or has white space.</exception>
+    public abstract Tokenizer Adding(IReadOnlyList<string> tokens);
+
     /// <summary>
     /// Copies the files that the tokenizer was loaded from into <paramref name="folder"/>, so that a saved model is complete.
     /// </summary>

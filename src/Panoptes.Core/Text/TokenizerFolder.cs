@@ -29,7 +29,12 @@ internal static class TokenizerFolder
         public bool TruncateLeft { get; init; }
     }
 
-    private static readonly string[] Known = ["tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+    /// <summary>Tokens that were added to the vocabulary, and their ids.</summary>
+    internal const string AddedTokensFile = "added_tokens.json";
+
+    private const int LargestId = 1 << 26;
+
+    private static readonly string[] Known = ["tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", AddedTokensFile];
 
     public static Tokenizer Load(string path)
     {
@@ -46,15 +51,31 @@ internal static class TokenizerFolder
             return TokenizerJson.Load(json, settings, files);
         if (vocabulary is not null && merges is not null)
         {
-            return TokenizerFiles.ReadVocabulary(vocabulary).ContainsKey(ClipTokenizer.StartToken)
+            return Extended(TokenizerFiles.ReadVocabulary(vocabulary).ContainsKey(ClipTokenizer.StartToken)
                 ? ClipTokenizer.HuggingFace(vocabulary, merges, settings.PadToken, settings.ModelMaxLength, files)
-                : TokenizerJson.BytePairs(vocabulary, merges, settings, files);
+                : TokenizerJson.BytePairs(vocabulary, merges, settings, files), In(AddedTokensFile));
         }
         if (words is not null)
-            return TokenizerJson.WordPieces(words, settings, files);
+            return Extended(TokenizerJson.WordPieces(words, settings, files), In(AddedTokensFile));
         throw new PanoptesException($"{path}: holds no tokenizer; tokenizer.json, vocab.json with merges.txt, or vocab.txt was expected.");
 
         string? In(string name) => Path.Combine(path, name) is var file && File.Exists(file) ? file : null;
+    }
+
+    /// <summary>With the tokens that a file adds, and that the vocabulary has not.</summary>
+    private static PipelineTokenizer Extended(PipelineTokenizer tokenizer, string? file)
+    {
+        if (file is null)
+            return tokenizer;
+        var tokens = new List<AddedToken>();
+        foreach (var token in TokenizerFiles.ReadJson(file).EnumerateObject())
+        {
+            if (token.Value.ValueKind != JsonValueKind.Number || !token.Value.TryGetInt32(out var id) || id is < 0 or > LargestId)
+                throw new PanoptesException($"{file}: the token \"{token.Name}\" has the id {token.Value.GetRawText()}; expected 0 to {LargestId}.");
+            if (token.Name.Length > 0 && tokenizer.IdOf(token.Name) is null)
+                tokens.Add(new(id, token.Name) { Normalized = true });
+        }
+        return tokens.Count == 0 ? tokenizer : tokenizer.With(tokens);
     }
 
     /// <summary>open_clip's own tokenizer, unless the config names one of Hugging Face's.</summary>

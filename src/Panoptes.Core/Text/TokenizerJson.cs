@@ -75,7 +75,7 @@ internal static class TokenizerJson
     }
 
     /// <summary>Byte-level byte pairs from vocab.json and merges.txt: GPT-2, and RoBERTa where the class says so.</summary>
-    public static Tokenizer BytePairs(string vocabularyFile, string mergesFile, TokenizerFolder.Settings settings, IReadOnlyList<string> files)
+    public static PipelineTokenizer BytePairs(string vocabularyFile, string mergesFile, TokenizerFolder.Settings settings, IReadOnlyList<string> files)
     {
         var vocabulary = TokenizerFiles.ReadVocabulary(vocabularyFile);
         var model = new BytePairModel(vocabulary, TokenizerFiles.ReadMerges(mergesFile), new(), vocabularyFile);
@@ -102,7 +102,7 @@ internal static class TokenizerJson
     }
 
     /// <summary>BERT's word pieces from vocab.txt, one token a line.</summary>
-    public static Tokenizer WordPieces(string vocabularyFile, TokenizerFolder.Settings settings, IReadOnlyList<string> files)
+    public static PipelineTokenizer WordPieces(string vocabularyFile, TokenizerFolder.Settings settings, IReadOnlyList<string> files)
     {
         var vocabulary = new Dictionary<string, int>();
         var id = 0;

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Panoptes.Data;
 
 namespace Panoptes.Generation;
 
@@ -10,6 +11,13 @@ namespace Panoptes.Generation;
 /// <param name="Bottom">Below <paramref name="Top"/>.</param>
 public sealed record PhraseBox(string Phrase, double Left, double Top, double Right, double Bottom)
 {
+    /// <summary>The things of a scene, by their names.</summary>
+    public static IReadOnlyList<PhraseBox> Of(Scene scene)
+    {
+        var side = (double)scene.Size;
+        return [.. scene.Objects.Select(o => new PhraseBox(o.Name, o.Box.X / side, o.Box.Y / side, o.Box.Right / side, o.Box.Bottom / side))];
+    }
+
     /// <exception cref="PanoptesException">No words, or no box inside the image.</exception>
     internal void Check()
     {
@@ -36,7 +44,7 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
     /// <exception cref="PanoptesException">A model that knows no boxes, too many of them, or one that is none.</exception>
     public GroundedBoxes(StableDiffusion model, IReadOnlyList<PhraseBox> boxes, double share = 0.3)
     {
-        if (model.UNet.PositionNet is null) throw new PanoptesException("This model follows no boxes: its UNet has no gated attention (attention_type is default).");
+        if (model.UNet.PositionNet is null) throw new PanoptesException("This model follows no boxes: its UNet has no gated attention (attention_type is default), and its tokenizer no places.");
         if (boxes.Count is < 1 or > Slots) throw new PanoptesException($"{boxes.Count} boxes were given; expected 1 to {Slots}.");
         if (share is not (>= 0 and <= 1)) throw new PanoptesException($"Boxes were to be seen in {share} of the steps; expected 0 to 1.");
         foreach (var box in boxes) box.Check();

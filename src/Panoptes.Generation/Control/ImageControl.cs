@@ -18,11 +18,14 @@ public abstract record ImageControl
     /// <summary>When it comes before others in a step: what moves the latents first, what asks the network itself last.</summary>
     internal virtual int Rank => 1;
 
-    /// <summary>What comes between the steps of a batch; disposed behind it, where it is to be disposed.</summary>
+    /// <summary>A prompt with what the control says in words.</summary>
+    internal virtual string Words(DiffusionModel model, string prompt) => prompt;
+
+    /// <summary>What comes between the steps of a batch, disposed behind it, where it is to be disposed; null: the words say it all.</summary>
     /// <param name="model">What makes the images.</param>
     /// <param name="prompt">The words, of all images if <see cref="ReadsPrompt"/>.</param>
     /// <param name="condition"><see cref="Condition"/> at the images' size.</param>
-    internal abstract IStepHook Hook(DiffusionModel model, string prompt, Image? condition);
+    internal abstract IStepHook? Hook(DiffusionModel model, string prompt, Image? condition);
 
     /// <summary>How it is told in a file.</summary>
     internal abstract ControlParameters Parameters { get; }
@@ -109,15 +112,24 @@ public sealed record T2IAdapterControl(T2IAdapter Network, Image Picture) : Imag
     }
 }
 
-/// <summary>Boxes that a GLIGEN fills (<see cref="GroundedBoxes"/>).</summary>
+/// <summary>Boxes that a GLIGEN (<see cref="GroundedBoxes"/>) or a ReCo (<see cref="ReCo"/>) fills.</summary>
 public sealed record BoxesControl(IReadOnlyList<PhraseBox> Boxes) : ImageControl
 {
-    /// <summary>In which part of the steps they are seen: the paper's τ, from 0 to 1.</summary>
+    /// <summary>In which part of the steps a GLIGEN sees them: the paper's τ, from 0 to 1.</summary>
     public double Share { get; init; } = 0.3;
 
     internal override ControlParameters Parameters => new() { Kind = ControlParameters.Grounded, Boxes = Boxes, End = Share };
 
-    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition) => new GroundedBoxes(Guided(model, "boxes"), Boxes, Share);
+    internal override string Words(DiffusionModel model, string prompt)
+    {
+        if (PlacesOf(model) is not { } places) return prompt;
+        foreach (var box in Boxes) box.Check();
+        return places.Write(prompt, Boxes);
+    }
+
+    internal override IStepHook? Hook(DiffusionModel model, string prompt, Image? condition) => PlacesOf(model) is null ? new GroundedBoxes(Guided(model, "boxes"), Boxes, Share) : null;
+
+    static ReCo? PlacesOf(DiffusionModel model) => model is StableDiffusion { UNet.PositionNet: null } sd ? sd.Prompts.Places : null;
 }
 
 /// <summary>Boxes that words of the prompt are led into, with nothing trained (<see cref="LayoutGuidance"/>).</summary>

@@ -6,9 +6,6 @@ using Panoptes.Text;
 
 namespace Panoptes.Generation;
 
-/// <summary>A rectangle of the picture and what is in it. The sides are fractions of the picture's, from its top left.</summary>
-public sealed record ReCoRegion(double Left, double Top, double Right, double Bottom, string Text);
-
 /// <summary>A text of words and places, as ids.</summary>
 /// <param name="Ids">As many as were asked for, filled up with the end token.</param>
 /// <param name="Bins">Left, top, right and bottom of every region, as the model is told them.</param>
@@ -16,18 +13,45 @@ public sealed record ReCoRegion(double Left, double Top, double Right, double Bo
 public sealed record ReCoTokens(long[] Ids, IReadOnlyList<int[]> Bins, int CutOff);
 
 /// <summary>
-/// ReCo (Yang et al. 2022, arXiv:2211.15518): places are words. The text encoder's vocabulary has a token more for each of a thousand places along a side, and a prompt is a caption, then for
-/// every region its four places and its own description.
+/// ReCo (Yang et al. 2022, arXiv:2211.15518): places are words. The text encoder's vocabulary has a token more for each of a thousand places along a side (<c>&lt;bin000&gt;</c> and so on, as the public pipelines call
+/// them), and a prompt is a caption, then for every region its four places and its own description.
 /// </summary>
-/// <param name="tokenizer">CLIP's, which knows no places.</param>
-/// <param name="bins">How many places a side has.</param>
-public sealed partial class ReCo(Tokenizer tokenizer, int bins = ReCo.DefaultBins)
+public sealed partial class ReCo
 {
     /// <summary>The paper's places a side.</summary>
     public const int DefaultBins = 1000;
 
+    readonly int bins;
+
+    ReCo(Tokenizer tokenizer, int bins) => (Tokenizer, this.bins) = (tokenizer, bins);
+
+    /// <summary>CLIP's, with the places.</summary>
+    public Tokenizer Tokenizer { get; }
+
     /// <summary>How many ids there are with the places, which come after the words.</summary>
-    public int VocabularySize => tokenizer.VocabularySize + bins;
+    public int VocabularySize => Tokenizer.VocabularySize;
+
+    /// <summary>Of a tokenizer that knows no places: they are added.</summary>
+    /// <param name="tokenizer">CLIP's.</param>
+    /// <param name="bins">How many places a side has.</param>
+    /// <exception cref="PanoptesException">Fewer than two places, or a tokenizer that has no start or end.</exception>
+    public static ReCo Adding(Tokenizer tokenizer, int bins = DefaultBins)
+    {
+        if (bins is < 2 or > 100_000) throw new PanoptesException($"{bins} places a side were asked for; expected 2 to 100,000.");
+        if (tokenizer is not { StartId: not null, EndId: not null }) throw new PanoptesException("The prompt's tokenizer has no start or no end token.");
+        return new(tokenizer.Adding([.. Enumerable.Range(0, bins).Select(Place)]), bins);
+    }
+
+    /// <summary>Of a tokenizer that knows places; null: it knows none.</summary>
+    public static ReCo? In(Tokenizer tokenizer)
+    {
+        if (tokenizer is not { StartId: not null, EndId: not null }) return null;
+        var bins = 0;
+        while (tokenizer.IdOf(Place(bins)) is not null) bins++;
+        return bins < 2 ? null : new(tokenizer, bins);
+    }
+
+    static string Place(int bin) => string.Create(CultureInfo.InvariantCulture, $"<bin{bin:000}>");
 
     /// <summary>The places of fractions of a side: v · (bins - 1), rounded half to even.</summary>
     /// <param name="fractions">Any shape, from 0 to 1; computed in float64</param>
@@ -47,15 +71,15 @@ public sealed partial class ReCo(Tokenizer tokenizer, int bins = ReCo.DefaultBin
 
     /// <summary>Takes a prompt apart: a caption, then any number of regions, each as <c>&lt;left&gt; &lt;top&gt; &lt;right&gt; &lt;bottom&gt; description</c> in thousandths of the picture's sides.</summary>
     /// <exception cref="PanoptesException">A region has not four numbers, or one that is not from 0 to 1000.</exception>
-    public static (string Caption, IReadOnlyList<ReCoRegion> Regions) Parse(string prompt)
+    public static (string Caption, IReadOnlyList<PhraseBox> Regions) Parse(string prompt)
     {
         var places = Places().Matches(prompt);
-        var regions = new List<ReCoRegion>();
+        var regions = new List<PhraseBox>();
         var caption = Words(0);
         for (var i = 0; i < places.Count; i++)
         {
             double[] sides = [.. Enumerable.Range(1, 4).Select(n => Side(places[i].Groups[n].Value))];
-            regions.Add(new(sides[0], sides[1], sides[2], sides[3], Words(i + 1)));
+            regions.Add(new(Words(i + 1), sides[0], sides[1], sides[2], sides[3]));
         }
         return (caption, regions);
 
@@ -72,26 +96,39 @@ public sealed partial class ReCo(Tokenizer tokenizer, int bins = ReCo.DefaultBin
             : throw new PanoptesException($"The prompt has a region with the number {number}; expected 0 to 1000.");
     }
 
-    /// <summary>The ids of a prompt: the caption's with its start and end, then for each region its four places and its description's with start and end.</summary>
+    /// <summary>A prompt as the text encoder reads it: the caption, then for each region its four places and its description between start and end.</summary>
+    /// <param name="caption">Of the whole picture.</param>
+    /// <param name="regions">In any order; the model saw them in that of reading.</param>
+    /// <exception cref="PanoptesException">A region that reaches out of the picture.</exception>
+    public string Write(string caption, IReadOnlyList<PhraseBox> regions)
+    {
+        var (start, end) = (Tokenizer.TokenOf(Tokenizer.StartId!.Value), Tokenizer.TokenOf(Tokenizer.EndId!.Value));
+        return string.Join(' ', (string[])[Clean(caption), end!, .. regions.SelectMany(r => (string[])[.. Bins(r).Select(Place), start!, Clean(r.Phrase), end!])]);
+    }
+
+    /// <summary>The same of a prompt as <see cref="Parse"/> takes it; one without regions stays as it is.</summary>
+    /// <exception cref="PanoptesException">It is none.</exception>
+    public string Write(string prompt)
+    {
+        var (caption, regions) = Parse(prompt);
+        return regions.Count == 0 ? prompt : Write(caption, regions);
+    }
+
+    int[] Bins(PhraseBox r) => [Quantize(r.Left, bins), Quantize(r.Top, bins), Quantize(r.Right, bins), Quantize(r.Bottom, bins)];
+
+    /// <summary>The ids of a prompt.</summary>
     /// <param name="caption">Of the whole picture.</param>
     /// <param name="regions">In any order; the model saw them in that of reading.</param>
     /// <param name="length">How many ids are wanted. What does not fit is left out and counted.</param>
     /// <exception cref="PanoptesException">A region that reaches out of the picture.</exception>
-    public ReCoTokens Encode(string caption, IReadOnlyList<ReCoRegion> regions, int length)
+    public ReCoTokens Encode(string caption, IReadOnlyList<PhraseBox> regions, int length)
     {
-        var words = tokenizer.VocabularySize;
-        List<int[]> boxes = [.. regions.Select(r => (int[])[Quantize(r.Left, bins), Quantize(r.Top, bins), Quantize(r.Right, bins), Quantize(r.Bottom, bins)])];
-        List<long> ids = [.. tokenizer.Encode(Clean(caption))];
-        for (var i = 0; i < regions.Count; i++)
-        {
-            ids.AddRange(boxes[i].Select(b => (long)words + b));
-            ids.AddRange(tokenizer.Encode(Clean(regions[i].Text)).Select(static id => (long)id));
-        }
+        long[] ids = [Tokenizer.StartId!.Value, .. Tokenizer.Encode(Write(caption, regions), addSpecialTokens: false)];
         var all = new long[length];
-        Array.Fill(all, words - 1);
-        var kept = Math.Min(ids.Count, length);
-        ids.CopyTo(0, all, 0, kept);
-        return new(all, boxes, ids.Count - kept);
+        Array.Fill(all, Tokenizer.EndId!.Value);
+        var kept = Math.Min(ids.Length, length);
+        ids.AsSpan(0, kept).CopyTo(all);
+        return new(all, [.. regions.Select(Bins)], ids.Length - kept);
     }
 
     /// <summary>The same of a prompt as <see cref="Parse"/> takes it.</summary>

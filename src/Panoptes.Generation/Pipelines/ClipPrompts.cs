@@ -10,6 +10,9 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
 
     public Tokenizer Tokenizer { get; } = tokenizer;
 
+    /// <summary>The places that prompts may speak of; null: the tokenizer knows none.</summary>
+    public ReCo? Places { get; } = ReCo.In(tokenizer);
+
     /// <summary>Reads prompts that go together, so that all get as many windows as the longest needs.</summary>
     /// <param name="prompts">One a row.</param>
     /// <param name="usual">How many last layers the family leaves out.</param>
@@ -26,7 +29,7 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var (context, room) = (Encoder.ContextLength, Encoder.ContextLength - 2);
-        PromptTokens[] all = [.. prompts.Select(p => PromptTokens.Of(p, Tokenizer, context))];
+        PromptTokens[] all = [.. prompts.Select(p => PromptTokens.Of(Places?.Write(p) ?? p, Tokenizer, context))];
         foreach (var (own, prompt) in all.Zip(prompts))
             if (own.Windows.Count > 1) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has {own.Count} tokens and is read in {own.Windows.Count} parts of {room}.");
         var windows = all.Max(static t => t.Windows.Count);

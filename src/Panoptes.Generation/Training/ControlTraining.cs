@@ -320,7 +320,7 @@ sealed class GligenTraining : ControlTraining
         var images = new List<Image>(scenes.Count);
         for (var i = 0; i < scenes.Count; i++)
         {
-            using var boxes = new GroundedBoxes(Pipeline, [.. scenes[i].Objects.Select(o => new PhraseBox(o.Name, o.Box.X / (double)scenes[i].Size, o.Box.Y / (double)scenes[i].Size, o.Box.Right / (double)scenes[i].Size, o.Box.Bottom / (double)scenes[i].Size))], 1);
+            using var boxes = new GroundedBoxes(Pipeline, PhraseBox.Of(scenes[i]), 1);
             images.AddRange(measures.Generate(Pipeline, [scenes[i]], [seeds[i]], [boxes], cancel));
         }
         return images;

@@ -14,7 +14,7 @@ namespace Panoptes.Generation.Training;
 /// Text to image by taking noise away: from the latents of an autoencoder (latent diffusion; Rombach et al. 2022, arXiv:2112.10752), or without one from pixels. The pipeline's scheduler says how noise is put in and
 /// what is told of it: the noise, the clean sample or the velocity (Ho et al. 2020, arXiv:2006.11239; Salimans and Ho 2022, arXiv:2202.00512), or a flow's velocity (Lipman et al. 2023, arXiv:2210.02747).
 /// </summary>
-public sealed record DiffusionOptions : SceneTaskOptions
+public record DiffusionOptions : SceneTaskOptions
 {
     /// <summary>The folder of the autoencoder, which stays as it is; null: there is none.</summary>
     public string? Autoencoder { get; init; }
@@ -37,7 +37,7 @@ public sealed record DiffusionOptions : SceneTaskOptions
         var model = RecipeModels.Pipeline(setting, Autoencoder);
         try
         {
-            return new DiffusionTraining(model, this, setting);
+            return Train(model, setting);
         }
         catch
         {
@@ -45,6 +45,8 @@ public sealed record DiffusionOptions : SceneTaskOptions
             throw;
         }
     }
+
+    private protected virtual SceneObjective Train(StableDiffusion model, SceneSetting setting) => new DiffusionTraining(model, this, setting);
 }
 
 /// <summary>What is trained of a pipeline. Keys: unet, text_encoder.</summary>
@@ -57,25 +59,30 @@ sealed class TrainedPipeline(UNet2DConditionModel unet, ClipTextModel textEncode
 }
 
 /// <inheritdoc cref="DiffusionOptions"/>
-sealed class DiffusionTraining : SceneObjective
+class DiffusionTraining : SceneObjective
 {
-    readonly StableDiffusion pipeline;
     readonly DiffusionOptions options;
     readonly DenoisingLoss loss;
-    readonly GenerationMeasures measures;
     readonly CaptionReader reader;
 
     public DiffusionTraining(StableDiffusion pipeline, DiffusionOptions options, SceneSetting setting)
     {
-        (this.pipeline, this.options) = (pipeline, options);
+        (Pipeline, this.options) = (pipeline, options);
         loss = new(pipeline.Scheduler, options.SnrGamma);
         Model = new(pipeline.UNet, pipeline.Prompts.Encoder);
         pipeline.Prompts.Encoder.RequiresGrad(options.TrainTextEncoder);
         pipeline.Autoencoder?.RequiresGrad(false);
-        (measures, reader) = (new(options.Measures, setting), new(pipeline.Prompts.Encoder, pipeline.Prompts.Tokenizer));
+        (Measures, reader) = (new(options.Measures, setting), new(pipeline.Prompts.Encoder, pipeline.Prompts.Tokenizer));
     }
 
     public override TrainedPipeline Model { get; }
+
+    private protected StableDiffusion Pipeline { get; }
+
+    private protected GenerationMeasures Measures { get; }
+
+    /// <summary>What the model is told of a batch.</summary>
+    private protected virtual IReadOnlyList<string> Words(SceneBatch batch, Generator random) => batch.Captions;
 
     public override string Monitor => GenerationMeasures.Monitor;
 
@@ -83,24 +90,24 @@ sealed class DiffusionTraining : SceneObjective
     {
         using var scope = NewDisposeScope();
         Tensor clean;
-        using (no_grad()) clean = pipeline.Encode(SignedPixels.Of(batch), random).to(ScalarType.Float32);
+        using (no_grad()) clean = Pipeline.Encode(SignedPixels.Of(batch), random).to(ScalarType.Float32);
         var noisy = loss.Draw(clean, random);
-        var text = pipeline.Prompts.Encoder.Read(reader.Ids(batch.Captions, options.CaptionDropout, random), null, 0, normalized: true).Tokens;
-        var told = pipeline.Predict(new() { Sample = noisy.Sample, Timestep = noisy.Timesteps, Conditioning = new() { Text = text } });
+        var text = Pipeline.Prompts.Encoder.Read(reader.Ids(Words(batch, random), options.CaptionDropout, random), null, 0, normalized: true).Tokens;
+        var told = Pipeline.Predict(new() { Sample = noisy.Sample, Timestep = noisy.Timesteps, Conditioning = new() { Text = text } });
         return new Dictionary<string, Tensor> { ["loss"] = DenoisingLoss.Of(told, noisy).MoveToOuterDisposeScope() };
     }
 
     public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel) =>
-        measures.Of(tests, (scenes, seeds, stop) => measures.Generate(pipeline, scenes, seeds, [], stop), progress, cancel).Scores;
+        Measures.Of(tests, (scenes, seeds, stop) => Measures.Generate(Pipeline, scenes, seeds, [], stop), progress, cancel).Scores;
 
-    public override void Save(string folder) => PipelineFolder.Save(folder, pipeline);
+    public override void Save(string folder) => PipelineFolder.Save(folder, Pipeline);
 
     protected override void Dispose(bool disposing)
     {
         if (disposing)
         {
-            pipeline.Autoencoder?.Dispose();
-            measures.Dispose();
+            Pipeline.Autoencoder?.Dispose();
+            Measures.Dispose();
         }
         base.Dispose(disposing);
     }

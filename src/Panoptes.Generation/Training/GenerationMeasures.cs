@@ -72,12 +72,13 @@ sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting s
 
     /// <summary>Images of a pipeline by the recipe's steps and guidance.</summary>
     /// <param name="hooks">What comes between the steps.</param>
-    public IReadOnlyList<Image> Generate(StableDiffusion pipeline, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, IReadOnlyList<IStepHook> hooks, CancellationToken cancel)
+    /// <param name="words">What the pipeline is told of a scene; null: its caption.</param>
+    public IReadOnlyList<Image> Generate(StableDiffusion pipeline, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, IReadOnlyList<IStepHook> hooks, CancellationToken cancel, Func<Scene, string>? words = null)
     {
         using var scope = NewDisposeScope();
         using var autocast = Autocast.To(precision);
         var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
-        var (positive, negative) = pipeline.Describe([.. scenes.Select(static s => s.Caption)], null, new() { Size = (setting.Side, setting.Side) });
+        var (positive, negative) = pipeline.Describe([.. scenes.Select(words ?? (static s => s.Caption))], null, new() { Size = (setting.Side, setting.Side) });
         using (positive)
         using (negative)
         {

@@ -13,6 +13,7 @@ public static class GenerationTasks
         ["gan"] = typeof(GanOptions),
         ["gligen"] = typeof(GligenOptions),
         ["masked_tokens"] = typeof(MaskedTokensOptions),
+        ["reco"] = typeof(ReCoOptions),
         ["t2i_adapter"] = typeof(T2IAdapterOptions),
         ["vae"] = typeof(VaeOptions),
     };

@@ -85,8 +85,7 @@ public sealed record SceneRecipe : ITrainingRecipe
     public SceneTests Tests(int? count = null)
     {
         if ((count ?? Data.Tests) < 1) throw new PanoptesException($"The recipe {Name} measures on no scenes (data.tests is {Data.Tests}).");
-        var emoji = EmojiSet.Open();
-        return new(Data.Concepts is { } concepts ? emoji.Subset(concepts) : emoji, Composed.Scenes, count ?? Data.Tests);
+        return new(Data.Of(EmojiSet.Open()), Composed.Scenes, count ?? Data.Tests);
     }
 
     /// <summary>The data with the photographs that they ask for.</summary>
@@ -101,8 +100,7 @@ public sealed record SceneRecipe : ITrainingRecipe
         RecipeParts.Keep(Text, run);
         using var pause = Native.FinalizerPause.TryBegin();
         var data = Composed;
-        var emoji = EmojiSet.Open();
-        if (Data.Concepts is { } concepts) emoji = emoji.Subset(concepts);
+        var emoji = Data.Of(EmojiSet.Open());
         using var generator = new Generator(Seed);
         var objective = Task.Create(new(this, run, emoji, generator));
         try
@@ -151,6 +149,19 @@ public sealed record SceneData
 
     /// <summary>How many of the emoji's concepts appear, the same whatever the seed; null: all.</summary>
     public int? Concepts { get; init; }
+
+    /// <summary>Which of them appear, by their names, in place of a number; null: as many as <see cref="Concepts"/> says.</summary>
+    public string[]? Names { get; init; }
+
+    /// <summary>The drawings of these concepts.</summary>
+    /// <exception cref="PanoptesException">Both a number and names, or a name that no concept has.</exception>
+    internal EmojiSet Of(EmojiSet emoji) => (Concepts, Names) switch
+    {
+        (not null, not null) => throw new PanoptesException("data.concepts and data.names both say which concepts appear; expected one of them."),
+        ({ } count, null) => emoji.Subset(count),
+        (null, { } names) => emoji.Subset(names),
+        _ => emoji,
+    };
 
     /// <summary>How many different scenes there are; they come again in another order after as many. Null: every one is new.</summary>
     public int? Count { get; init; }

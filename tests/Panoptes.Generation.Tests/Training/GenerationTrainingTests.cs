@@ -77,6 +77,7 @@ public sealed class GenerationTrainingTests : IDisposable
             "depth" => (Judged("name: control_net, condition: depth, zero_convolutions: false"), Base()),
             "adapter" => (Judged("name: t2i_adapter, condition: segmentation, res_blocks: 1"), Base()),
             "gligen" => (Judged("name: gligen"), Base()),
+            "reco" => (Judged("name: reco, bins: 8, context_length: 48"), Base()),
             "gan" => (Judged("name: gan"), Gan),
             "vae" => (Judged("name: vae"), Vae),
             "autoregressive" => (Judged($"name: autoregressive, tokenizer: {tokens}"), Autoregressive),
@@ -101,6 +102,7 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("depth", "kid kid_without")]
     [InlineData("adapter", "kid kid_without")]
     [InlineData("gligen", "kid kid_without")]
+    [InlineData("reco", "kid kid_without")]
     [InlineData("autoencoder", "psnr latent_deviation")]
     [InlineData("latent", "kid fid precision recall clip clip_real")]
     [InlineData("pixels", "kid fid precision recall clip")]
@@ -170,6 +172,21 @@ public sealed class GenerationTrainingTests : IDisposable
     }
 
     [Fact]
+    public void Places_are_learned_as_words_of_a_tokenizer_that_is_saved_with_them()
+    {
+        var (task, model) = Of("reco");
+        TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "run"));
+        using var pipeline = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "run", "last"));
+        Assert.Equal(614 + 8, pipeline.Prompts.Tokenizer.VocabularySize);
+        Assert.Equal(pipeline.Prompts.Tokenizer.VocabularySize, pipeline.Prompts.Encoder.VocabularySize);
+        Assert.Equal(616, pipeline.Prompts.Tokenizer.IdOf("<bin002>"));
+        Assert.Equal("an apple <|endoftext|> <bin000> <bin004> <bin007> <bin005> <|startoftext|> a red apple <|endoftext|>", pipeline.Prompts.Places!.Write("an apple", [new("A red-apple", 0, 0.5, 1, 0.7)]));
+        // Trained on, it keeps its places.
+        var result = TinyTraining.Train(Tiny(Judged("name: reco"), $"model: {{from: {Path.Combine(folder, "run", "last")}}}"), Path.Combine(folder, "more"));
+        Assert.True(double.IsFinite(result.Validation["kid"]));
+    }
+
+    [Fact]
     public void A_ControlNet_begins_as_if_it_were_not_there_unless_its_convolutions_are_random()
     {
         var model = Base();
@@ -192,6 +209,9 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("name: control_net, condition: canny, embedding_channels: [16, 32]", null, "embedding_channels has 2 layers")]
     [InlineData("name: gligen, box_dropout: 3", null, "box_dropout")]
     [InlineData("name: gligen, snr_gamma: -2", null, "snr_gamma")]
+    [InlineData("name: reco, bins: 1", null, "1 places")]
+    [InlineData("name: reco, context_length: 4", null, "Texts of 4 tokens")]
+    [InlineData("name: reco, box_dropout: 3", null, "box_dropout")]
     public void Control_that_does_not_fit_is_refused_with_one_sentence(string task, string? model, string named)
     {
         var recipe = Tiny(Judged(task), model ?? Base());

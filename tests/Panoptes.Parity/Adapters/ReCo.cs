@@ -16,7 +16,7 @@ sealed class ReCoAdapter : IAdapter
             yield return ("bins", Tokens.Quantize(c.Input("boxes"), bins));
             yield break;
         }
-        var tokens = new Tokens(Tokenizer.Load(c.Folder), bins).Encode(c.Arguments.GetProperty("prompt").GetString()!, c.Arguments.GetProperty("max_length").GetInt32());
+        var tokens = Tokens.Adding(Tokenizer.Load(c.Folder), bins).Encode(c.Arguments.GetProperty("prompt").GetString()!, c.Arguments.GetProperty("max_length").GetInt32());
         yield return ("input_ids", tensor(tokens.Ids));
         yield return ("boxes", stack(tokens.Bins.Select(static b => tensor(b.Select(static v => (long)v).ToArray()))));
     }
