@@ -263,7 +263,7 @@ public sealed class Diffusion : IDisposable
     /// <summary>The wanted size; a picture's own is brought to what the model makes, and a condition's to about the size that the model was made for.</summary>
     (int Width, int Height) SizeOf(ImageRequest request)
     {
-        if (request.Image is null && request.Controls.Select(static c => c.Condition).FirstOrDefault(static c => c is not null) is { } condition)
+        if (request.Image is null && request.Controls.FirstOrDefault(static c => c is { Covers: true, Condition: not null })?.Condition is { } condition)
         {
             // A ControlNet's levels halve the latents as the UNet's do.
             var multiple = Model.Multiple << (Model is StableDiffusion sd ? sd.UNet.Config.BlockOutChannels.Length - 1 : 0);
@@ -296,7 +296,7 @@ public sealed class Diffusion : IDisposable
 
         public ControlHooks(DiffusionModel model, ImageRequest request, int width, int height)
         {
-            Conditions = [.. request.Controls.Select(c => c.Condition is { } condition ? ImageControl.Fitted(condition, width, height) : null)];
+            Conditions = [.. request.Controls.Select(c => c.Condition is { } condition ? c.Covers ? ImageControl.Fitted(condition, width, height) : condition : null)];
             try
             {
                 foreach (var (control, condition) in request.Controls.Zip(Conditions).OrderBy(static c => c.First.Rank))

@@ -121,6 +121,28 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public async Task A_style_and_boxes_in_which_a_segmenter_is_to_find_things_lead_the_image_and_are_repeated_from_the_file()
+    {
+        new Image(40, 24, 3).Save(At("wide.png"));
+        string[] models = ["--guide-model", Path.Combine(Goldens.Repository, "zoo", "clip-emoji"), "--guide-segmenter", Path.Combine(Goldens.Repository, "zoo", "xdecoder-emoji")];
+        await Command.Succeeds(Words(["--guide-style", At("wide.png"), "--guide-boxes", At("parts.json"), "--guide-scale", "3", "--guide-backward", "2", .. models, "--out", At("led.png")]));
+        var file = File.ReadAllBytes(At("led.png"));
+        var controls = ImageParameters.Read(file)!.Controls!;
+        Assert.Equal([("style", 2), ("found", 2)], controls.Select(static c => (c.Kind, c.Backward!.Value)));
+        // A style does not lie over the image: its picture keeps its size.
+        Assert.Equal((40, 24), (ImageParameters.ReadCondition(file, 0)!.Width, ImageParameters.ReadCondition(file, 0)!.Height));
+        Assert.Equal((16, 16), (Image.Load(At("led.png")).Width, Image.Load(At("led.png")).Height));
+        File.Delete(At("wide.png"));
+        await Command.Succeeds("control", "--from", At("led.png"), "--out", At("again.png"));
+        Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        await Command.Succeeds(Words(["--guide-boxes", At("parts.json"), "--guide-scale", "3", .. models, "--out", At("boxes.png")]));
+        Assert.NotEqual(Pixels("led.png"), Pixels("boxes.png"));
+        await Command.Fails(Words("--guide-boxes", At("parts.json"), "--guide-segmenter", Path.Combine(Goldens.Repository, "zoo", "sam-emoji"), "--out", At("no.png")), "holds no X-Decoder");
+        await Command.Fails(Words("--guide-style", At("none.png"), "--out", At("no.png")), "none.png does not exist");
+        await Command.Fails(Words(["--guide-boxes", At("parts.json"), "--guide-backward", "-1", .. models, "--out", At("no.png")]), "-1 steps of backward guidance");
+    }
+
+    [Fact]
     public async Task Boxes_outside_the_image_and_files_of_another_form_are_refused_with_one_sentence()
     {
         var gligen = Gligen();

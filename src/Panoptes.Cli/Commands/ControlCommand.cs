@@ -3,6 +3,7 @@ using Panoptes.Generation;
 using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation;
+using Panoptes.Understanding;
 
 namespace Panoptes.Cli.Commands;
 
@@ -20,6 +21,10 @@ sealed class ControlCommand : ImageCommand
     readonly Option<string?> boxes = new("--boxes") { Description = "For a GLIGEN: phrases and their boxes, as panoptes ground --json writes them, or by hand.", HelpName = "JSON" };
     readonly Option<string?> layout = new("--layout") { Description = "For any Stable Diffusion: words of the prompt and their boxes, in the same forms; the words are led into them, with nothing trained.", HelpName = "JSON" };
     readonly Option<double?> layoutScale = new("--layout-scale") { Description = "How far words are led: 30 by default.", HelpName = "SCALE" };
+    readonly Option<string?> guideBoxes = new("--guide-boxes") { Description = "Boxes, in the same forms, in which a segmenter is to find what they are called: universal guidance.", HelpName = "JSON" };
+    readonly Option<string> guideSegmenter = new("--guide-segmenter") { Description = "The segmenter: an X-Decoder.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/xdecoder-emoji" };
+    readonly Option<string?> guideStyle = new("--guide-style") { Description = "A picture whose style the image is to have, as a CLIP sees it: universal guidance.", HelpName = "IMAGE" };
+    readonly Option<int?> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too: 0 by default.", HelpName = "N" };
     readonly Option<string?> guideText = new("--guide-text") { Description = "What a CLIP is to see in the image: universal guidance.", HelpName = "WORDS" };
     readonly Option<string> guideModel = new("--guide-model") { Description = "The CLIP.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
     readonly Option<double?> guideScale = new("--guide-scale") { Description = "How strongly it leads: 10 by default.", HelpName = "SCALE" };
@@ -32,10 +37,12 @@ sealed class ControlCommand : ImageCommand
         panoptes control "a red apple left of a cat" --model gligen --boxes found.json
         panoptes control "a red apple left of a cat" --model stable-diffusion-v1-5 --layout boxes.json
         panoptes control "an animal" --model stable-diffusion-v1-5 --guide-text "a cat" --repeats 3
+        panoptes control "a cat" --model stable-diffusion-v1-5 --guide-style painting.jpg --guide-backward 5
+        panoptes control "a cat" --model zoo/sd-emoji --guide-boxes boxes.json --guide-scale 5
         panoptes control --from house.png --steps 50
         """, new("--init") { Description = "A picture to be changed, too.", HelpName = "IMAGE" })
     {
-        foreach (var option in (ReadOnlySpan<Option>)[photo, kind, controlnet, adapter, scale, start, end, guess, boxes, layout, layoutScale, guideText, guideModel, guideScale, .. told.All]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[photo, kind, controlnet, adapter, scale, start, end, guess, boxes, layout, layoutScale, guideBoxes, guideSegmenter, guideStyle, guideBackward, guideText, guideModel, guideScale, .. told.All]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[start, end]) SharedOptions.Share(option);
         kind.CompletionSources.Add([.. ConditionMakers.All.Select(static k => k.Name)]);
     }
@@ -43,9 +50,9 @@ sealed class ControlCommand : ImageCommand
     protected override IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held)
     {
         var (networks, adapters) = (parsed.GetValue(controlnet) ?? [], parsed.GetValue(adapter) ?? []);
-        var any = networks.Length + adapters.Length > 0 || parsed.GetValue(boxes) is not null || parsed.GetValue(layout) is not null || parsed.GetValue(guideText) is not null;
+        var any = networks.Length + adapters.Length > 0 || parsed.GetValue(boxes) is not null || parsed.GetValue(layout) is not null || parsed.GetValue(guideText) is not null || parsed.GetValue(guideBoxes) is not null || parsed.GetValue(guideStyle) is not null;
         if (!any && before is not null) return Again(parsed, before, held);
-        if (!any) throw new UsageException("Nothing controls the image; expected --controlnet, --adapter, --boxes, --layout or --guide-text.");
+        if (!any) throw new UsageException("Nothing controls the image; expected --controlnet, --adapter, --boxes, --layout, --guide-text, --guide-boxes or --guide-style.");
         var controls = new List<ImageControl>();
         string[] all = [.. networks, .. adapters];
         var pictures = Pictures(parsed, all.Length, held);
@@ -59,12 +66,29 @@ sealed class ControlCommand : ImageCommand
         }
         if (parsed.GetValue(boxes) is { } grounded) controls.Add(new BoxesControl(BoxFile.Read(grounded)) { Share = parsed.GetValue(end) ?? 0.3 });
         if (parsed.GetValue(layout) is { } placed) controls.Add(new LayoutControl(BoxFile.Read(placed)) { Scale = parsed.GetValue(layoutScale) ?? 30 });
-        if (parsed.GetValue(guideText) is { } words)
+        var (strength, backward, clip) = (parsed.GetValue(guideScale) ?? 10, parsed.GetValue(guideBackward) ?? 0, parsed.GetRequiredValue(guideModel));
+        if (parsed.GetValue(guideText) is { } words) controls.Add(new TextControl(LoadClip(parsed, clip, held), words) { Model = clip, Scale = strength, BackwardSteps = backward });
+        if (parsed.GetValue(guideStyle) is { } style)
         {
-            var path = parsed.GetRequiredValue(guideModel);
-            controls.Add(new TextControl(Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(path)), held), words) { Model = path, Scale = parsed.GetValue(guideScale) ?? 10 });
+            if (!File.Exists(style)) throw new PanoptesException($"{style} does not exist.");
+            controls.Add(new StyleControl(LoadClip(parsed, clip, held), Image.Load(style)) { Model = clip, Scale = strength, BackwardSteps = backward });
         }
+        if (parsed.GetValue(guideBoxes) is { } wanted) controls.Add(Found(parsed, parsed.GetRequiredValue(guideSegmenter), BoxFile.Read(wanted), held) with { Scale = strength, BackwardSteps = backward });
         return controls;
+    }
+
+    static Clip LoadClip(ParseResult parsed, string model, List<IDisposable> held) => Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(model)), held);
+
+    static FoundBoxesControl Found(ParseResult parsed, string model, IReadOnlyList<PhraseBox> boxes, List<IDisposable> held)
+    {
+        foreach (var box in boxes) box.Check();
+        var segmenter = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(model), []);
+        if (segmenter is IDisposable disposable) Hold(disposable, held);
+        // In thousandths of the sides, which pixels of any image are.
+        const int side = 1000;
+        return segmenter is XDecoderSegmenter decoder
+            ? new(PictureLosses.Boxes(decoder, [.. boxes.Select(static b => new Detection((float)b.Left * side, (float)b.Top * side, (float)b.Right * side, (float)b.Bottom * side, 1, b.Phrase))], (side, side)), boxes) { Model = model }
+            : throw new PanoptesException($"{model} holds no X-Decoder; expected one, such as zoo/xdecoder-emoji.");
     }
 
     /// <summary>The controls that an image says it was made under, with the pictures that its file holds.</summary>
@@ -82,7 +106,9 @@ sealed class ControlCommand : ImageCommand
                 ControlParameters.Adapter => new T2IAdapterControl(Load<T2IAdapter>(parsed, Model(), held), Picture()) { Model = c.Model, Scale = c.Scale, Share = c.End },
                 ControlParameters.Grounded => new BoxesControl(Boxes()) { Share = c.End },
                 ControlParameters.Layout => new LayoutControl(Boxes()) { Scale = c.Scale },
-                ControlParameters.Said => new TextControl(Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(Model())), held), c.Text ?? "") { Model = c.Model, Scale = c.Scale },
+                ControlParameters.Said => new TextControl(LoadClip(parsed, Model(), held), c.Text ?? "") { Model = c.Model, Scale = c.Scale, BackwardSteps = c.Backward ?? 0 },
+                ControlParameters.Style => new StyleControl(LoadClip(parsed, Model(), held), Picture()) { Model = c.Model, Scale = c.Scale, BackwardSteps = c.Backward ?? 0 },
+                ControlParameters.Found => Found(parsed, Model(), Boxes(), held) with { Scale = c.Scale, BackwardSteps = c.Backward ?? 0 },
                 _ => throw new PanoptesException($"{before.File} was made under a {c.Kind}, which is not known."),
             });
         }

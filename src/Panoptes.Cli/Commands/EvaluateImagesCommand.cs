@@ -22,19 +22,29 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly captions are followed; 1: as they come.", HelpName = "SCALE" };
     readonly Option<string?> scheduler = new("--scheduler") { Description = "Another sampler than the model's own.", HelpName = "NAME" };
     readonly Option<long> seed = new("--seed", "-s") { Description = "Of the first image; the others follow it.", HelpName = "N" };
+    readonly Option<bool> boxes = new("--boxes") { Description = "A GLIGEN or a ReCo is told the boxes of the scenes' things." };
+    readonly Option<double?> share = new("--share") { Description = "In which part of the steps a GLIGEN sees boxes, from 0 to 1: 0.3 by default.", HelpName = "SHARE" };
+    readonly Option<bool> layout = new("--layout") { Description = "The captions' words are led into these boxes, with nothing trained (layout guidance)." };
+    readonly Option<double?> guideScale = new("--guide-scale") { Description = "How strongly the judge leads the images to the captions (universal guidance).", HelpName = "SCALE" };
+    readonly Option<string?> controlnet = new("--controlnet") { Description = "A ControlNet, which is shown the scenes' conditions.", HelpName = "MODEL" };
+    readonly Option<string?> adapter = new("--adapter") { Description = "A T2I-Adapter, which is shown the scenes' conditions.", HelpName = "MODEL" };
+    readonly Option<string?> kind = new("--kind") { Description = "Which conditions: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal. Without a network, how far images keep to them by chance.", HelpName = "KIND" };
     readonly Option<string> judge = new("--judge") { Description = "The model of images and texts whose embeddings are compared.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/clip-emoji" };
     readonly Option<string> detector = new("--detector") { Description = "The model that finds things in the images.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/xdecoder-emoji" };
     readonly Option<string?> sheet = new("--sheet") { Description = "Draw the first images with their captions (.png, .jpg or .webp).", HelpName = "FILE" };
     readonly Option<string?> report = new("--report") { Description = "Write all numbers to a JSON file.", HelpName = "FILE" };
 
-    public EvaluateImagesCommand() : base("evaluate-images", "Measure images that a model makes of the captions of scenes: distances to the scenes' own pictures (FID, KID, precision, recall), agreement with the captions, and whether the things that they name are there and where they say.", """
-        panoptes evaluate-images --model runs/sd-emoji/best --recipe recipes/sd-emoji.yaml
-        panoptes evaluate-images --model runs/sd-emoji/best --recipe recipes/sd-emoji.yaml --scheduler dpmpp-2m --steps 10 --guidance 5 --sheet images.png
+    public EvaluateImagesCommand() : base("evaluate-images", "Measure images that a model makes of the captions of scenes: distances to the scenes' own pictures (FID, KID, precision, recall), agreement with the captions, and whether the things that they name are there and where they say. With control, how far they keep to it.", """
+        panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml
+        panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --scheduler dpmpp-2m --steps 10 --guidance 5 --sheet images.png
+        panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --controlnet runs/controlnet-canny/best --kind canny
+        panoptes evaluate-images --model runs/gligen/best --recipe recipes/sd-emoji.yaml --boxes --share 1
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, judge, detector, sheet, report]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, boxes, share, layout, guideScale, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
         SharedOptions.AtLeastOne(steps);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
+        SharedOptions.Share(share);
         SharedOptions.EndsIn(sheet, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
@@ -48,6 +58,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         var tests = SceneRecipe.Load(parsed.GetRequiredValue(recipe), SceneTasks.All).Tests(parsed.GetValue(count));
         using var clip = Clip.Load(ModelLoader.Resolve(parsed.GetRequiredValue(judge)), new() { BatchSize = 64, TruncateTexts = true });
         using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(detector)), tests.Names);
+        using var controls = Controls(parsed, clip);
         var scenes = tests.Scenes(EmojiSplit.Train);
         var side = tests.Options.Size;
         ImageRequest[] requests = [.. scenes.Select((s, i) => new ImageRequest(s.Caption)
@@ -58,6 +69,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
             Sampler = parsed.GetValue(scheduler),
             Width = side,
             Height = side,
+            Controls = controls.Of(s),
         })];
         var clock = Stopwatch.StartNew();
         var made = await terminal.WithProgress("Making images", progress => Make(parsed, requests, new Steps(progress), cancel));
@@ -65,11 +77,12 @@ sealed class EvaluateImagesCommand : ExampleCommand
         var result = await terminal.WithProgress("Looking at them", progress =>
         {
             var compared = GenerationReport.Of(clip, [.. scenes.Select(static s => s.Image)], made, [.. scenes.Select(static s => s.Caption)]);
-            var things = NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel);
-            return (Compared: compared, Things: things, Real: NamedThings.Of(finder, scenes, [.. scenes.Select(static s => s.Image)], tests.Names, progress, cancel));
+            Image[] real = [.. scenes.Select(static s => s.Image)];
+            return (Compared: compared, Things: NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel), Real: NamedThings.Of(finder, scenes, real, tests.Names, progress, cancel), Kept: Kept(made), KeptReal: Kept(real));
         });
         if (parsed.GetValue(sheet) is { } drawn) ContactSheet.Grid([.. made.Take(32).Select((image, i) => new SheetCell(image, scenes[i].Caption))], null, 8).Save(drawn);
-        var named = new { model = parsed.GetRequiredValue(model), recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed), seconds, report = result.Compared, things = result.Things, thingsReal = result.Real };
+        ConditionScores? Kept(IReadOnlyList<Image> images) => parsed.GetValue(kind) is { } name ? ConditionScores.Of(name, finder, scenes, images, tests.Names, cancel) : null;
+        var named = new { model = parsed.GetRequiredValue(model), recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed), seconds, report = result.Compared, things = result.Things, thingsReal = result.Real, condition = result.Kept, conditionReal = result.KeptReal };
         if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, named, Terminal.JsonOptions));
         if (terminal.IsJson)
         {
@@ -77,7 +90,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
             return App.Success;
         }
         var table = Terminal.Table("Measure", "Images", "The scenes' own pictures");
-        var (c, t, r) = result;
+        var (c, t, r, k, kr) = result;
         table.AddRow("FID", $"{c.Frechet:F4}", "0");
         table.AddRow("KID", $"{c.Kernel:F5}", "");
         table.AddRow("Precision", $"{c.Precision:P1}", "100.0 %");
@@ -86,8 +99,30 @@ sealed class EvaluateImagesCommand : ExampleCommand
         table.AddRow("Named things that are found", $"{t.Found:P1}", $"{r.Found:P1}");
         table.AddRow("Found things that are named", $"{t.Named:P1}", $"{r.Named:P1}");
         table.AddRow("Relations that hold", $"{t.Relations:P1}", $"{r.Relations:P1}");
+        table.AddRow("AP of their boxes", $"{t.BoxAp:P1}", $"{r.BoxAp:P1}");
+        table.AddRow("AP50 of their boxes", $"{t.BoxAp50:P1}", $"{r.BoxAp50:P1}");
+        if (k?.EdgeF1 is { } edges) table.AddRow($"F1 of {parsed.GetValue(kind)}", $"{edges:P1}", $"{kr!.EdgeF1:P1}");
+        if (k?.MaskIou is { } masks) table.AddRow("IoU of their masks", $"{masks:P1}", $"{kr!.MaskIou:P1}");
+        if (k?.DepthError is { } depth) table.AddRow("Error of depth", $"{depth:F4}", $"{kr!.DepthError:F4}");
         terminal.Write(table);
         return App.Success;
+    }
+
+    SceneControls Controls(ParseResult parsed, Clip clip)
+    {
+        if (parsed.GetValue(kind) is { } name) _ = new SceneConditions([name]);
+        else if (parsed.GetValue(controlnet) is not null || parsed.GetValue(adapter) is not null) throw new UsageException("A network is to be shown conditions, but it is not said which; expected --kind.");
+        var load = ModelLoader.Load(parsed);
+        return new()
+        {
+            Boxes = parsed.GetValue(boxes),
+            Share = parsed.GetValue(share),
+            Layout = parsed.GetValue(layout),
+            Guide = parsed.GetValue(guideScale) is { } scale ? (clip, scale) : null,
+            Kind = parsed.GetValue(kind),
+            ControlNet = parsed.GetValue(controlnet) is { } net ? GenerationModels.Load<ControlNetModel>(ModelLoader.Resolve(net), load) : null,
+            Adapter = parsed.GetValue(adapter) is { } small ? GenerationModels.Load<T2IAdapter>(ModelLoader.Resolve(small), load) : null,
+        };
     }
 
     Image[] Make(ParseResult parsed, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
@@ -105,44 +140,5 @@ sealed class EvaluateImagesCommand : ExampleCommand
     sealed class Steps(IProgress<Step> progress) : IProgress<ImageProgress>
     {
         public void Report(ImageProgress value) => progress.Report(new(value.Done, value.Total));
-    }
-}
-
-/// <summary>Whether what captions name is found in images, and where they say, by a detector that tells all names of the scenes apart.</summary>
-/// <param name="Found">The share of the things that captions name that is found under its name.</param>
-/// <param name="Named">The share of the names that are found that the caption has.</param>
-/// <param name="Relations">The share of the relations that captions tell for which both are found, and lie so.</param>
-/// <param name="Told">How many captions tell one.</param>
-sealed record NamedThings(double Found, double Named, double Relations, int Told)
-{
-    public static NamedThings Of(IGrounder finder, IReadOnlyList<Scene> scenes, IReadOnlyList<Image> images, IReadOnlyList<string> names, IProgress<Step> progress, CancellationToken cancel)
-    {
-        var (wanted, found, told, right, relations, hold) = (0, 0, 0, 0, 0, 0);
-        for (var i = 0; i < images.Count; i++)
-        {
-            cancel.ThrowIfCancellationRequested();
-            var boxes = finder.FindApart(images[i], names).GroupBy(static d => d.Label).ToDictionary(static g => g.Key, static g => g.MaxBy(static d => d.Score)!, StringComparer.Ordinal);
-            var own = scenes[i].Objects.Select(static o => o.Name).ToHashSet(StringComparer.Ordinal);
-            wanted += own.Count;
-            found += own.Count(boxes.ContainsKey);
-            told += boxes.Count;
-            right += boxes.Keys.Count(own.Contains);
-            if (scenes[i].CaptionRelation is { Kind: not SceneRelationKind.InFrontOf } relation)
-            {
-                relations++;
-                if (boxes.TryGetValue(scenes[i].Objects[relation.Subject].Name, out var subject) && boxes.TryGetValue(scenes[i].Objects[relation.Object].Name, out var other) && Lies(subject, relation.Kind, other)) hold++;
-            }
-            progress.Report(new(i + 1, images.Count));
-        }
-        return new((double)found / Math.Max(1, wanted), (double)right / Math.Max(1, told), (double)hold / Math.Max(1, relations), relations);
-
-        static bool Lies(Detection a, SceneRelationKind kind, Detection b)
-        {
-            var (dx, dy) = (a.Left + a.Right - b.Left - b.Right, a.Top + a.Bottom - b.Top - b.Bottom);
-            // The axis on which they are further apart decides, as in captions.
-            return Math.Abs(dx) > Math.Abs(dy)
-                ? kind == (dx < 0 ? SceneRelationKind.LeftOf : SceneRelationKind.RightOf)
-                : kind == (dy < 0 ? SceneRelationKind.Above : SceneRelationKind.Below);
-        }
     }
 }

@@ -18,8 +18,9 @@ public sealed record PhraseBox(string Phrase, double Left, double Top, double Ri
         return [.. scene.Objects.Select(o => new PhraseBox(o.Name, o.Box.X / side, o.Box.Y / side, o.Box.Right / side, o.Box.Bottom / side))];
     }
 
+    /// <summary>Whether it can be followed.</summary>
     /// <exception cref="PanoptesException">No words, or no box inside the image.</exception>
-    internal void Check()
+    public void Check()
     {
         if (string.IsNullOrWhiteSpace(Phrase)) throw new PanoptesException("A box has no phrase; expected words.");
         if (!(Left >= 0 && Left < Right && Right <= 1 && Top >= 0 && Top < Bottom && Bottom <= 1))

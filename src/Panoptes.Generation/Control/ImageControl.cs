@@ -12,6 +12,9 @@ public abstract record ImageControl
     /// <summary>The picture that says what is to be where; null where none does.</summary>
     public virtual Image? Condition => null;
 
+    /// <summary>Whether the picture lies over the image, so that it gives it its proportions.</summary>
+    internal virtual bool Covers => true;
+
     /// <summary>Whether it speaks of words, so that images of other prompts need another.</summary>
     internal virtual bool ReadsPrompt => false;
 
@@ -24,7 +27,7 @@ public abstract record ImageControl
     /// <summary>What comes between the steps of a batch, disposed behind it, where it is to be disposed; null: the words say it all.</summary>
     /// <param name="model">What makes the images.</param>
     /// <param name="prompt">The words, of all images if <see cref="ReadsPrompt"/>.</param>
-    /// <param name="condition"><see cref="Condition"/> at the images' size.</param>
+    /// <param name="condition"><see cref="Condition"/>, at the images' size if it <see cref="Covers"/> them.</param>
     internal abstract IStepHook? Hook(DiffusionModel model, string prompt, Image? condition);
 
     /// <summary>How it is told in a file.</summary>
@@ -148,64 +151,13 @@ public sealed record LayoutControl(IReadOnlyList<PhraseBox> Boxes) : ImageContro
     internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition) => new LayoutGuidance(LayoutBox.Of(Guided(model, "a layout").Prompts, prompt, Boxes)) { Scale = Scale };
 }
 
-/// <summary>A text that a CLIP is to see in the image: universal guidance (<see cref="UniversalGuidance"/>).</summary>
-/// <param name="Clip">Says how near the image is to the text.</param>
-/// <param name="Text">In words.</param>
-public sealed record TextControl(Clip Clip, string Text) : ImageControl
-{
-    /// <summary>As <see cref="UniversalGuidance.ForwardScale"/>.</summary>
-    public double Scale { get; init; } = 10;
-
-    internal override int Rank => 2;
-
-    internal override ControlParameters Parameters => new() { Kind = ControlParameters.Said, Model = Model, Text = Text, Scale = Scale };
-
-    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition) => new Owning(Clip, Text, Scale);
-
-    sealed class Owning : IStepHook, IDisposable
-    {
-        readonly Clip clip;
-        readonly Tensor wanted, mean, deviation;
-        readonly UniversalGuidance inner;
-
-        public Owning(Clip clip, string text, double scale)
-        {
-            this.clip = clip;
-            (wanted, mean, deviation) = (clip.EmbedTexts([text]).DetachFromDisposeScope(), tensor(clip.Processor.Mean, [1, 3, 1, 1]).DetachFromDisposeScope(), tensor(clip.Processor.Std, [1, 3, 1, 1]).DetachFromDisposeScope());
-            inner = new(Loss) { ForwardScale = scale };
-        }
-
-        public void Asking(DenoisingStep step) => inner.Asking(step);
-
-        /// <summary>How far the pictures are from the text: the sum over images of one less the cosine.</summary>
-        Tensor Loss(Tensor pictures)
-        {
-            using var scope = NewDisposeScope();
-            var side = clip.Model.Images.ImageSize;
-            // The middle square, at the size that the tower was built for: means of many pixels, or between few.
-            var least = Math.Min(pictures.shape[2], pictures.shape[3]);
-            var square = pictures.narrow(2, (pictures.shape[2] - least) / 2, least).narrow(3, (pictures.shape[3] - least) / 2, least);
-            var sized = least > side ? nn.functional.adaptive_avg_pool2d(square, [side, side]) : nn.functional.interpolate(square, [side, side], mode: InterpolationMode.Bilinear, align_corners: false);
-            var seen = clip.Model.Images.Encode((sized - mean) / deviation);
-            return (1 - nn.functional.normalize(seen.to(ScalarType.Float32), dim: -1).matmul(wanted.t())).sum().MoveToOuterDisposeScope();
-        }
-
-        public void Dispose()
-        {
-            wanted.Dispose();
-            mean.Dispose();
-            deviation.Dispose();
-        }
-    }
-}
-
 /// <summary>What an image says of a control that it was made under.</summary>
 public sealed record ControlParameters
 {
     /// <summary>The PNG text that holds the picture of the control of a number, itself a PNG in base 64.</summary>
     public const string ConditionKeyword = "panoptes-condition-";
 
-    public const string ControlNet = "controlnet", Adapter = "t2i-adapter", Grounded = "boxes", Layout = "layout", Said = "text";
+    public const string ControlNet = "controlnet", Adapter = "t2i-adapter", Grounded = "boxes", Layout = "layout", Said = "text", Style = "style", Found = "found";
 
     /// <summary>One of these.</summary>
     public required string Kind { get; init; }
@@ -222,4 +174,7 @@ public sealed record ControlParameters
     public bool Guess { get; init; }
     public IReadOnlyList<PhraseBox>? Boxes { get; init; }
     public string? Text { get; init; }
+
+    /// <summary>Steps of backward guidance; null: none.</summary>
+    public int? Backward { get; init; }
 }

@@ -105,50 +105,14 @@ abstract class ControlTraining : SceneObjective
     }
 }
 
-/// <summary>Conditions of scenes: drawn of the picture or, for depth, normals and classes, of what is known of the scene.</summary>
-sealed class SceneConditions
-{
-    readonly string kind;
-
-    /// <param name="kind">One of <see cref="ConditionMakers"/>, which needs no poses.</param>
-    /// <exception cref="PanoptesException">There is no such kind.</exception>
-    public SceneConditions(string kind)
-    {
-        this.kind = kind;
-        ConditionMakers.Create(kind, Known(null));
-        FromPicture = kind is "canny" or "lines" or "softedge" or "scribble" or "sketch" or "lineart";
-    }
-
-    /// <summary>Whether the picture alone tells it, so that the same can be drawn of a generated image.</summary>
-    public bool FromPicture { get; }
-
-    public Image Of(Scene scene) => ConditionMakers.Create(kind, Known(scene)).Make(scene.Image);
-
-    /// <summary>What a generated image shows in its place, for those of <see cref="FromPicture"/>.</summary>
-    public Image Again(Image image) => ConditionMakers.Create(kind).Make(image);
-
-    /// <summary>[scenes, 3, side, side] from 0 to 1</summary>
-    public Tensor Of(IReadOnlyList<Scene> scenes)
-    {
-        using var scope = NewDisposeScope();
-        return stack(scenes.Select(s => Of(s).ToTensor(ScalarType.Float32))).MoveToOuterDisposeScope();
-    }
-
-    static ConditionSources Known(Scene? scene) => new()
-    {
-        Depth = _ => new(scene!.Size, scene.Size, scene.Depth()),
-        Classes = _ => new(scene!.Size, scene.Size, Array.ConvertAll(scene.Ids, static id => id - 1), [.. scene.Objects.Select(static o => o.Name)]),
-    };
-}
-
 /// <summary>
 /// ControlNet (Zhang et al. 2023, arXiv:2302.05543): a copy of the UNet's downward path reads a condition's image, and adds to the UNet's skips through convolutions that begin at zero, so that training begins with
 /// what the pipeline can already do.
 /// </summary>
 public sealed record ControlNetOptions : ControlOptions
 {
-    /// <summary>Which condition: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal.</summary>
-    public required string Condition { get; init; }
+    /// <summary>Which conditions (<see cref="SceneConditions"/>); of several each scene has one, as it comes, and the network is not told which.</summary>
+    public required string[] Conditions { get; init; }
 
     /// <summary>Channels of the layers that read the condition's image, each but the first halving it; null: as many layers as the autoencoder has levels.</summary>
     public int[]? EmbeddingChannels { get; init; }
@@ -158,7 +122,7 @@ public sealed record ControlNetOptions : ControlOptions
 
     public override SceneObjective Create(SceneSetting setting) => Create(setting, pipeline =>
     {
-        var conditions = new SceneConditions(Condition);
+        var conditions = new SceneConditions(Conditions);
         var channels = EmbeddingChannels ?? [.. Enumerable.Range(0, 1 + int.Log2(pipeline.PixelsPerPlace)).Select(static i => 16 << i)];
         if (1 << (channels.Length - 1) != pipeline.PixelsPerPlace) throw new PanoptesException($"embedding_channels has {channels.Length} layers, which halve an image {channels.Length - 1} times; expected what makes {pipeline.PixelsPerPlace} pixels one.");
         var network = ControlNetModel.Of(pipeline.UNet, setting.Generator, embeddingChannels: channels);
@@ -176,13 +140,13 @@ sealed class ControlNetTraining(StableDiffusion pipeline, ControlNetModel networ
 
     private protected override NetworkCall Controlled(NetworkCall call, SceneBatch batch, Generator random)
     {
-        var residuals = network.Forward(new() { Sample = call.Sample, Timestep = call.Timestep, Text = call.Conditioning.Text }, conditions.Of(batch.Scenes));
+        var residuals = network.Forward(new() { Sample = call.Sample, Timestep = call.Timestep, Text = call.Conditioning.Text }, conditions.Of(batch.Scenes, random));
         return call with { DownResiduals = residuals.Down, MidResidual = residuals.Mid };
     }
 
     private protected override IReadOnlyList<Image> Generate(GenerationMeasures measures, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, CancellationToken cancel)
     {
-        using var shown = conditions.Of(scenes);
+        using var shown = conditions.Of(scenes, seeds);
         return measures.Generate(Pipeline, scenes, seeds, [new ControlNetCondition(network, shown)], cancel);
     }
 
@@ -196,14 +160,16 @@ static class EdgeFidelity
 {
     public static IEnumerable<KeyValuePair<string, double>> Of(SceneConditions conditions, IReadOnlyList<Scene> scenes, IReadOnlyList<Image> controlled, IReadOnlyList<Image> plain)
     {
-        if (!conditions.FromPicture) yield break;
         var (with, without) = (new EdgeScores(0, 0, 0, 0), new EdgeScores(0, 0, 0, 0));
         for (var i = 0; i < scenes.Count; i++)
         {
-            var wanted = conditions.Of(scenes[i]);
-            with += EdgeScores.Of(conditions.Again(controlled[i]), wanted);
-            without += EdgeScores.Of(conditions.Again(plain[i]), wanted);
+            var kind = conditions.KindOf(i);
+            if (!SceneConditions.IsDrawn(kind)) continue;
+            var wanted = SceneConditions.Make(kind, scenes[i]);
+            with += EdgeScores.Of(SceneConditions.Make(kind, controlled[i]), wanted);
+            without += EdgeScores.Of(SceneConditions.Make(kind, plain[i]), wanted);
         }
+        if (with.Wanted == 0) yield break;
         yield return new("edge_f1", with.F1);
         yield return new("edge_f1_without", without.F1);
     }
@@ -212,15 +178,15 @@ static class EdgeFidelity
 /// <summary>T2I-Adapter (Mou et al. 2023, arXiv:2302.08453): a small network reads a condition's image once, and adds to every level of the UNet's downward path.</summary>
 public sealed record T2IAdapterOptions : ControlOptions
 {
-    /// <inheritdoc cref="ControlNetOptions.Condition"/>
-    public required string Condition { get; init; }
+    /// <inheritdoc cref="ControlNetOptions.Conditions"/>
+    public required string[] Conditions { get; init; }
 
     /// <summary>Residual blocks of a level.</summary>
     public int ResBlocks { get; init; } = 2;
 
     public override SceneObjective Create(SceneSetting setting) => Create(setting, pipeline =>
     {
-        var conditions = new SceneConditions(Condition);
+        var conditions = new SceneConditions(Conditions);
         var network = new T2IAdapter(new() { Channels = pipeline.UNet.Config.BlockOutChannels, NumResBlocks = ResBlocks, DownscaleFactor = pipeline.PixelsPerPlace });
         network.Initialize(setting.Generator);
         return new T2IAdapterTraining(pipeline, network, conditions, this, setting);
@@ -232,11 +198,11 @@ sealed class T2IAdapterTraining(StableDiffusion pipeline, T2IAdapter network, Sc
 {
     public override T2IAdapter Model => network;
 
-    private protected override NetworkCall Controlled(NetworkCall call, SceneBatch batch, Generator random) => call with { AdapterFeatures = network.Forward(conditions.Of(batch.Scenes)) };
+    private protected override NetworkCall Controlled(NetworkCall call, SceneBatch batch, Generator random) => call with { AdapterFeatures = network.Forward(conditions.Of(batch.Scenes, random)) };
 
     private protected override IReadOnlyList<Image> Generate(GenerationMeasures measures, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, CancellationToken cancel)
     {
-        using var shown = conditions.Of(scenes);
+        using var shown = conditions.Of(scenes, seeds);
         using var adapter = new T2IAdapterCondition(network, shown);
         return measures.Generate(Pipeline, scenes, seeds, [adapter], cancel);
     }

@@ -22,14 +22,22 @@ public sealed class SegmentGrounder : IGrounder
         this.model = model;
     }
 
-    public IReadOnlyList<Detection> Find(Image image, IReadOnlyList<string> texts, double? threshold = null)
+    public IReadOnlyList<Detection> Find(Image image, IReadOnlyList<string> texts, double? threshold = null) => Boxes(Segments(image, texts), threshold);
+
+    IReadOnlyList<Segment> Segments(Image image, IReadOnlyList<string> texts)
     {
         if (texts.Count == 0) throw new PanoptesException("No text was given; expected what is looked for, such as \"a cat\".");
         using var opened = model.Open(image);
-        return Boxes(texts.SelectMany(t => opened.Segment([Prompt.Text(t)]).Select(s => s with { Label = t })), threshold);
+        return [.. texts.SelectMany(t => opened.Segment([Prompt.Text(t)]).Select(s => s with { Label = t }))];
     }
 
-    public IReadOnlyList<Detection> FindApart(Image image, IReadOnlyList<string> names, double? threshold = null) => model.Panoptic(image, names) is { } answer ? Boxes(answer.Found.ToSegments(), threshold) : Find(image, names, threshold);
+    public IReadOnlyList<Detection> FindApart(Image image, IReadOnlyList<string> names, double? threshold = null) => Boxes(SegmentApart(image, names), threshold);
+
+    /// <summary>The segments of things that are called by one of some names, labeled with it, told apart where the model can.</summary>
+    /// <param name="image">The picture.</param>
+    /// <param name="names">A name each, at least one.</param>
+    /// <inheritdoc cref="Find" path="/exception"/>
+    public IReadOnlyList<Segment> SegmentApart(Image image, IReadOnlyList<string> names) => model.Panoptic(image, names) is { } answer ? answer.Found.ToSegments() : Segments(image, names);
 
     public bool FindsAll => model.Takes.HasFlag(PromptKinds.Everything);
 

@@ -113,6 +113,22 @@ public sealed class XDecoderSegmenter(XDecoderModel model, Tokenizer tokenizer, 
         return names ??= EmbedTexts([.. list, Background]).DetachFromDisposeScope();
     }
 
+    /// <summary>How likely each name is at each place, with gradients to the pictures where they are wanted: [b, names, rows, columns] from 0 to 1.</summary>
+    /// <param name="pictures">[b, 3, height, width] from 0 to 1; brought to the model's size, between pixels</param>
+    /// <param name="names">At least one.</param>
+    public Tensor Likelihoods(Tensor pictures, IReadOnlyList<string> names)
+    {
+        using var scope = NewDisposeScope();
+        var c = Model.Config;
+        var sized = nn.functional.interpolate(pictures.to(ScalarType.Float32), [c.ImageSize, c.ImageSize], mode: InterpolationMode.Bilinear, align_corners: false, antialias: Math.Max(pictures.shape[2], pictures.shape[3]) > c.ImageSize);
+        Tensor classes;
+        using (no_grad()) classes = Classes(names);
+        var (mean, deviation) = (tensor(c.ImageMean.Select(static v => (float)v).ToArray(), [1, 3, 1, 1]), tensor(c.ImageStd.Select(static v => (float)v).ToArray(), [1, 3, 1, 1]));
+        var found = Model.Segment(Model.Encode((sized - mean) / deviation), classes);
+        // The image's own query stands for no thing. Things of a name together may exceed 1.
+        return stack([.. Enumerable.Range(0, (int)pictures.shape[0]).Select(i => SegmentationOutput.ClassScores(found.Classes[i].narrow(0, 0, found.Classes.shape[1] - 1), found.Masks[i].narrow(0, 0, found.Classes.shape[1] - 1)).clamp(0, 1))]).MoveToOuterDisposeScope();
+    }
+
     /// <summary>The name of every pixel: positions in <paramref name="classes"/>.</summary>
     public LabelMap Semantic(DecodedImage image, IReadOnlyList<string> classes)
     {

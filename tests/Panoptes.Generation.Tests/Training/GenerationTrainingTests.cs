@@ -73,9 +73,10 @@ public sealed class GenerationTrainingTests : IDisposable
             "latent" => (Judged($"name: diffusion, snr_gamma: 5, autoencoder: {latents}"), Pipeline(4, 16, "{_class_name: DDIMScheduler, prediction_type: v_prediction, clip_sample: false}")),
             "pixels" => (Judged("name: diffusion, train_text_encoder: false"), Pipeline(3, 32, "{_class_name: DDPMScheduler}")),
             "flow" => (Judged($"name: diffusion, autoencoder: {latents}"), Pipeline(4, 16, "{_class_name: FlowMatchEulerDiscreteScheduler, shift: 1.5}")),
-            "canny" => (Judged("name: control_net, condition: canny, snr_gamma: 5"), Base()),
-            "depth" => (Judged("name: control_net, condition: depth, zero_convolutions: false"), Base()),
-            "adapter" => (Judged("name: t2i_adapter, condition: segmentation, res_blocks: 1"), Base()),
+            "canny" => (Judged("name: control_net, conditions: [canny], snr_gamma: 5"), Base()),
+            "several" => (Judged("name: control_net, conditions: [depth, sketch, normal]"), Base()),
+            "depth" => (Judged("name: control_net, conditions: [depth], zero_convolutions: false"), Base()),
+            "adapter" => (Judged("name: t2i_adapter, conditions: [segmentation], res_blocks: 1"), Base()),
             "gligen" => (Judged("name: gligen"), Base()),
             "reco" => (Judged("name: reco, bins: 8, context_length: 48"), Base()),
             "gan" => (Judged("name: gan"), Gan),
@@ -100,6 +101,7 @@ public sealed class GenerationTrainingTests : IDisposable
     [Theory]
     [InlineData("canny", "kid kid_without edge_f1 edge_f1_without")]
     [InlineData("depth", "kid kid_without")]
+    [InlineData("several", "kid kid_without edge_f1")]
     [InlineData("adapter", "kid kid_without")]
     [InlineData("gligen", "kid kid_without")]
     [InlineData("reco", "kid kid_without")]
@@ -192,7 +194,7 @@ public sealed class GenerationTrainingTests : IDisposable
         var model = Base();
         foreach (var (zeros, changes) in (ReadOnlySpan<(string, bool)>)[("true", false), ("false", true)])
         {
-            var recipe = Tiny(Judged($"name: control_net, condition: canny, zero_convolutions: {zeros}"), model);
+            var recipe = Tiny(Judged($"name: control_net, conditions: [canny], zero_convolutions: {zeros}"), model);
             using var scope = NewDisposeScope();
             using var ready = recipe.Start(Path.Combine(folder, $"zero-{zeros}"));
             using var noGrad = no_grad();
@@ -203,10 +205,10 @@ public sealed class GenerationTrainingTests : IDisposable
     }
 
     [Theory]
-    [InlineData("name: control_net, condition: canny", "model: {architecture: StableDiffusionPipeline}", "model.from")]
-    [InlineData("name: control_net, condition: pose", null, "pose")]
-    [InlineData("name: control_net, condition: smell", null, "smell")]
-    [InlineData("name: control_net, condition: canny, embedding_channels: [16, 32]", null, "embedding_channels has 2 layers")]
+    [InlineData("name: control_net, conditions: [canny]", "model: {architecture: StableDiffusionPipeline}", "model.from")]
+    [InlineData("name: control_net, conditions: [pose]", null, "pose")]
+    [InlineData("name: control_net, conditions: [smell]", null, "smell")]
+    [InlineData("name: control_net, conditions: [canny], embedding_channels: [16, 32]", null, "embedding_channels has 2 layers")]
     [InlineData("name: gligen, box_dropout: 3", null, "box_dropout")]
     [InlineData("name: gligen, snr_gamma: -2", null, "snr_gamma")]
     [InlineData("name: reco, bins: 1", null, "1 places")]

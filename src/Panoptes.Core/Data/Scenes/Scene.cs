@@ -226,6 +226,14 @@ public sealed class Scene
         return depth;
     }
 
+    /// <summary>The same of the ground alone, as if there were no objects.</summary>
+    public float[] GroundDepths()
+    {
+        var depth = new float[Ids.Length];
+        for (var y = 0; y < Size; y++) depth.AsSpan(y * Size, Size).Fill(GroundDepth(y, Size));
+        return depth;
+    }
+
     /// <summary>The same into memory that is there.</summary>
     internal void FillDepth(Span<float> depth)
     {

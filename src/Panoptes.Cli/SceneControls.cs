@@ -1,0 +1,89 @@
+using Panoptes.Data;
+using Panoptes.Evaluation;
+using Panoptes.Generation;
+using Panoptes.Imaging;
+using Panoptes.Representation;
+using Panoptes.Understanding;
+
+namespace Panoptes.Cli;
+
+/// <summary>What images of scenes' captions obey beside them, each by what is known of its own scene.</summary>
+sealed class SceneControls : IDisposable
+{
+    /// <summary>Whether a GLIGEN or a ReCo is told boxes.</summary>
+    public bool Boxes { get; init; }
+
+    /// <summary>In which part of the steps; null: as usual.</summary>
+    public double? Share { get; init; }
+
+    /// <summary>Whether words are led into their boxes.</summary>
+    public bool Layout { get; init; }
+
+    /// <summary>What leads images to their captions, and how strongly.</summary>
+    public (Clip Clip, double Scale)? Guide { get; init; }
+
+    /// <summary>Which conditions networks are shown.</summary>
+    public string? Kind { get; init; }
+
+    public ControlNetModel? ControlNet { get; init; }
+
+    public T2IAdapter? Adapter { get; init; }
+
+    public IReadOnlyList<ImageControl> Of(Scene scene)
+    {
+        var controls = new List<ImageControl>();
+        if (ControlNet is not null) controls.Add(new ControlNetControl(ControlNet, SceneConditions.Make(Kind!, scene)));
+        if (Adapter is not null) controls.Add(new T2IAdapterControl(Adapter, SceneConditions.Make(Kind!, scene)));
+        if (Boxes) controls.Add(Share is { } share ? new BoxesControl(PhraseBox.Of(scene)) { Share = share } : new BoxesControl(PhraseBox.Of(scene)));
+        // A caption may call things by other words; those are led nowhere.
+        if (Layout && PhraseBox.Of(scene).Where(b => scene.Caption.Contains(b.Phrase, StringComparison.OrdinalIgnoreCase)).ToArray() is { Length: > 0 } placed) controls.Add(new LayoutControl(placed));
+        if (Guide is var (clip, scale)) controls.Add(new TextControl(clip, scene.Caption) { Scale = scale });
+        return controls;
+    }
+
+    public void Dispose()
+    {
+        ControlNet?.Dispose();
+        Adapter?.Dispose();
+    }
+}
+
+/// <summary>How far images keep to a condition of their scenes.</summary>
+/// <param name="EdgeF1">Of a condition that is drawn of pictures: how much of the same drawn of the images agrees.</param>
+/// <param name="MaskIou">Of classes, depth and normals: the mean IoU of the things that scenes have with what the detector finds under their names; 0 for what it does not find.</param>
+/// <param name="DepthError">Of these, too: the mean difference to the scenes' depth (0 to 1), where what is found lies as deep as the scene's thing of that name, and the ground where it always does.</param>
+sealed record ConditionScores(double? EdgeF1, double? MaskIou, double? DepthError)
+{
+    public static ConditionScores Of(string kind, IGrounder finder, IReadOnlyList<Scene> scenes, IReadOnlyList<Image> images, IReadOnlyList<string> names, CancellationToken cancel)
+    {
+        if (SceneConditions.IsDrawn(kind))
+        {
+            var edges = new EdgeScores(0, 0, 0, 0);
+            foreach (var (scene, image) in scenes.Zip(images)) edges += EdgeScores.Of(SceneConditions.Make(kind, image), SceneConditions.Make(kind, scene));
+            return new(edges.F1, null, null);
+        }
+        if (finder is not SegmentGrounder segmenter) throw new PanoptesException("Masks are measured by a detector that segments, too; expected one such as zoo/xdecoder-emoji.");
+        var (sum, things, error) = (0.0, 0, 0.0);
+        foreach (var (scene, image) in scenes.Zip(images))
+        {
+            cancel.ThrowIfCancellationRequested();
+            var found = segmenter.SegmentApart(image, names).Where(static s => s.Label is not null).GroupBy(static s => s.Label!).ToDictionary(static g => g.Key, static g => g.MaxBy(static s => s.Score)!.Mask, StringComparer.Ordinal);
+            var depth = scene.GroundDepths();
+            var mask = new byte[depth.Length];
+            foreach (var group in scene.Objects.Select(static (o, i) => (Thing: o, Id: i + 1)).GroupBy(static o => o.Thing.Name))
+            {
+                things++;
+                if (!found.TryGetValue(group.Key, out var seen)) continue;
+                // Things of one name are one mask, on both sides.
+                for (var i = 0; i < mask.Length; i++) mask[i] = group.Any(o => o.Id == scene.Ids[i]) ? (byte)1 : (byte)0;
+                sum += seen.Iou(RunLengthMask.Encode(mask, scene.Size, scene.Size));
+                seen.Decode(mask);
+                var at = group.Min(static o => o.Thing.Depth);
+                for (var i = 0; i < mask.Length; i++)
+                    if (mask[i] != 0) depth[i] = Math.Min(depth[i], at);
+            }
+            error += depth.Zip(scene.Depth(), static (a, b) => Math.Abs(a - b)).Average();
+        }
+        return new(null, things == 0 ? 0 : sum / things, error / scenes.Count);
+    }
+}
