@@ -8,7 +8,7 @@ namespace Panoptes.Cli;
 
 /// <summary>
 /// Boxes with what is in them, from a file: as <c>panoptes ground --json</c> and <c>panoptes detect --json</c> write them, or by hand, <c>{"width": 512, "height": 512, "boxes": [{"phrase": "a cat", "box": [x, y, width, height]}]}</c>
-/// in pixels, or a list of <c>{"phrase": "a cat", "box": [left, top, right, bottom]}</c> in parts of the image from 0 to 1.
+/// in pixels, or a list of <c>{"phrase": "a cat", "box": [left, top, right, bottom]}</c> in parts of the image from 0 to 1. Each by hand may have an example, <c>"example": "cat.jpg"</c>, beside its phrase or in place of it.
 /// </summary>
 static class BoxFile
 {
@@ -54,18 +54,28 @@ static class BoxFile
     }
 
     static PhraseBox InParts(JsonElement box) => box.GetProperty("box") is var b && b.GetArrayLength() == 4
-        ? new(box.GetProperty("phrase").GetString() ?? "", b[0].GetDouble(), b[1].GetDouble(), b[2].GetDouble(), b[3].GetDouble()) : throw new FormatException("A box has four numbers.");
+        ? new(PhraseOf(box, "phrase"), b[0].GetDouble(), b[1].GetDouble(), b[2].GetDouble(), b[3].GetDouble()) { Example = ExampleOf(box) } : throw new FormatException("A box has four numbers.");
 
     static IEnumerable<PhraseBox> InPixels(JsonElement boxes, string name, (int Width, int Height) size) => boxes.EnumerateArray().Select(e =>
     {
         var b = e.GetProperty("box");
         if (b.GetArrayLength() != 4) throw new FormatException("A box has four numbers.");
         var (x, y, right, bottom) = (b[0].GetDouble(), b[1].GetDouble(), b[0].GetDouble() + b[2].GetDouble(), b[1].GetDouble() + b[3].GetDouble());
-        var phrase = e.GetProperty(name).GetString() ?? "";
+        var phrase = PhraseOf(e, name);
         // What a detector gives may be rounded over the edge.
         const double rounded = 1;
         if (!(x >= -rounded && y >= -rounded && right <= size.Width + rounded && bottom <= size.Height + rounded))
             throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The box of '{phrase}' goes from {x:0.##},{y:0.##} to {right:0.##},{bottom:0.##}, beyond the image of {size.Width}x{size.Height}."));
-        return new PhraseBox(phrase, Math.Max(0, x / size.Width), Math.Max(0, y / size.Height), Math.Min(1, right / size.Width), Math.Min(1, bottom / size.Height));
+        return new PhraseBox(phrase, Math.Max(0, x / size.Width), Math.Max(0, y / size.Height), Math.Min(1, right / size.Width), Math.Min(1, bottom / size.Height)) { Example = ExampleOf(e) };
     });
+
+    /// <summary>An example says by itself what is to be in its box.</summary>
+    static string PhraseOf(JsonElement box, string name) => (box.TryGetProperty(name, out var phrase) || !box.TryGetProperty("example", out _) ? box.GetProperty(name) : default) is { ValueKind: JsonValueKind.String } text ? text.GetString()! : "";
+
+    static Image? ExampleOf(JsonElement box)
+    {
+        if (!box.TryGetProperty("example", out var example)) return null;
+        var path = example.GetString() ?? "";
+        return File.Exists(path) ? Image.Load(path) : throw new PanoptesException($"The example {path} does not exist.");
+    }
 }

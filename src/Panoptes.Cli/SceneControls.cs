@@ -19,8 +19,15 @@ sealed class SceneControls : IDisposable
     /// <summary>Whether words are led into their boxes.</summary>
     public bool Layout { get; init; }
 
-    /// <summary>What leads images to their captions, and how strongly.</summary>
-    public (Clip Clip, double Scale)? Guide { get; init; }
+    /// <summary>What leads images to their captions.</summary>
+    public Clip? TextGuide { get; init; }
+
+    /// <summary>What leads images to the boxes of things.</summary>
+    public XDecoderSegmenter? BoxGuide { get; init; }
+
+    public double GuideScale { get; init; } = 10;
+
+    public int GuideBackward { get; init; }
 
     /// <summary>Which conditions networks are shown.</summary>
     public string? Kind { get; init; }
@@ -37,7 +44,9 @@ sealed class SceneControls : IDisposable
         if (Boxes) controls.Add(Share is { } share ? new BoxesControl(PhraseBox.Of(scene)) { Share = share } : new BoxesControl(PhraseBox.Of(scene)));
         // A caption may call things by other words; those are led nowhere.
         if (Layout && PhraseBox.Of(scene).Where(b => scene.Caption.Contains(b.Phrase, StringComparison.OrdinalIgnoreCase)).ToArray() is { Length: > 0 } placed) controls.Add(new LayoutControl(placed));
-        if (Guide is var (clip, scale)) controls.Add(new TextControl(clip, scene.Caption) { Scale = scale });
+        if (TextGuide is not null) controls.Add(new TextControl(TextGuide, scene.Caption) { Scale = GuideScale, BackwardSteps = GuideBackward });
+        if (BoxGuide is not null)
+            controls.Add(new FoundBoxesControl(PictureLosses.Boxes(BoxGuide, [.. scene.Objects.Select(static o => new Detection(o.Box.X, o.Box.Y, o.Box.Right, o.Box.Bottom, 1, o.Name))], (scene.Size, scene.Size)), PhraseBox.Of(scene)) { Scale = GuideScale, BackwardSteps = GuideBackward });
         return controls;
     }
 

@@ -10,6 +10,7 @@ public static class GenerationModels
     [
         new("AutoencoderKL", null, typeof(AutoencoderKl), static s => new AutoencoderKl(s.Read<AutoencoderKlConfig>()), static m => ((AutoencoderKl)m).Config),
         new("AutoencoderTiny", null, typeof(AutoencoderTiny), static s => new AutoencoderTiny(s.Read<AutoencoderTinyConfig>()), static m => ((AutoencoderTiny)m).Config),
+        new("CLIPImageProjection", null, typeof(ClipImageProjection), static s => new ClipImageProjection(s.Read<ClipImageProjectionConfig>()), static m => ((ClipImageProjection)m).Config),
         new("ControlNetModel", null, typeof(ControlNetModel), static s => new ControlNetModel(s.Read<ControlNetConfig>()), static m => ((ControlNetModel)m).Config),
         new("DiTTransformer2DModel", null, typeof(DitTransformer), static s => new DitTransformer(s.Read<DitConfig>()), static m => ((DitTransformer)m).Config),
         new("FluxTransformer2DModel", null, typeof(FluxTransformer), static s => new FluxTransformer(s.Read<FluxConfig>()), static m => ((FluxTransformer)m).Config),

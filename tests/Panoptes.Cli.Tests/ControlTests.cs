@@ -89,6 +89,43 @@ public sealed class ControlTests : IDisposable
         await Command.Fails(Words("--boxes", At("parts.json"), "--out", At("no.png")), "This model follows no boxes");
     }
 
+    /// <summary>A GLIGEN that takes phrases and example images, of random weights.</summary>
+    string TextImageGligen()
+    {
+        using var plain = (StableDiffusion)DiffusionModel.Load(Gligen());
+        using var generator = new TorchSharp.torch.Generator(4);
+        using var unet = new UNet2DConditionModel(plain.UNet.Config with { AttentionType = "gated-text-image" });
+        using var encoder = new Panoptes.Representation.ClipVisionModel(new() { HiddenSize = 8, IntermediateSize = 12, NumHiddenLayers = 1, NumAttentionHeads = 2, ImageSize = 16, PatchSize = 8, ProjectionDim = 16 }, unet.Config.CrossAttentionDim[0]);
+        using var projection = new ClipImageProjection(new() { HiddenSize = unet.Config.CrossAttentionDim[0] });
+        foreach (var module in (Panoptes.Nn.Module[])[unet, encoder, projection]) module.Initialize(generator);
+        // Gates begin closed; these are open.
+        foreach (var (key, parameter) in unet.NamedParameters())
+            if (key.Contains(".alpha_", StringComparison.Ordinal)) parameter.Value.fill_(1);
+        PipelineFolder.Save(At("examples"), new StableDiffusion(unet, plain.Autoencoder, plain.Prompts, plain.Scheduler)
+        {
+            Examples = new(encoder, projection, ImageProcessor.Parse("""{"image_processor_type": "CLIPImageProcessor", "size": {"height": 16, "width": 16}, "do_center_crop": false}""", "a test")),
+        });
+        return At("examples");
+    }
+
+    [Fact]
+    public async Task Boxes_are_filled_by_example_images_where_a_GLIGEN_takes_some()
+    {
+        using var noGrad = TorchSharp.torch.no_grad();
+        var model = TextImageGligen();
+        File.WriteAllText(At("shown.json"), $$"""[{"example": "{{At("photo.png")}}", "box": [0.5, 0, 1, 0.5]}, {"phrase": "cat", "box": [0, 0.5, 0.5, 1]}]""");
+        File.WriteAllText(At("both.json"), $$"""[{"phrase": "red apple", "example": "{{At("photo.png")}}", "box": [0.5, 0, 1, 0.5]}, {"phrase": "cat", "box": [0, 0.5, 0.5, 1]}]""");
+        foreach (var name in (string[])["parts", "shown", "both"])
+            await Command.Succeeds("control", "a red apple left of a cat", "--model", model, "--steps", "2", "--seed", "3", "--end", "1", "--boxes", At(name + ".json"), "--out", At(name + ".png"));
+        await Command.Succeeds("generate", "a red apple left of a cat", "--model", model, "--steps", "2", "--seed", "3", "--size", "16", "--out", At("plain.png"));
+        Assert.Equal(4, ((string[])["parts", "shown", "both", "plain"]).Select(n => Convert.ToHexString(Pixels(n + ".png"))).Distinct().Count());
+        Assert.Equal(64, ImageParameters.Read(File.ReadAllBytes(At("shown.png")))!.Controls![0].Boxes![0].Shown!.Length);
+        await Command.Fails(["control", "--from", At("shown.png"), "--out", At("no.png")], "or their examples; name them again");
+        await Command.Fails(["control", "a cat", "--model", At("gligen"), "--boxes", At("shown.json"), "--out", At("no.png")], "takes no example images");
+        File.WriteAllText(At("odd.json"), """[{"example": "/nowhere.png", "box": [0.5, 0, 1, 0.5]}]""");
+        await Command.Fails(["control", "a cat", "--model", model, "--boxes", At("odd.json"), "--out", At("no.png")], "/nowhere.png does not exist");
+    }
+
     [Fact]
     public async Task Boxes_are_told_to_a_ReCo_in_the_words_of_its_places()
     {

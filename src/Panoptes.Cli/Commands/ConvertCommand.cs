@@ -20,17 +20,19 @@ sealed class ConvertCommand : ExampleCommand
     readonly Option<string?> dtype = new("--dtype") { Description = "Store floating-point weights as float32, float16 or bfloat16; by default as they are.", HelpName = "TYPE" };
     readonly Option<string?> shard = new("--shard-size") { Description = "The most that one file may take, such as 500MB or 5GB; by default 5GB.", HelpName = "SIZE" };
     readonly Option<string?> to = new("--to") { Description = "Whose keys and configuration: hf (Hugging Face's CLIP) or open_clip; by default as they are.", HelpName = "NAMES" };
+    readonly Option<string?> below = new("--base") { Description = "A model that this one was made of: what is the same there is not written again, but read from there whenever this one is loaded. For this project's own use; other libraries read whole models.", HelpName = "MODEL" };
     readonly Option<bool> force = new("--force") { Description = "Replace the file or the model at the output." };
 
     public ConvertCommand() : base("convert", "Write a model anew: bfloat16 instead of float32, safetensors instead of PyTorch's pickle, one file instead of shards, Hugging Face's names instead of open_clip's.", """
         panoptes convert zoo/clip-emoji --out small --dtype bfloat16
         panoptes convert pytorch_model.bin --out model.safetensors
         panoptes convert stable-diffusion-v1-5 --out half --dtype bfloat16
+        panoptes convert runs/gligen/last --out zoo/gligen-emoji --dtype bfloat16 --base zoo/sd-emoji
         panoptes convert laion/CLIP-ViT-B-32-laion2B-s34B-b79K --out clip-hf --to hf
         """)
     {
         Add(model);
-        foreach (var option in (ReadOnlySpan<Option>)[output, dtype, shard, to, force]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[output, dtype, shard, to, below, force]) Add(option);
         dtype.AcceptOnlyFromAmong("float32", "float16", "bfloat16");
         to.AcceptOnlyFromAmong("hf", "open_clip");
         SetAction(RunAsync);
@@ -43,6 +45,7 @@ sealed class ConvertCommand : ExampleCommand
         var asFile = target.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase);
         if (asFile && parsed.GetValue(to) is not null) throw new UsageException("--to writes a configuration too, so that --out must be a folder.");
         if (asFile && parsed.GetValue(shard) is not null) throw new UsageException("--shard-size makes several files, so that --out must be a folder.");
+        if (parsed.GetValue(below) is not null && (asFile || parsed.GetValue(shard) is not null || parsed.GetValue(to) is not null)) throw new UsageException("--base does not go with --shard-size, --to, or a file as --out.");
         var size = parsed.GetValue(shard) is { } text ? ParseSize(text) : ShardedWeights.DefaultShardSize;
         var there = asFile ? File.Exists(target) : Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any();
         if (there && !parsed.GetValue(force)) throw new PanoptesException($"{target} exists already; --force replaces it.");
@@ -52,14 +55,16 @@ sealed class ConvertCommand : ExampleCommand
         if (PipelineFolder.Is(source) && (asFile || parsed.GetValue(to) is not null)) throw new UsageException("A pipeline is written as a folder, with the names that it has; --to and a file as --out do not go with one.");
         if (Path.GetFullPath(source) == target) throw new PanoptesException($"{target} is the model itself; expected another place.");
         ScalarType? type = parsed.GetValue(dtype) switch { "float32" => ScalarType.Float32, "float16" => ScalarType.Float16, "bfloat16" => ScalarType.BFloat16, _ => null };
+        var under = parsed.GetValue(below) is { } first ? Path.GetFullPath(PipelineFolder.Is(first) ? first : ModelFolder.FolderOf(ModelLoader.Resolve(first))) : null;
+        if (under is not null && PipelineFolder.Is(under) != PipelineFolder.Is(source)) throw new PanoptesException($"{named} and {parsed.GetValue(below)} are a pipeline and a model; expected two of a kind.");
         await terminal.WithProgress("Converting", progress =>
         {
             if (asFile) WriteFile(source, target, type, progress, cancel);
             else AtomicFolder.Write(target, folder =>
             {
                 if (parsed.GetValue(to) is { } names) Rename(source, folder, names, new() { Dtype = type, ShardSize = size });
-                else if (PipelineFolder.Is(source)) CopyPipeline(source, folder, type, size, progress, cancel);
-                else Copy(source, folder, type, size, progress, cancel);
+                else if (PipelineFolder.Is(source)) CopyPipeline(source, folder, type, size, under is null ? null : (under, target), progress, cancel);
+                else Copy(source, folder, type, size, under is null ? null : (under, target), progress, cancel);
             }, cancel);
             return 0;
         });
@@ -102,10 +107,20 @@ sealed class ConvertCommand : ExampleCommand
         SafeTensors.Save(target, Read(source, type, progress, cancel), new Dictionary<string, string> { ["format"] = "pt" });
     }
 
-    static void Copy(string source, string folder, ScalarType? type, long shardSize, IProgress<Step> progress, CancellationToken cancel)
+    /// <param name="under">What it was made of, and where the folder will be; null: it is written whole.</param>
+    static void Copy(string source, string folder, ScalarType? type, long shardSize, (string Base, string Target)? under, IProgress<Step> progress, CancellationToken cancel)
     {
         using var scope = NewDisposeScope();
-        ShardedWeights.Save(folder, Read(source, type, progress, cancel), new Dictionary<string, string> { ["format"] = "pt" }, shardSize, IsOfDiffusers(source) ? "diffusion_pytorch_model" : "model");
+        var tensors = Read(source, type, progress, cancel);
+        var metadata = new Dictionary<string, string> { ["format"] = "pt" };
+        if (under is var (below, target) && Weights.IsIn(below))
+        {
+            using var before = Weights.Open(below);
+            tensors.RemoveAll(t => before.Contains(t.Key) && before.Info(t.Key) is var (dtype, shape) && dtype == t.Value.dtype && shape.AsSpan().SequenceEqual(t.Value.shape) && before.Read(t.Key).Equals(t.Value));
+            metadata[Weights.BaseKey] = Path.GetRelativePath(target, below).Replace('\\', '/');
+            shardSize = long.MaxValue;
+        }
+        ShardedWeights.Save(folder, tensors, metadata, shardSize, IsOfDiffusers(source) ? "diffusion_pytorch_model" : "model");
         if (!Directory.Exists(source)) source = Path.GetDirectoryName(source)!;
         CopySettings(source, folder, type);
         // open_clip looks for the weights beside its config under this name alone. Other models have its config as their tokenizer's, and their weights under the usual name.
@@ -114,14 +129,15 @@ sealed class ConvertCommand : ExampleCommand
     }
 
     /// <summary>A pipeline of diffusers: a folder a part, with weights or without.</summary>
-    static void CopyPipeline(string source, string folder, ScalarType? type, long shardSize, IProgress<Step> progress, CancellationToken cancel)
+    static void CopyPipeline(string source, string folder, ScalarType? type, long shardSize, (string Base, string Target)? under, IProgress<Step> progress, CancellationToken cancel)
     {
         CopySettings(source, folder, null);
         foreach (var part in Directory.EnumerateDirectories(source))
         {
-            var to = Path.Combine(folder, Path.GetFileName(part));
+            var name = Path.GetFileName(part);
+            var to = Path.Combine(folder, name);
             Directory.CreateDirectory(to);
-            if (Weights.IsIn(part)) Copy(part, to, type, shardSize, progress, cancel);
+            if (Weights.IsIn(part)) Copy(part, to, type, shardSize, under is var (below, target) && Directory.Exists(Path.Combine(below, name)) ? (Path.Combine(below, name), Path.Combine(target, name)) : null, progress, cancel);
             else CopySettings(part, to, null);
         }
     }

@@ -25,7 +25,10 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<bool> boxes = new("--boxes") { Description = "A GLIGEN or a ReCo is told the boxes of the scenes' things." };
     readonly Option<double?> share = new("--share") { Description = "In which part of the steps a GLIGEN sees boxes, from 0 to 1: 0.3 by default.", HelpName = "SHARE" };
     readonly Option<bool> layout = new("--layout") { Description = "The captions' words are led into these boxes, with nothing trained (layout guidance)." };
-    readonly Option<double?> guideScale = new("--guide-scale") { Description = "How strongly the judge leads the images to the captions (universal guidance).", HelpName = "SCALE" };
+    readonly Option<bool> guideText = new("--guide-text") { Description = "The judge leads the images to the captions (universal guidance)." };
+    readonly Option<bool> guideBoxes = new("--guide-boxes") { Description = "The detector, an X-Decoder, leads the images to the boxes of the scenes' things (universal guidance)." };
+    readonly Option<double> guideScale = new("--guide-scale") { Description = "How strongly they lead.", HelpName = "SCALE", DefaultValueFactory = static _ => 10 };
+    readonly Option<int> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too.", HelpName = "N" };
     readonly Option<string?> controlnet = new("--controlnet") { Description = "A ControlNet, which is shown the scenes' conditions.", HelpName = "MODEL" };
     readonly Option<string?> adapter = new("--adapter") { Description = "A T2I-Adapter, which is shown the scenes' conditions.", HelpName = "MODEL" };
     readonly Option<string?> kind = new("--kind") { Description = "Which conditions: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal. Without a network, how far images keep to them by chance.", HelpName = "KIND" };
@@ -37,11 +40,11 @@ sealed class EvaluateImagesCommand : ExampleCommand
     public EvaluateImagesCommand() : base("evaluate-images", "Measure images that a model makes of the captions of scenes: distances to the scenes' own pictures (FID, KID, precision, recall), agreement with the captions, and whether the things that they name are there and where they say. With control, how far they keep to it.", """
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --scheduler dpmpp-2m --steps 10 --guidance 5 --sheet images.png
-        panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --controlnet runs/controlnet-canny/best --kind canny
+        panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --controlnet runs/controlnet-lines/best --kind canny
         panoptes evaluate-images --model runs/gligen/best --recipe recipes/sd-emoji.yaml --boxes --share 1
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, boxes, share, layout, guideScale, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, boxes, share, layout, guideText, guideBoxes, guideScale, guideBackward, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
         SharedOptions.AtLeastOne(steps);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
         SharedOptions.Share(share);
@@ -58,7 +61,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         var tests = SceneRecipe.Load(parsed.GetRequiredValue(recipe), SceneTasks.All).Tests(parsed.GetValue(count));
         using var clip = Clip.Load(ModelLoader.Resolve(parsed.GetRequiredValue(judge)), new() { BatchSize = 64, TruncateTexts = true });
         using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(detector)), tests.Names);
-        using var controls = Controls(parsed, clip);
+        using var controls = Controls(parsed, clip, finder);
         var scenes = tests.Scenes(EmojiSplit.Train);
         var side = tests.Options.Size;
         ImageRequest[] requests = [.. scenes.Select((s, i) => new ImageRequest(s.Caption)
@@ -108,7 +111,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         return App.Success;
     }
 
-    SceneControls Controls(ParseResult parsed, Clip clip)
+    SceneControls Controls(ParseResult parsed, Clip clip, IGrounder finder)
     {
         if (parsed.GetValue(kind) is { } name) _ = new SceneConditions([name]);
         else if (parsed.GetValue(controlnet) is not null || parsed.GetValue(adapter) is not null) throw new UsageException("A network is to be shown conditions, but it is not said which; expected --kind.");
@@ -118,7 +121,10 @@ sealed class EvaluateImagesCommand : ExampleCommand
             Boxes = parsed.GetValue(boxes),
             Share = parsed.GetValue(share),
             Layout = parsed.GetValue(layout),
-            Guide = parsed.GetValue(guideScale) is { } scale ? (clip, scale) : null,
+            TextGuide = parsed.GetValue(guideText) ? clip : null,
+            BoxGuide = parsed.GetValue(guideBoxes) ? (finder as SegmentGrounder)?.Model as XDecoderSegmenter ?? throw new PanoptesException($"{parsed.GetValue(detector)} holds no X-Decoder, which alone can lead images to boxes.") : null,
+            GuideScale = parsed.GetValue(guideScale),
+            GuideBackward = parsed.GetValue(guideBackward),
             Kind = parsed.GetValue(kind),
             ControlNet = parsed.GetValue(controlnet) is { } net ? GenerationModels.Load<ControlNetModel>(ModelLoader.Resolve(net), load) : null,
             Adapter = parsed.GetValue(adapter) is { } small ? GenerationModels.Load<T2IAdapter>(ModelLoader.Resolve(small), load) : null,

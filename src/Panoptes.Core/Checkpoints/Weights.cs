@@ -14,6 +14,9 @@ public abstract class Weights : IDisposable
         "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.bin",
     ];
 
+    /// <summary>Where a safetensors file's metadata names, from its own folder, another checkpoint that has what it has not itself.</summary>
+    public const string BaseKey = "panoptes_base";
+
     static readonly string[] KnownExtensions = [".safetensors", ".pt", ".pth", ".bin", ".ckpt"];
 
     /// <summary>The file (or index) that was opened.</summary>
@@ -46,7 +49,7 @@ public abstract class Weights : IDisposable
         {
             Format.TorchZip or Format.TorchLegacy => TorchWeights.Open(path),
             Format.Tar => throw new PanoptesException($"{path} is a tar archive, the format of PyTorch before 0.1.10; save it again with a newer PyTorch."),
-            _ => new SafeTensorsWeights(SafeTensorsFile.Open(path)),
+            _ => LayeredWeights.Open(SafeTensorsFile.Open(path)),
         };
     }
 
@@ -134,6 +137,67 @@ sealed class SafeTensorsWeights(SafeTensorsFile file) : Weights
     protected override void Dispose(bool disposing)
     {
         if (disposing) file.Dispose();
+        base.Dispose(disposing);
+    }
+}
+
+/// <summary>
+/// A safetensors file that holds only what another checkpoint has not, or has otherwise: its metadata names that one (<see cref="Weights.BaseKey"/>). So a model that was made of another by adding layers takes the
+/// space of these alone.
+/// </summary>
+sealed class LayeredWeights(Weights own, Weights below) : Weights
+{
+    /// <summary>How many files may lie on each other.</summary>
+    const int MostLayers = 8;
+
+    [ThreadStatic] static int layers;
+
+    /// <summary>The file as it is, or over what its metadata names.</summary>
+    /// <exception cref="PanoptesException">That is not there, or lies on too much else.</exception>
+    public static Weights Open(SafeTensorsFile file)
+    {
+        var own = new SafeTensorsWeights(file);
+        if (!file.Metadata.TryGetValue(BaseKey, out var named)) return own;
+        layers++;
+        try
+        {
+            var path = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(file.Path))!, named));
+            if (Path.IsPathRooted(named) || !Path.Exists(path)) throw new PanoptesException($"{file.Path} holds what it has more than {named}, which is not there; expected that checkpoint at {path}.");
+            if (layers > MostLayers) throw new PanoptesException($"{file.Path} lies on more than {MostLayers} other checkpoints, or on itself.");
+            return new LayeredWeights(own, Open(path));
+        }
+        catch
+        {
+            own.Dispose();
+            throw;
+        }
+        finally
+        {
+            layers--;
+        }
+    }
+
+    public override string Source => own.Source;
+
+    public override IReadOnlyCollection<string> Keys { get; } = [.. below.Keys.Union(own.Keys)];
+
+    public override bool Contains(string key) => own.Contains(key) || below.Contains(key);
+
+    public override (ScalarType Type, long[] Shape) Info(string key) => Of(key).Info(key);
+
+    public override Tensor Read(string key) => Of(key).Read(key);
+
+    public override string FileOf(string key) => Of(key).FileOf(key);
+
+    Weights Of(string key) => own.Contains(key) || !below.Contains(key) ? own : below;
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            own.Dispose();
+            below.Dispose();
+        }
         base.Dispose(disposing);
     }
 }

@@ -1,16 +1,32 @@
 using System.Globalization;
+using System.Security.Cryptography;
+using System.Text.Json.Serialization;
 using Panoptes.Data;
+using Panoptes.Imaging;
 
 namespace Panoptes.Generation;
 
 /// <summary>A box and what is to be in it.</summary>
-/// <param name="Phrase">In words.</param>
+/// <param name="Phrase">In words; may be empty where there is an example.</param>
 /// <param name="Left">A part of the image's width, from 0 to 1.</param>
 /// <param name="Top">A part of the image's height, from 0 to 1.</param>
 /// <param name="Right">Right of <paramref name="Left"/>.</param>
 /// <param name="Bottom">Below <paramref name="Top"/>.</param>
 public sealed record PhraseBox(string Phrase, double Left, double Top, double Right, double Bottom)
 {
+    readonly string? shown;
+
+    /// <summary>A picture of what is to be in it, for a GLIGEN that takes some; null: words alone say it.</summary>
+    [JsonIgnore]
+    public Image? Example { get; init; }
+
+    /// <summary>The SHA-256 of the example over its pixels, as images say it; null: there is none.</summary>
+    public string? Shown
+    {
+        get => Example is { } example ? Convert.ToHexStringLower(SHA256.HashData(example.Pixels)) : shown;
+        init => shown = value;
+    }
+
     /// <summary>The things of a scene, by their names.</summary>
     public static IReadOnlyList<PhraseBox> Of(Scene scene)
     {
@@ -22,14 +38,14 @@ public sealed record PhraseBox(string Phrase, double Left, double Top, double Ri
     /// <exception cref="PanoptesException">No words, or no box inside the image.</exception>
     public void Check()
     {
-        if (string.IsNullOrWhiteSpace(Phrase)) throw new PanoptesException("A box has no phrase; expected words.");
+        if (string.IsNullOrWhiteSpace(Phrase) && Example is null) throw new PanoptesException("A box has no phrase; expected words.");
         if (!(Left >= 0 && Left < Right && Right <= 1 && Top >= 0 && Top < Bottom && Bottom <= 1))
             throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The box of '{Phrase}' goes from {Left:0.####},{Top:0.####} to {Right:0.####},{Bottom:0.####}; expected corners from 0 to 1, the first left of and above the second."));
     }
 }
 
 /// <summary>
-/// GLIGEN (Li et al. 2023, arXiv:2301.07093): in the first part of the steps the network sees where which phrase belongs (scheduled sampling, section 3.3); after it, the network is the one that it was made from.
+/// GLIGEN (Li et al. 2023, arXiv:2301.07093): in the first part of the steps the network sees where which phrase belongs, or what an example shows (scheduled sampling, section 3.3); after it, the network is the one that it was made from.
 /// </summary>
 public sealed class GroundedBoxes : IStepHook, IDisposable
 {
@@ -42,47 +58,69 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
     /// <param name="model">A Stable Diffusion whose UNet has gated attention.</param>
     /// <param name="boxes">At most <see cref="Slots"/>.</param>
     /// <param name="share">In which part of the steps they are seen: the paper's τ, from 0 to 1.</param>
-    /// <exception cref="PanoptesException">A model that knows no boxes, too many of them, or one that is none.</exception>
+    /// <exception cref="PanoptesException">A model that knows no boxes or no examples, too many of them, or one that is none.</exception>
     public GroundedBoxes(StableDiffusion model, IReadOnlyList<PhraseBox> boxes, double share = 0.3)
     {
-        if (model.UNet.PositionNet is null) throw new PanoptesException("This model follows no boxes: its UNet has no gated attention (attention_type is default), and its tokenizer no places.");
+        if (model.UNet.PositionNet is not { } net) throw new PanoptesException("This model follows no boxes: its UNet has no gated attention (attention_type is default), and its tokenizer no places.");
         if (boxes.Count is < 1 or > Slots) throw new PanoptesException($"{boxes.Count} boxes were given; expected 1 to {Slots}.");
         if (share is not (>= 0 and <= 1)) throw new PanoptesException($"Boxes were to be seen in {share} of the steps; expected 0 to 1.");
         foreach (var box in boxes) box.Check();
         this.share = share;
         using var scope = NewDisposeScope();
-        var (_, pooled) = model.Prompts.Read([.. boxes.Select(static b => b.Phrase)], 0, null, boxes.Count, normalized: true, note: null);
-        var empty = Slots - boxes.Count;
+        var takesExamples = net.LinearsImage is not null;
+        PhraseBox[] shown = [.. boxes.Where(static b => b.Example is not null)], said = [.. boxes.Where(static b => !string.IsNullOrWhiteSpace(b.Phrase))];
+        if (shown.Length > 0 && !(takesExamples && model.Examples is not null)) throw new PanoptesException("This model takes no example images: its boxes are filled by words alone.");
+        var pooled = said.Length == 0 ? null : model.Prompts.Read([.. said.Select(static b => b.Phrase)], 0, null, said.Length, normalized: true, note: null).Pooled;
+        var examples = shown.Length == 0 ? null : model.Examples!.Read([.. shown.Select(static b => b.Example!)]);
         var corners = tensor([.. boxes.SelectMany(static b => (float[])[(float)b.Left, (float)b.Top, (float)b.Right, (float)b.Bottom])], [1, boxes.Count, 4]);
+        var (width, all) = (model.UNet.Config.CrossAttentionDim[0], Mask(static _ => true));
         one = new()
         {
-            Boxes = nn.functional.pad(corners, [0, 0, 0, empty]).to(model.Dtype).DetachFromDisposeScope(),
-            Masks = cat([ones(1, boxes.Count), zeros(1, empty)], 1).to(model.Dtype).DetachFromDisposeScope(),
-            Embeddings = nn.functional.pad(pooled.unsqueeze(0), [0, 0, 0, empty]).to(model.Dtype).DetachFromDisposeScope(),
+            Boxes = nn.functional.pad(corners, [0, 0, 0, Slots - boxes.Count]).to(model.Dtype).DetachFromDisposeScope(),
+            Masks = all,
+            Embeddings = takesExamples ? null : Placed(pooled, said),
+            PhraseMasks = takesExamples ? Mask(said.Contains) : null,
+            PhraseEmbeddings = takesExamples ? Placed(pooled, said) : null,
+            ImageMasks = takesExamples ? Mask(shown.Contains) : null,
+            ImageEmbeddings = takesExamples ? Placed(examples, shown) : null,
         };
+
+        Tensor Mask(Func<PhraseBox, bool> has) => nn.functional.pad(tensor([.. boxes.Select(b => has(b) ? 1f : 0)], [1, boxes.Count]), [0, Slots - boxes.Count]).to(model.Dtype).DetachFromDisposeScope();
+
+        // Rows of those boxes that have one, in the slots of all.
+        Tensor Placed(Tensor? rows, PhraseBox[] of)
+        {
+            var slots = zeros(1, Slots, width);
+            for (var (i, k) = (0, 0); i < boxes.Count; i++)
+                if (of.Contains(boxes[i])) slots[0, i].copy_(rows![k++]);
+            return slots.to(model.Dtype).DetachFromDisposeScope();
+        }
     }
 
     public void Asking(DenoisingStep step)
     {
         if (step.Index >= (int)(share * step.Run.Count)) return;
         var (images, halves) = (step.Denoising.Positive.Count, step.Denoising.IsGuided ? 2 : 1);
-        var masks = one.Masks.expand(images, -1);
         step.Call = step.Call with
         {
             Grounding = new()
             {
                 Boxes = one.Boxes.expand(images * halves, -1, -1),
-                // What is not wanted is nowhere.
-                Masks = halves == 2 ? cat([zeros_like(masks), masks]) : masks,
-                Embeddings = one.Embeddings!.expand(images * halves, -1, -1),
+                Masks = Wanted(one.Masks)!,
+                Embeddings = one.Embeddings?.expand(images * halves, -1, -1),
+                PhraseMasks = Wanted(one.PhraseMasks),
+                PhraseEmbeddings = one.PhraseEmbeddings?.expand(images * halves, -1, -1),
+                ImageMasks = Wanted(one.ImageMasks),
+                ImageEmbeddings = one.ImageEmbeddings?.expand(images * halves, -1, -1),
             },
         };
+
+        // What is not wanted is nowhere.
+        Tensor? Wanted(Tensor? mask) => mask?.expand(images, -1) is not { } own ? null : halves == 2 ? cat([zeros_like(own), own]) : own;
     }
 
     public void Dispose()
     {
-        one.Boxes.Dispose();
-        one.Masks.Dispose();
-        one.Embeddings!.Dispose();
+        foreach (var tensor in (Tensor?[])[one.Boxes, one.Masks, one.Embeddings, one.PhraseMasks, one.PhraseEmbeddings, one.ImageMasks, one.ImageEmbeddings]) tensor?.Dispose();
     }
 }

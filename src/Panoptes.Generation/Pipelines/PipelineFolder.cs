@@ -22,6 +22,7 @@ public static class PipelineFolder
         ["StableDiffusionInpaintPipeline"] = StableDiffusion,
         ["StableDiffusionControlNetPipeline"] = StableDiffusion,
         ["StableDiffusionGLIGENPipeline"] = StableDiffusion,
+        ["StableDiffusionGLIGENTextImagePipeline"] = StableDiffusion,
         ["StableDiffusionXLPipeline"] = StableDiffusionXl,
         ["StableDiffusionXLImg2ImgPipeline"] = StableDiffusionXl,
         ["StableDiffusionXLInpaintPipeline"] = StableDiffusionXl,
@@ -89,6 +90,16 @@ public static class PipelineFolder
                 {
                     (index["safety_checker"], index["requires_safety_checker"]) = (new JsonArray(null, null), false);
                 }
+                if (sd.Examples is { } examples)
+                {
+                    Part("image_encoder", "transformers", "CLIPVisionModelWithProjection");
+                    Models.Save(Path.Combine(folder, "image_encoder"), examples.Encoder, options);
+                    Write("image_project", examples.Projection);
+                    index["image_project"] = new JsonArray("stable_diffusion", "CLIPImageProjection");
+                    Part("processor", "transformers", "CLIPProcessor");
+                    sd.Prompts.Tokenizer.Save(Path.Combine(folder, "processor"));
+                    examples.Processor.Save(Path.Combine(folder, "processor"));
+                }
                 index["feature_extractor"] = new JsonArray(null, null);
                 break;
             case StableDiffusion3 sd3:
@@ -146,7 +157,7 @@ public static class PipelineFolder
     static string ClassOf(DiffusionModel model) => model switch
     {
         StableDiffusionXl xl => xl.ChannelsRead > xl.LatentChannels ? "StableDiffusionXLInpaintPipeline" : "StableDiffusionXLPipeline",
-        StableDiffusion sd => sd.UNet.PositionNet is not null ? "StableDiffusionGLIGENPipeline" : sd.ChannelsRead > sd.LatentChannels ? "StableDiffusionInpaintPipeline" : "StableDiffusionPipeline",
+        StableDiffusion sd => sd.Examples is not null ? "StableDiffusionGLIGENTextImagePipeline" : sd.UNet.PositionNet is not null ? "StableDiffusionGLIGENPipeline" : sd.ChannelsRead > sd.LatentChannels ? "StableDiffusionInpaintPipeline" : "StableDiffusionPipeline",
         StableDiffusion3 _ => "StableDiffusion3Pipeline",
         Flux _ => "FluxPipeline",
         PixArt pixart => pixart.Prompts?.Length > Generation.PixArt.T5Length ? "PixArtSigmaPipeline" : "PixArtAlphaPipeline",
@@ -170,7 +181,10 @@ public static class PipelineFolder
     {
         var unet = p.Model<UNet2DConditionModel>("unet");
         // One that was trained on pixels has no autoencoder.
-        return new(unet, p.Has("vae") || unet.Config.InChannels != 3 ? p.Autoencoder() : null, p.Clip("text_encoder", "tokenizer"), p.Scheduler());
+        return new(unet, p.Has("vae") || unet.Config.InChannels != 3 ? p.Autoencoder() : null, p.Clip("text_encoder", "tokenizer"), p.Scheduler())
+        {
+            Examples = p.Has("image_encoder") && p.Has("image_project") ? p.Examples("image_encoder", "image_project", "processor") : null,
+        };
     }
 
     static StableDiffusionXl StableDiffusionXl(PipelineParts p) =>

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
+using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Text;
@@ -26,6 +27,8 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
 
     public ClipPrompts Clip(string part, string tokenizer) => new(Track(LoadClip(part)), LoadTokenizer(tokenizer));
 
+    public ImageExamples Examples(string encoder, string projection, string processor) => new(Track(LoadVision(encoder)), Model<ClipImageProjection>(projection), LoadProcessor(processor));
+
     public T5Prompts T5(string part, string tokenizer, int length, bool masked) => new(Track(LoadT5(part)), LoadTokenizer(tokenizer), length, masked);
 
     public abstract DiffusionScheduler Scheduler();
@@ -38,6 +41,10 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
     internal abstract ClipTextModel LoadClip(string part);
 
     internal abstract T5EncoderModel LoadT5(string part);
+
+    internal abstract ClipVisionModel LoadVision(string part);
+
+    internal abstract ImageProcessor LoadProcessor(string part);
 
     internal abstract Tokenizer LoadTokenizer(string part);
 
@@ -91,6 +98,10 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
     internal override ClipTextModel LoadClip(string part) => Models.Load<ClipTextModel>(PathOf(part), Options);
 
     internal override T5EncoderModel LoadT5(string part) => Models.Load<T5EncoderModel>(PathOf(part), Options);
+
+    internal override ClipVisionModel LoadVision(string part) => Models.Load<ClipVisionModel>(PathOf(part), Options);
+
+    internal override ImageProcessor LoadProcessor(string part) => ImageProcessor.Load(PathOf(part));
 
     internal override Tokenizer LoadTokenizer(string part) => Tokenizer.Load(PathOf(part));
 }

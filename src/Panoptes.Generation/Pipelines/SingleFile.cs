@@ -1,4 +1,5 @@
 using Panoptes.Checkpoints;
+using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Text;
@@ -114,6 +115,10 @@ public static class SingleFile
 
         internal override T5EncoderModel LoadT5(string part) => PrefixOf(part) is not { } prefix ? (folder ?? throw Lacks(part)).LoadT5(part)
             : Read(prefix, Config(part, () => OriginalConfigs.T5(Behind(prefix))), static c => new T5EncoderModel(c), static _ => static k => new(k), static key => key is "encoder.embed_tokens.weight");
+
+        internal override ClipVisionModel LoadVision(string part) => (folder ?? throw Lacks(part)).LoadVision(part);
+
+        internal override ImageProcessor LoadProcessor(string part) => (folder ?? throw Lacks(part)).LoadProcessor(part);
 
         internal override Tokenizer LoadTokenizer(string part)
         {

@@ -12,9 +12,12 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
     /// <summary>Reads prompts.</summary>
     public ClipPrompts Prompts { get; } = prompts;
 
+    /// <summary>Reads the example images of a GLIGEN; null: it takes none.</summary>
+    public ImageExamples? Examples { get; init; }
+
     public override Module Network => UNet;
 
-    public override IEnumerable<Module> TextEncoders => [Prompts.Encoder];
+    public override IEnumerable<Module> TextEncoders => [Prompts.Encoder, .. Examples?.Modules ?? []];
 
     public override int ChannelsRead => UNet.Config.InChannels;
 

@@ -8,26 +8,27 @@ namespace Panoptes.Understanding;
 /// </summary>
 /// <example><code>
 /// using var model = new GroundedSam(new SegmentGrounder(XDecoderSegmenter.Load("zoo/xdecoder-emoji", [])), Sam.Load("zoo/sam-emoji"));
-/// var cats = model.Segment(photo, [Prompt.Text("cat")]);
+/// var cats = Model.Segment(photo, [Prompt.Text("cat")]);
 /// </code></example>
 public sealed class SegmentGrounder : IGrounder
 {
-    readonly IPromptable model;
-
     /// <param name="model">Disposed with this object, where it can be.</param>
     /// <exception cref="PanoptesException">It takes no texts.</exception>
     public SegmentGrounder(IPromptable model)
     {
         if (!model.Takes.HasFlag(PromptKinds.Texts)) throw new PanoptesException($"A {model.GetType().Name} takes no texts; expected a model that segments what words say.");
-        this.model = model;
+        Model = model;
     }
+
+    /// <summary>What segments.</summary>
+    public IPromptable Model { get; }
 
     public IReadOnlyList<Detection> Find(Image image, IReadOnlyList<string> texts, double? threshold = null) => Boxes(Segments(image, texts), threshold);
 
     IReadOnlyList<Segment> Segments(Image image, IReadOnlyList<string> texts)
     {
         if (texts.Count == 0) throw new PanoptesException("No text was given; expected what is looked for, such as \"a cat\".");
-        using var opened = model.Open(image);
+        using var opened = Model.Open(image);
         return [.. texts.SelectMany(t => opened.Segment([Prompt.Text(t)]).Select(s => s with { Label = t }))];
     }
 
@@ -37,18 +38,18 @@ public sealed class SegmentGrounder : IGrounder
     /// <param name="image">The picture.</param>
     /// <param name="names">A name each, at least one.</param>
     /// <inheritdoc cref="Find" path="/exception"/>
-    public IReadOnlyList<Segment> SegmentApart(Image image, IReadOnlyList<string> names) => model.Panoptic(image, names) is { } answer ? answer.Found.ToSegments() : Segments(image, names);
+    public IReadOnlyList<Segment> SegmentApart(Image image, IReadOnlyList<string> names) => Model.Panoptic(image, names) is { } answer ? answer.Found.ToSegments() : Segments(image, names);
 
-    public bool FindsAll => model.Takes.HasFlag(PromptKinds.Everything);
+    public bool FindsAll => Model.Takes.HasFlag(PromptKinds.Everything);
 
-    public IReadOnlyList<Detection> FindAll(Image image, double? threshold = null) => Boxes(model.Segment(image, []), threshold);
+    public IReadOnlyList<Detection> FindAll(Image image, double? threshold = null) => Boxes(Model.Segment(image, []), threshold);
 
-    public bool TakesExamples => model.Takes.HasFlag(PromptKinds.Examples);
+    public bool TakesExamples => Model.Takes.HasFlag(PromptKinds.Examples);
 
-    public IReadOnlyList<Detection> FindLike(Image image, ExamplePrompt example, string label, double? threshold = null) => Boxes(model.Segment(image, [example]).Select(s => s with { Label = label }), threshold);
+    public IReadOnlyList<Detection> FindLike(Image image, ExamplePrompt example, string label, double? threshold = null) => Boxes(Model.Segment(image, [example]).Select(s => s with { Label = label }), threshold);
 
     static IReadOnlyList<Detection> Boxes(IEnumerable<Segment> segments, double? threshold) =>
         [.. segments.Where(s => s.Mask.Area > 0 && s.Score > (threshold ?? 0)).OrderByDescending(static s => s.Score).Select(static s => new Detection(s.Box.X, s.Box.Y, s.Box.Right, s.Box.Bottom, s.Score, s.Label ?? ""))];
 
-    public void Dispose() => (model as IDisposable)?.Dispose();
+    public void Dispose() => (Model as IDisposable)?.Dispose();
 }

@@ -29,6 +29,7 @@ static class UnetTiny
                 var model = (AutoencoderTiny)m;
                 return model.Decode(model.Encode(Random(2, 3, 16, 16))).flatten(1).MoveToOuterDisposeScope();
             }),
+        ["CLIPImageProjection"] = new("""{"_class_name":"CLIPImageProjection","hidden_size":8}""", static m => ((ClipImageProjection)m).Forward(Random(2, 8))),
         ["ControlNetModel"] = new("""{"_class_name":"ControlNetModel","block_out_channels":[8,12],"layers_per_block":1,"down_block_types":["CrossAttnDownBlock2D","DownBlock2D"],"conditioning_embedding_out_channels":[4,8],"cross_attention_dim":16,"attention_head_dim":2,"norm_num_groups":4}""",
             static m =>
             {
