@@ -23,7 +23,7 @@ public static class App
         error ??= Console.Error;
         var root = BuildTree();
         var parsed = root.Parse(args);
-        var stray = Stray(parsed, args) ?? (parsed.Tokens.Any(static t => t.Value.Length == 0) ? "An argument is empty." : null);
+        var stray = Stray(parsed, args) ?? (parsed.Tokens.Count(static t => t.Value.Length == 0) > ((parsed.CommandResult.Command as ImageCommand)?.EmptyPrompts(parsed) ?? 0) ? "An argument is empty." : null);
         if ((parsed.Errors.Count > 0 && parsed.Action is ParseErrorAction) || (stray is not null && parsed.Action == parsed.CommandResult.Command.Action))
         {
             await error.WriteLineAsync($"panoptes: {stray ?? Complaint(parsed)}");

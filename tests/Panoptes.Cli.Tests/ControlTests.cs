@@ -65,6 +65,9 @@ public sealed class ControlTests : IDisposable
     {
         await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--out", At("ready.png")));
         await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--guess", "--out", At("guessed.png")));
+        // An empty prompt is one, too.
+        await Command.Succeeds("control", "", "--model", Model, "--steps", "2", "--seed", "3", "--negative", "", "--controlnet", Net, "--image", At("photo.png"), "--guess", "--out", At("wordless.png"));
+        Assert.Equal("", ImageParameters.Read(File.ReadAllBytes(At("wordless.png")))!.Prompt);
         await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--end", "0", "--out", At("never.png")));
         await Command.Succeeds(Words("--adapter", Adapter, "--image", At("photo.png"), "--end", "0", "--out", At("never-either.png")));
         Assert.NotEqual(Pixels("ready.png"), Pixels("guessed.png"));

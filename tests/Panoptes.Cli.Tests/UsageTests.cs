@@ -64,6 +64,8 @@ public sealed class UsageTests
     [InlineData("search . ", "An argument is empty.")]
     [InlineData("convert a --out ", "An argument is empty.")]
     [InlineData("train ", "An argument is empty.")]
+    [InlineData("generate a --out ", "An argument is empty.")]
+    [InlineData("generate  --model m --out ", "An argument is empty.")]
     [InlineData("train r.yaml --device cuda", "Training runs on the processor")]
     [InlineData("train r.yaml --precision float16", "float16")]
     [InlineData("evaluate --confusion c.gif", "--confusion is 'c.gif'")]

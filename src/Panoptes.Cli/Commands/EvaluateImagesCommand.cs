@@ -12,10 +12,13 @@ using Spectre.Console;
 
 namespace Panoptes.Cli.Commands;
 
-/// <summary>Measures images that a model makes of the captions of scenes.</summary>
+/// <summary>Measures images that models make of the captions of scenes.</summary>
 sealed class EvaluateImagesCommand : ExampleCommand
 {
-    readonly Option<string> model = new("--model", "-m") { Description = "What makes images: a diffusion pipeline, or another text-to-image model that was trained here.", HelpName = "FOLDER", Required = true };
+    /// <summary>Images that are drawn: of one model, and of each of several.</summary>
+    const int Drawn = 32, DrawnOfEach = 8;
+
+    readonly Option<string[]> model = new("--model", "-m") { Description = "What makes images: a diffusion pipeline, or another text-to-image model that was trained here. May be repeated: all are measured on the same captions and seeds.", HelpName = "FOLDER", Required = true };
     readonly Option<string> recipe = new("--recipe") { Description = "A recipe over scenes, whose captions images are made of: scenes of the drawings that it trains on, but none of those that it trains on.", HelpName = "RECIPE", Required = true };
     readonly Option<int> count = new("--count", "-c") { Description = "How many captions.", HelpName = "N", DefaultValueFactory = static _ => 200 };
     readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model has it.", HelpName = "N" };
@@ -34,14 +37,15 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<string?> kind = new("--kind") { Description = "Which conditions: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal. Without a network, how far images keep to them by chance.", HelpName = "KIND" };
     readonly Option<string> judge = new("--judge") { Description = "The model of images and texts whose embeddings are compared.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/clip-emoji" };
     readonly Option<string> detector = new("--detector") { Description = "The model that finds things in the images.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/xdecoder-emoji" };
-    readonly Option<string?> sheet = new("--sheet") { Description = "Draw the first images with their captions (.png, .jpg or .webp).", HelpName = "FILE" };
+    readonly Option<string?> sheet = new("--sheet") { Description = "Draw the first images with their captions, those of several models below each other (.png, .jpg or .webp).", HelpName = "FILE" };
     readonly Option<string?> report = new("--report") { Description = "Write all numbers to a JSON file.", HelpName = "FILE" };
 
-    public EvaluateImagesCommand() : base("evaluate-images", "Measure images that a model makes of the captions of scenes: distances to the scenes' own pictures (FID, KID, precision, recall), agreement with the captions, and whether the things that they name are there and where they say. With control, how far they keep to it.", """
+    public EvaluateImagesCommand() : base("evaluate-images", "Measure images that models make of the captions of scenes: distances to the scenes' own pictures (FID, KID, precision, recall), agreement with the captions, and whether the things that they name are there and where they say. With control, how far they keep to it.", """
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --scheduler dpmpp-2m --steps 10 --guidance 5 --sheet images.png
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --controlnet runs/controlnet-lines/best --kind canny
         panoptes evaluate-images --model runs/gligen/best --recipe recipes/sd-emoji.yaml --boxes --share 1
+        panoptes evaluate-images --model runs/family-gan/last --model runs/family-latent/last --recipe recipes/family-latent.yaml --sheet families.png
         """)
     {
         foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, boxes, share, layout, guideText, guideBoxes, guideScale, guideBackward, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
@@ -74,42 +78,56 @@ sealed class EvaluateImagesCommand : ExampleCommand
             Height = side,
             Controls = controls.Of(s),
         })];
-        var clock = Stopwatch.StartNew();
-        var made = await terminal.WithProgress("Making images", progress => Make(parsed, requests, new Steps(progress), cancel));
-        var seconds = clock.Elapsed.TotalSeconds;
-        var result = await terminal.WithProgress("Looking at them", progress =>
-        {
-            var compared = GenerationReport.Of(clip, [.. scenes.Select(static s => s.Image)], made, [.. scenes.Select(static s => s.Caption)]);
-            Image[] real = [.. scenes.Select(static s => s.Image)];
-            return (Compared: compared, Things: NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel), Real: NamedThings.Of(finder, scenes, real, tests.Names, progress, cancel), Kept: Kept(made), KeptReal: Kept(real));
-        });
-        if (parsed.GetValue(sheet) is { } drawn) ContactSheet.Grid([.. made.Take(32).Select((image, i) => new SheetCell(image, scenes[i].Caption))], null, 8).Save(drawn);
+        Image[] real = [.. scenes.Select(static s => s.Image)];
         ConditionScores? Kept(IReadOnlyList<Image> images) => parsed.GetValue(kind) is { } name ? ConditionScores.Of(name, finder, scenes, images, tests.Names, cancel) : null;
-        var named = new { model = parsed.GetRequiredValue(model), recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed), seconds, report = result.Compared, things = result.Things, thingsReal = result.Real, condition = result.Kept, conditionReal = result.KeptReal };
-        if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, named, Terminal.JsonOptions));
-        if (terminal.IsJson)
+        var all = new List<Measured>();
+        foreach (var path in parsed.GetRequiredValue(model))
         {
-            terminal.WriteJson(named);
-            return App.Success;
+            var clock = Stopwatch.StartNew();
+            var made = await terminal.WithProgress("Making images", progress => Make(parsed, path, requests, new Steps(progress), cancel));
+            var seconds = clock.Elapsed.TotalSeconds;
+            all.Add(await terminal.WithProgress("Looking at them", progress => new Measured(path, seconds, GenerationReport.Of(clip, real, made, [.. scenes.Select(static s => s.Caption)]), NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel), Kept(made), made)));
         }
-        var table = Terminal.Table("Measure", "Images", "The scenes' own pictures");
-        var (c, t, r, k, kr) = result;
-        table.AddRow("FID", $"{c.Frechet:F4}", "0");
-        table.AddRow("KID", $"{c.Kernel:F5}", "");
-        table.AddRow("Precision", $"{c.Precision:P1}", "100.0 %");
-        table.AddRow("Recall", $"{c.Recall:P1}", "100.0 %");
-        table.AddRow("CLIP score", $"{c.Clip:F2}", $"{c.ClipReal:F2}");
-        table.AddRow("Named things that are found", $"{t.Found:P1}", $"{r.Found:P1}");
-        table.AddRow("Found things that are named", $"{t.Named:P1}", $"{r.Named:P1}");
-        table.AddRow("Relations that hold", $"{t.Relations:P1}", $"{r.Relations:P1}");
-        table.AddRow("AP of their boxes", $"{t.BoxAp:P1}", $"{r.BoxAp:P1}");
-        table.AddRow("AP50 of their boxes", $"{t.BoxAp50:P1}", $"{r.BoxAp50:P1}");
-        if (k?.EdgeF1 is { } edges) table.AddRow($"F1 of {parsed.GetValue(kind)}", $"{edges:P1}", $"{kr!.EdgeF1:P1}");
-        if (k?.MaskIou is { } masks) table.AddRow("IoU of their masks", $"{masks:P1}", $"{kr!.MaskIou:P1}");
-        if (k?.DepthError is { } depth) table.AddRow("Error of depth", $"{depth:F4}", $"{kr!.DepthError:F4}");
-        terminal.Write(table);
+        var (things, condition) = await terminal.WithProgress("Looking at the scenes", progress => (NamedThings.Of(finder, scenes, real, tests.Names, progress, cancel), Kept(real)));
+        if (parsed.GetValue(sheet) is { } drawn) Sheet(all, scenes).Save(drawn);
+        var asked = new { recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed) };
+        object named = all is [var one]
+            ? new { model = one.Model, asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, seconds = one.Seconds, report = one.Report, things = one.Things, thingsReal = things, condition = one.Condition, conditionReal = condition }
+            : new { asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, models = all.Select(static m => new { model = m.Model, seconds = m.Seconds, report = m.Report, things = m.Things, condition = m.Condition }), thingsReal = things, conditionReal = condition };
+        if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, named, Terminal.JsonOptions));
+        if (terminal.IsJson) terminal.WriteJson(named);
+        else terminal.Write(Table(all, things, condition, parsed.GetValue(kind)));
         return App.Success;
     }
+
+    /// <summary>A model's images, and what was measured of them.</summary>
+    sealed record Measured(string Model, double Seconds, GenerationReport Report, NamedThings Things, ConditionScores? Condition, Image[] Images);
+
+    static Table Table(IReadOnlyList<Measured> all, NamedThings things, ConditionScores? condition, string? kind)
+    {
+        var table = Terminal.Table(["Measure", .. all.Select(m => all.Count == 1 ? "Images" : m.Model), "The scenes' own pictures"]);
+        Row("FID", static m => $"{m.Report.Frechet:F4}", "0");
+        Row("KID", static m => $"{m.Report.Kernel:F5}", "");
+        Row("Precision", static m => $"{m.Report.Precision:P1}", "100.0 %");
+        Row("Recall", static m => $"{m.Report.Recall:P1}", "100.0 %");
+        Row("CLIP score", static m => $"{m.Report.Clip:F2}", $"{all[0].Report.ClipReal:F2}");
+        Row("Named things that are found", static m => $"{m.Things.Found:P1}", $"{things.Found:P1}");
+        Row("Found things that are named", static m => $"{m.Things.Named:P1}", $"{things.Named:P1}");
+        Row("Relations that hold", static m => $"{m.Things.Relations:P1}", $"{things.Relations:P1}");
+        Row("AP of their boxes", static m => $"{m.Things.BoxAp:P1}", $"{things.BoxAp:P1}");
+        Row("AP50 of their boxes", static m => $"{m.Things.BoxAp50:P1}", $"{things.BoxAp50:P1}");
+        if (condition?.EdgeF1 is { } edges) Row($"F1 of {kind}", static m => $"{m.Condition!.EdgeF1:P1}", $"{edges:P1}");
+        if (condition?.MaskIou is { } masks) Row("IoU of their masks", static m => $"{m.Condition!.MaskIou:P1}", $"{masks:P1}");
+        if (condition?.DepthError is { } depth) Row("Error of depth", static m => $"{m.Condition!.DepthError:F4}", $"{depth:F4}");
+        return table;
+
+        void Row(string name, Func<Measured, string> value, string real) => table.AddRow([name, .. all.Select(value), real]);
+    }
+
+    /// <summary>The first images with their captions; those of several models below each other, the scenes' own first.</summary>
+    static ContactSheet Sheet(IReadOnlyList<Measured> all, IReadOnlyList<Scene> scenes) => all is [var one]
+        ? ContactSheet.Grid([.. one.Images.Take(Drawn).Select((image, i) => new SheetCell(image, scenes[i].Caption))], null, 8)
+        : ContactSheet.Grid([.. scenes.Take(DrawnOfEach).Select(static s => new SheetCell(s.Image, s.Caption)), .. all.SelectMany(static m => m.Images.Take(DrawnOfEach).Select(image => new SheetCell(image, Path.GetFileName(Path.TrimEndingDirectorySeparator(m.Model)) is "best" or "last" ? Path.GetFileName(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(m.Model))!) : Path.GetFileName(Path.TrimEndingDirectorySeparator(m.Model)))))], null, Math.Min(DrawnOfEach, scenes.Count));
 
     SceneControls Controls(ParseResult parsed, Clip clip, IGrounder finder)
     {
@@ -131,9 +149,8 @@ sealed class EvaluateImagesCommand : ExampleCommand
         };
     }
 
-    Image[] Make(ParseResult parsed, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
+    static Image[] Make(ParseResult parsed, string path, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
-        var path = parsed.GetRequiredValue(model);
         if (CaptionedImages.IsIn(path))
         {
             using var images = CaptionedImages.Load(path, ModelLoader.Precision(parsed));

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Security.Cryptography;
 using Panoptes.Generation;
@@ -204,6 +205,9 @@ abstract class ImageCommand : ExampleCommand
         if (files.Distinct(StringComparer.OrdinalIgnoreCase).Count() < files.Length) files = [.. files.Select((f, i) => Path.ChangeExtension(f, string.Create(CultureInfo.InvariantCulture, $".{i}.png")))];
         return files;
     }
+
+    /// <summary>How many prompts, wanted or not, are given and empty: images of nothing in particular, or of a model that reads no words.</summary>
+    public int EmptyPrompts(ParseResult parsed) => ((IEnumerable<SymbolResult?>)[parsed.GetResult(prompts), parsed.GetResult(negative)]).Sum(static r => r?.Tokens.Count(static t => t.Value.Length == 0) ?? 0);
 
     /// <summary>A prompt as a file's name: its letters and digits, at most forty.</summary>
     static string Slug(string prompt)

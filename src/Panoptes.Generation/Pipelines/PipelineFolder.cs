@@ -31,6 +31,8 @@ public static class PipelineFolder
         ["PixArtAlphaPipeline"] = PixArt,
         ["PixArtSigmaPipeline"] = PixArt,
         ["DiTPipeline"] = ClassDiffusion,
+        ["DDPMPipeline"] = Unconditional,
+        ["DDIMPipeline"] = Unconditional,
     };
 
     /// <summary>Whether a folder holds a pipeline.</summary>
@@ -117,13 +119,16 @@ public static class PipelineFolder
                 Write("transformer", pixart.Transformer);
                 T5("text_encoder", "tokenizer", pixart.Prompts);
                 break;
+            case UnconditionalDiffusion plain:
+                Write("unet", plain.UNet);
+                break;
             case ClassDiffusion dit:
                 Write("transformer", dit.Transformer);
                 if (dit.Labels.Count > 0) index["id2label"] = new JsonObject(dit.Labels.GroupBy(static l => l.Value).Select(static g => KeyValuePair.Create(g.Key.ToString(System.Globalization.CultureInfo.InvariantCulture), (JsonNode?)string.Join(", ", g.Select(static l => l.Key)))));
                 break;
         }
         if (model.Autoencoder is { } autoencoder) Write("vae", autoencoder);
-        else Part("vae", null, null);
+        else if (model is StableDiffusion) Part("vae", null, null);
         AtomicFile.WriteText(Path.Combine(folder, FileName), index.ToJsonString(ModelConfig.JsonOptions) + "\n");
 
         void Part(string part, string? library, string? type) => index[part] = type is null ? new JsonArray(null, null) : new JsonArray(library ?? "diffusers", type);
@@ -162,6 +167,7 @@ public static class PipelineFolder
         Flux _ => "FluxPipeline",
         PixArt pixart => pixart.Prompts?.Length > Generation.PixArt.T5Length ? "PixArtSigmaPipeline" : "PixArtAlphaPipeline",
         ClassDiffusion _ => "DiTPipeline",
+        UnconditionalDiffusion _ => model.Scheduler is DdpmScheduler ? "DDPMPipeline" : "DDIMPipeline",
         _ => throw new PanoptesException($"A {model.GetType().Name} cannot be written."),
     };
 
@@ -198,6 +204,8 @@ public static class PipelineFolder
 
     static PixArt PixArt(PipelineParts p) => new(p.Model<PixArtTransformer>("transformer"), p.Autoencoder(),
         p.Has("text_encoder") ? p.T5("text_encoder", "tokenizer", p.ClassName == "PixArtSigmaPipeline" ? 300 : Generation.PixArt.T5Length, masked: true) : null, p.Scheduler());
+
+    static UnconditionalDiffusion Unconditional(PipelineParts p) => new(p.Model<UNet2DModel>("unet"), p.Scheduler());
 
     static ClassDiffusion ClassDiffusion(PipelineParts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.Labels());
 }

@@ -1,0 +1,46 @@
+using System.Globalization;
+using Panoptes.Nn;
+
+namespace Panoptes.Generation;
+
+/// <summary>DDPM (Ho et al. 2020, arXiv:2006.11239): images of one kind, made of pixels without a word. The prompt is empty or, of a UNet that was taught classes, a class's number.</summary>
+public sealed class UnconditionalDiffusion : DiffusionModel
+{
+    /// <exception cref="PanoptesException">The UNet works on other than three channels.</exception>
+    public UnconditionalDiffusion(UNet2DModel unet, DiffusionScheduler scheduler) : base(scheduler, null)
+    {
+        if (unet.Config.InChannels != 3 || unet.Config.OutChannels != 3) throw new PanoptesException($"The unet reads {unet.Config.InChannels} channels and gives {unet.Config.OutChannels}; expected 3 of both.");
+        UNet = unet;
+    }
+
+    public UNet2DModel UNet { get; }
+
+    public override Module Network => UNet;
+
+    /// <summary>Every level but the last halves the image.</summary>
+    public override int Multiple => 1 << (UNet.Config.BlockOutChannels.Length - 1);
+
+    public override int Side => UNet.Config.SampleSize?[0] ?? 32;
+
+    public override double UsualGuidance => 1;
+
+    /// <summary>The chain that it was trained on has as many steps as that; others jump.</summary>
+    public override int UsualSteps => Scheduler is DdpmScheduler ? Scheduler.NumTrainTimesteps : 50;
+
+    public override bool AsksTwice => false;
+
+    private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
+    {
+        if (prompts.Skip(wanted).Any(static n => n.Length > 0)) throw new PanoptesException("A negative prompt was given to a model that reads none.");
+        // Without classes their numbers only say how many images there are.
+        return new() { Classes = tensor([.. prompts.Select((p, i) => i < wanted ? ClassOf(p) : 0)]) };
+    }
+
+    long ClassOf(string prompt)
+    {
+        if (UNet.Config.NumClassEmbeds is not { } classes) return prompt.Trim().Length == 0 ? 0 : throw new PanoptesException($"This model reads no words, but '{PromptTokens.Shown(prompt)}' was given; expected an empty prompt.");
+        return int.TryParse(prompt, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number < classes ? number : throw new PanoptesException($"'{PromptTokens.Shown(prompt)}' is no class of this model; expected a number from 0 to {classes - 1}.");
+    }
+
+    public override Tensor Predict(NetworkCall call) => UNet.Forward(call.Sample, call.Timestep, UNet.Config.NumClassEmbeds is null ? null : call.Conditioning.Classes, call.Attention);
+}

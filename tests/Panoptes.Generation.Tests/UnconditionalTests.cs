@@ -1,0 +1,66 @@
+using Panoptes.Checkpoints;
+using Panoptes.Nn;
+using Panoptes.Parity;
+
+namespace Panoptes.Generation.Tests;
+
+/// <summary>Pipelines of pixels without words.</summary>
+public sealed class UnconditionalTests : IDisposable
+{
+    readonly string folder = Directory.CreateTempSubdirectory("panoptes-ddpm-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    static UNet2DModel Plain()
+    {
+        var unet = new UNet2DModel(ModelConfig.Parse<UNet2DConfig>("""{"sample_size":8,"block_out_channels":[8,12],"layers_per_block":1,"down_block_types":["DownBlock2D","AttnDownBlock2D"],"up_block_types":["AttnUpBlock2D","UpBlock2D"],"attention_head_dim":4,"norm_num_groups":4}""", "a test"));
+        unet.Initialize(new Generator(1));
+        return unet;
+    }
+
+    [Theory]
+    [InlineData("DDPMScheduler", "DDPMPipeline", 1000)]
+    [InlineData("DDIMScheduler", "DDIMPipeline", 50)]
+    public void An_image_is_what_the_schedulers_steps_make_of_noise_and_a_folder_makes_the_same(string scheduler, string pipeline, int usual)
+    {
+        using var scope = NewDisposeScope();
+        var unet = Plain();
+        var steps = (DiffusionScheduler)Scheduler.Parse($$"""{"_class_name": "{{scheduler}}", "clip_sample": true}""", "a test");
+        using var diffusion = new Diffusion(new UnconditionalDiffusion(unet, steps), "ddpm");
+        Assert.Equal((usual, 8, 2), (diffusion.Model.UsualSteps, diffusion.Model.Side, diffusion.Model.Multiple));
+        var made = diffusion.Generate([new("") { Seed = 5, Steps = 4 }])[0];
+        Assert.Equal((8, 8), (made.Image.Width, made.Image.Height));
+
+        using var noGrad = no_grad();
+        NoiseSource noise = new Generator(5);
+        var (run, state) = (steps.Start(4), SchedulerState.Empty);
+        var x = noise.Normal([1, 3, 8, 8], ScalarType.Float32) * run.InitNoiseSigma;
+        for (var i = 0; i < 4; i++) (x, _, state) = run.Step(i, unet.Forward(run.ScaleInput(x, i), run.Timestep(i)), x, state, noise);
+        Assert.Equal(Diffusion.ToImage((x[0] / 2 + 0.5).clamp(0, 1)).Pixels, made.Image.Pixels);
+
+        PipelineFolder.Save(folder, diffusion.Model);
+        Assert.Contains(pipeline, ModelFolder.ReadText(Path.Combine(folder, PipelineFolder.FileName)), StringComparison.Ordinal);
+        using var again = Diffusion.Load(folder);
+        Assert.Equal(made.Image.Pixels, again.Generate([new("") { Seed = 5, Steps = 4 }])[0].Image.Pixels);
+    }
+
+    [Fact]
+    public void A_UNet_that_was_taught_classes_takes_their_numbers()
+    {
+        using var diffusion = new Diffusion(new UnconditionalDiffusion(GenerationModels.Load<UNet2DModel>(Path.Combine(Goldens.Root, "generation", "unet2d_unconditional")), new DdimScheduler()), "ddpm");
+        byte[] Of(string prompt) => diffusion.Generate([new(prompt) { Seed = 1, Steps = 2 }])[0].Image.Pixels;
+        Assert.Equal(Of("3"), Of("3"));
+        Assert.NotEqual(Of("3"), Of("4"));
+        Assert.Contains("'5' is no class", Assert.Throws<PanoptesException>(() => Of("5")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Words_and_what_is_not_wanted_are_refused_with_one_sentence()
+    {
+        using var diffusion = new Diffusion(new UnconditionalDiffusion(Plain(), new DdpmScheduler()), "ddpm");
+        Assert.Contains("reads no words, but 'a cat'", Assert.Throws<PanoptesException>(() => diffusion.Generate("a cat")).Message, StringComparison.Ordinal);
+        Assert.Contains("negative prompt", Assert.Throws<PanoptesException>(() => diffusion.Generate([new("") { NegativePrompt = "a cat" }])).Message, StringComparison.Ordinal);
+        using var gray = new UNet2DModel(new() { InChannels = 1, OutChannels = 1, BlockOutChannels = [32], DownBlockTypes = ["DownBlock2D"], UpBlockTypes = ["UpBlock2D"] });
+        Assert.Contains("reads 1 channels", Assert.Throws<PanoptesException>(() => new UnconditionalDiffusion(gray, new DdpmScheduler())).Message, StringComparison.Ordinal);
+    }
+}
