@@ -23,6 +23,9 @@ static class ModelLoader
         throw new PanoptesException($"The bundled model {model} was not found beside the program or above {Environment.CurrentDirectory}: name another with --model.");
     }
 
+    /// <summary>Where a bundled model is; any other name as it is.</summary>
+    public static string Bundled(string model) => model.StartsWith("zoo/", StringComparison.Ordinal) ? Resolve(model) : model;
+
     /// <summary>Loads a model as the shared options ask.</summary>
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged.</exception>
     public static Clip Load(ParseResult parsed, string path, int batchSize = 64) => Clip.Load(path, Options(parsed, batchSize));

@@ -9,6 +9,9 @@ static class SharedOptions
 {
     public const string DefaultModel = "zoo/clip-emoji";
 
+    /// <summary>The bundled model that makes images of words.</summary>
+    public const string DefaultGenerator = "zoo/sd-emoji";
+
     /// <summary>What answers places where no other model is named, and what finds boxes for it, and for whoever asks in words.</summary>
     public const string DefaultSegmenter = "zoo/sam-emoji", DefaultFinder = "zoo/xdecoder-emoji";
 

@@ -24,12 +24,13 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
     /// <param name="model">A folder.</param>
     /// <param name="dtype">The type of the weights.</param>
     /// <param name="batchSize">How many images are made at once.</param>
+    /// <param name="name">What images say that they are made with; null: the folder.</param>
     /// <exception cref="PanoptesException">Another model there, or none.</exception>
-    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = 16)
+    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = 16, string? name = null)
     {
         if (!IsIn(model)) throw new PanoptesException($"{model} holds no text-to-image model in one part; expected one of {string.Join(", ", GenerationModels.All.Where(static e => typeof(CaptionedImageModel).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
         var tokenizer = Tokenizer.Load(model);
-        return new((CaptionedImageModel)GenerationModels.Load(model, new() { Dtype = dtype }), tokenizer, model) { BatchSize = batchSize };
+        return new((CaptionedImageModel)GenerationModels.Load(model, new() { Dtype = dtype }), tokenizer, name ?? model) { BatchSize = batchSize };
     }
 
     /// <summary>All images of the requests, in their order; every one follows from its own seed.</summary>

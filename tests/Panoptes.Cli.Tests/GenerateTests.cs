@@ -97,7 +97,6 @@ public sealed class GenerateTests : IDisposable
     [InlineData("contradict each other", "a cat", "a dog", "--model", "M", "--interpolate", "3", "--variation", "0.2")]
     [InlineData("go with --upscale", "a cat", "--model", "M", "--upscale-strength", "0.2")]
     [InlineData("No prompt is given", "--model", "M")]
-    [InlineData("No model is named", "a cat")]
     [InlineData("--size is '9x9x9'", "a cat", "--model", "M", "--size", "9x9x9")]
     [InlineData("go with --image", "a cat", "--model", "M", "--strength", "0.5")]
     [InlineData("--rescale is 2", "a cat", "--model", "M", "--rescale", "2")]

@@ -31,6 +31,34 @@ public sealed class DiffusionTests : IDisposable
         Assert.All(one.Image.Pixels.Zip(three[1].Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
     }
 
+    string WithDefaults(string json)
+    {
+        PipelineFolder.Save(Path.Combine(temporary, "own"), diffusion.Model);
+        File.WriteAllText(Path.Combine(temporary, "own", GenerationDefaults.FileName), json);
+        return Path.Combine(temporary, "own");
+    }
+
+    [Fact]
+    public void A_folder_may_say_how_its_images_are_usually_made()
+    {
+        Assert.Equal((7.5, 50), (diffusion.Model.UsualGuidance, diffusion.Model.UsualSteps));
+        using var own = Diffusion.Load(WithDefaults("""{"guidance_scale": 2.5, "num_inference_steps": 3}"""));
+        Assert.Equal((2.5, 3), (own.Model.UsualGuidance, own.Model.UsualSteps));
+        var usual = own.Generate([new("a cat") { Seed = 1, Width = 16, Height = 16 }])[0];
+        Assert.Equal((2.5, 3), (usual.Parameters.Guidance, usual.Parameters.Steps));
+        PipelineFolder.Save(Path.Combine(temporary, "again"), own.Model);
+        using var again = PipelineFolder.Load(Path.Combine(temporary, "again"));
+        Assert.Equal(own.Model.Defaults, again.Defaults);
+    }
+
+    [Theory]
+    [InlineData("{", "generation_config.json")]
+    [InlineData("null", "it is null")]
+    [InlineData("""{"num_inference_steps": 0}""", "num_inference_steps is 0")]
+    [InlineData("""{"guidance_scale": -1}""", "guidance_scale is -1")]
+    public void Damaged_defaults_are_refused_with_one_sentence(string json, string named) =>
+        Assert.Contains(named, Assert.Throws<PanoptesException>(() => Diffusion.Load(WithDefaults(json))).Message, StringComparison.Ordinal);
+
     [Fact]
     public void Requests_that_differ_in_words_alone_are_made_together_and_come_in_their_order()
     {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Panoptes.Data;
+using Panoptes.Generation;
 using Panoptes.Imaging;
 using Panoptes.Representation.Evaluation;
 using Panoptes.Representation.Training;
@@ -9,12 +10,19 @@ using Spectre.Console;
 
 namespace Panoptes.Cli.Commands;
 
-/// <summary>The main jobs on what is bundled: index the emoji, search them by text and by image, test the model on a style it never saw, and find things in scenes of that style.</summary>
+/// <summary>The main jobs on what is bundled: index the emoji, search them by text and by image, test the model on a style it never saw, find things in scenes of that style, and make images of words.</summary>
 sealed class DemoCommand : ExampleCommand
 {
     static readonly string[] Texts = ["a red apple", "a cat with hearts", "something to make music with", "a birthday party", "rainy weather", "a person doing sports"];
 
     const string Picture = "pizza";
+
+    /// <summary>Of what the bundled generator makes images, each of two seeds.</summary>
+    static readonly string[] Prompts =
+    [
+        "a red apple left of a cat in the noto style", "a green apple in the twemoji style", "a rainbow above a racing car", "a large sun in the upper right",
+        "a tiger and a banana", "a pizza", "two brown mushrooms", "a duck left of a fish",
+    ];
 
     /// <summary>Of how many concepts the bundled X-Decoder learned those that are things (<c>data.concepts</c> of its recipe), and how many scenes are shown.</summary>
     const int Concepts = 300, Scenes = 5;
@@ -23,7 +31,7 @@ sealed class DemoCommand : ExampleCommand
     readonly Option<int> top = new("--top", "-n") { Description = "How many images to show a query.", HelpName = "N", DefaultValueFactory = static _ => 10 };
     readonly Option<string> model = SharedOptions.Model();
 
-    public DemoCommand() : base("demo", "Index the bundled emoji, search them by text and by image, test the bundled model on a drawing style that it never saw, and find things in scenes of that style by clicks, boxes and names.", """
+    public DemoCommand() : base("demo", "Index the bundled emoji, search them by text and by image, test the bundled model on a drawing style that it never saw, find things in scenes of that style by clicks, boxes and names, and make images of words.", """
         panoptes demo
         panoptes demo --out ~/panoptes-demo --top 8
         """)
@@ -58,10 +66,12 @@ sealed class DemoCommand : ExampleCommand
         var accuracy = await terminal.WithProgress($"Testing on {unseen.Title}", _ => EmojiEvaluation.ZeroShot(clip.Model, clip.Processor, clip.Tokenizer, set, new() { BatchSize = 128 }, cancel: cancel));
         var found = Path.Combine(folder, "segmented.png");
         await terminal.WithProgress($"Finding things in {Scenes} scenes", _ => Segment(parsed, set, found, cancel));
+        var generated = Path.Combine(folder, "generated.png");
+        await terminal.WithProgress("Making images", progress => Generate(parsed, generated, new ImageSteps(progress), cancel));
 
         if (terminal.IsJson)
         {
-            terminal.WriteJson(new { images, model = name, seconds = Math.Round(report.Duration.TotalSeconds, 3), answers = answers.Select(static a => new { a.Text, a.Image, a.Hits }), sheet, style = unseen.Name, zero_shot = accuracy, segmented = found });
+            terminal.WriteJson(new { images, model = name, seconds = Math.Round(report.Duration.TotalSeconds, 3), answers = answers.Select(static a => new { a.Text, a.Image, a.Hits }), sheet, style = unseen.Name, zero_shot = accuracy, segmented = found, generated });
             return App.Success;
         }
         var hits = Terminal.Table("Query", "Best", "Score", "Then");
@@ -74,7 +84,7 @@ sealed class DemoCommand : ExampleCommand
         tested.AddRow("by chance", $"{1.0 / accuracy.Candidates:P2}", $"{5.0 / accuracy.Candidates:P2}");
         terminal.Write(tested);
         terminal.Note(SearchCommand.Summary(report));
-        terminal.Note($"Drawn into {sheet} and {found}.");
+        terminal.Note($"Drawn into {sheet}, {found} and {generated}.");
         return App.Success;
     }
 
@@ -87,6 +97,20 @@ sealed class DemoCommand : ExampleCommand
         using var owned = model as IDisposable;
         AnsweredScenes.Save([.. AnsweredScenes.Rows(model, null, tests, Scenes, cancel)], file, "panoptes demo");
         return true;
+    }
+
+    /// <summary>Draws what the bundled generator makes of a few prompts.</summary>
+    static bool Generate(ParseResult parsed, string file, IProgress<ImageProgress> progress, CancellationToken cancel)
+    {
+        using var diffusion = new Diffusion(DiffusionModel.Load(ModelLoader.Resolve(SharedOptions.DefaultGenerator), ModelLoader.Load(parsed)), SharedOptions.DefaultGenerator) { BatchSize = 16 };
+        var made = diffusion.Generate([.. Prompts.Select(static p => new ImageRequest(p) { Seed = 1, Count = 2 })], progress, cancel: cancel);
+        ContactSheet.Grid([.. made.Select(static m => new SheetCell(m.Image, m.Parameters.Prompt))], "panoptes demo", 8).Save(file);
+        return true;
+    }
+
+    sealed class ImageSteps(IProgress<Step> progress) : IProgress<ImageProgress>
+    {
+        public void Report(ImageProgress value) => progress.Report(new(value.Done, value.Total));
     }
 
     /// <summary>The set's files as they are stored, one folder a style; those that are there already stay.</summary>

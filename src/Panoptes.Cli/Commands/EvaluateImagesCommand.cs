@@ -151,6 +151,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
 
     static Image[] Make(ParseResult parsed, string path, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
+        path = ModelLoader.Bundled(path);
         if (CaptionedImages.IsIn(path))
         {
             using var images = CaptionedImages.Load(path, ModelLoader.Precision(parsed));

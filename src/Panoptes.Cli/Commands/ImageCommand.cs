@@ -13,7 +13,7 @@ namespace Panoptes.Cli.Commands;
 abstract class ImageCommand : ExampleCommand
 {
     readonly Argument<string[]> prompts = new("PROMPT") { Description = "What is to be seen; parts may count more or less: \"a (red:1.3) apple\". Several make a row of the grid each.", Arity = ArgumentArity.ZeroOrMore };
-    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder with model_index.json, one file of the original form (.safetensors, .ckpt), or a hub id (OWNER/NAME[@REVISION]).", HelpName = "MODEL" };
+    readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder with model_index.json, one file of the original form (.safetensors, .ckpt), or a hub id (OWNER/NAME[@REVISION]). By default the bundled small one, which draws a few things.", HelpName = "MODEL" };
     readonly Option<string?> config = new("--config") { Description = "For a model in one file: a diffusers folder that says what the file does not (scheduler, tokenizers, a part's config.json), and has the parts that the file lacks.", HelpName = "FOLDER" };
     readonly Option<string?> negative = new("--negative", "-n") { Description = "What is not wanted.", HelpName = "WORDS" };
     readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model's family has it.", HelpName = "N" };
@@ -71,7 +71,8 @@ abstract class ImageCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         var made = parsed.GetValue(from) is { } file ? Before(file) : null;
         var before = made?.Parameters;
-        var path = parsed.GetValue(model) ?? before?.Model ?? throw new UsageException("No model is named; expected --model.");
+        var name = parsed.GetValue(model) ?? before?.Model ?? SharedOptions.DefaultGenerator;
+        var path = ModelLoader.Bundled(name);
         var requests = Requests(parsed, before);
         var files = Files(parsed, requests);
         var settings = parsed.GetValue(config) ?? (parsed.GetValue(model) is null ? before?.Config : null);
@@ -82,8 +83,8 @@ abstract class ImageCommand : ExampleCommand
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
             images = CaptionedImages.IsIn(path)
-                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, requests, new Steps(progress), cancel))
-                : await Diffuse(parsed, terminal, path, settings, requests, cancel);
+                ? await terminal.WithProgress("Generating", progress => Draw(parsed, name, requests, new Steps(progress), cancel))
+                : await Diffuse(parsed, terminal, name, settings, requests, cancel);
         }
         finally
         {
@@ -109,9 +110,9 @@ abstract class ImageCommand : ExampleCommand
         return App.Success;
     }
 
-    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string? settings, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
+    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string name, string? settings, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
     {
-        using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed), settings), path)
+        using var diffusion = new Diffusion(DiffusionModel.Load(ModelLoader.Bundled(name), ModelLoader.Load(parsed), settings), name)
         {
             Config = settings,
             BatchSize = parsed.GetValue(batch) ?? 4,
@@ -122,9 +123,9 @@ abstract class ImageCommand : ExampleCommand
     }
 
     /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
-    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string path, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
+    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string name, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
-        using var images = CaptionedImages.Load(path, ModelLoader.Precision(parsed), parsed.GetValue(batch) ?? 16);
+        using var images = CaptionedImages.Load(ModelLoader.Bundled(name), ModelLoader.Precision(parsed), parsed.GetValue(batch) ?? 16, name);
         return images.Generate(requests, progress, cancel);
     }
 

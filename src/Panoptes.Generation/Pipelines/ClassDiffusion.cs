@@ -18,7 +18,7 @@ public sealed class ClassDiffusion(DitTransformer transformer, AutoencoderKl aut
 
     public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
 
-    public override double UsualGuidance => 4;
+    private protected override double FamilyGuidance => 4;
 
     /// <summary>Classes instead of words; nothing is said of what is not wanted.</summary>
     private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)

@@ -82,11 +82,18 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <summary>The side of the images that the network was made for, in pixels.</summary>
     public abstract int Side { get; }
 
-    /// <summary>How strongly the family usually follows prompts.</summary>
-    public abstract double UsualGuidance { get; }
+    /// <summary>How this model's images are usually made, where its family's way does not suit it; null: as in the family.</summary>
+    public GenerationDefaults? Defaults { get; set; }
 
-    /// <summary>How many steps the family usually takes.</summary>
-    public virtual int UsualSteps => 50;
+    /// <summary>How strongly the model usually follows prompts.</summary>
+    public double UsualGuidance => Defaults?.GuidanceScale ?? FamilyGuidance;
+
+    /// <summary>How many steps it usually takes.</summary>
+    public int UsualSteps => Defaults?.NumInferenceSteps ?? FamilySteps;
+
+    private protected abstract double FamilyGuidance { get; }
+
+    private protected virtual int FamilySteps => 50;
 
     /// <summary>Whether guidance asks the network about what is not wanted, too (classifier-free); otherwise it is told how strong guidance is.</summary>
     public virtual bool AsksTwice => true;

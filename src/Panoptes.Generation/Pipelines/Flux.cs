@@ -24,9 +24,9 @@ public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder,
 
     public override int Side => 128 * PixelsPerPlace;
 
-    public override double UsualGuidance => 3.5;
+    private protected override double FamilyGuidance => 3.5;
 
-    public override int UsualSteps => 28;
+    private protected override int FamilySteps => 28;
 
     public override bool AsksTwice => false;
 

@@ -48,7 +48,10 @@ public static class PipelineFolder
         if (!Directory.Exists(folder)) throw new PanoptesException($"{folder} is no folder; expected a pipeline's, with {FileName}.");
         var path = Path.Combine(folder, FileName);
         if (!File.Exists(path)) throw new PanoptesException($"{folder} has no {FileName}; expected a pipeline's folder.");
-        return Load(new FolderParts(folder, Index(path), options ?? new(), at), path);
+        var defaults = GenerationDefaults.In(folder);
+        var model = Load(new FolderParts(folder, Index(path), options ?? new(), at), path);
+        model.Defaults = defaults;
+        return model;
     }
 
     /// <summary>Puts a pipeline of the parts' class together; they are let go of either way.</summary>
@@ -78,6 +81,7 @@ public static class PipelineFolder
         var index = new JsonObject { ["_class_name"] = ClassOf(model), ["_diffusers_version"] = "0.42.1" };
         Part("scheduler", null, model.Scheduler.ClassName);
         model.Scheduler.Save(Path.Combine(folder, "scheduler"));
+        model.Defaults?.Save(folder);
         switch (model)
         {
             case StableDiffusion sd:

@@ -21,9 +21,9 @@ public sealed class PixArt(PixArtTransformer transformer, AutoencoderKl autoenco
 
     public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
 
-    public override double UsualGuidance => 4.5;
+    private protected override double FamilyGuidance => 4.5;
 
-    public override int UsualSteps => 20;
+    private protected override int FamilySteps => 20;
 
     private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {

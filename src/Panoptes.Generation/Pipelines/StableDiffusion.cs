@@ -23,7 +23,7 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
 
     public override int Side => (UNet.Config.SampleSize is { } size ? size[0] : 64) * PixelsPerPlace;
 
-    public override double UsualGuidance => 7.5;
+    private protected override double FamilyGuidance => 7.5;
 
     private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
@@ -59,7 +59,7 @@ public sealed class StableDiffusionXl(UNet2DConditionModel unet, AutoencoderKl a
     /// <summary>Whether nothing said of what is not wanted is zeros rather than an empty prompt.</summary>
     public bool ForceZerosForEmptyPrompt { get; } = zeros;
 
-    public override double UsualGuidance => 5;
+    private protected override double FamilyGuidance => 5;
 
     public override (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<string> prompts, IReadOnlyList<string>? negatives, PromptOptions options)
     {

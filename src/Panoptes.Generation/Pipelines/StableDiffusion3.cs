@@ -27,9 +27,9 @@ public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl a
 
     public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
 
-    public override double UsualGuidance => 7;
+    private protected override double FamilyGuidance => 7;
 
-    public override int UsualSteps => 28;
+    private protected override int FamilySteps => 28;
 
     private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {

@@ -22,10 +22,10 @@ public sealed class UnconditionalDiffusion : DiffusionModel
 
     public override int Side => UNet.Config.SampleSize?[0] ?? 32;
 
-    public override double UsualGuidance => 1;
+    private protected override double FamilyGuidance => 1;
 
     /// <summary>The chain that it was trained on has as many steps as that; others jump.</summary>
-    public override int UsualSteps => Scheduler is DdpmScheduler ? Scheduler.NumTrainTimesteps : 50;
+    private protected override int FamilySteps => Scheduler is DdpmScheduler ? Scheduler.NumTrainTimesteps : 50;
 
     public override bool AsksTwice => false;
 
