@@ -3,6 +3,9 @@ namespace Panoptes.Benchmarks;
 /// <summary>One benchmark: how many of which unit one step stands for, and how its model is built.</summary>
 sealed record Case(string Unit, double Per, Func<IRun> Build)
 {
+    /// <summary>Whether freed memory stays in the process, as in programs that train; otherwise as the C library does it, which programs that make images leave alone.</summary>
+    public bool KeepsFreedMemory { get; init; } = true;
+
     public static IReadOnlyDictionary<string, Case> All { get; } = new Dictionary<string, Case>
     {
         ["clip_b32_image_f32"] = new("images/s", 16, static () => ClipCases.Images(ScalarType.Float32)),
@@ -18,10 +21,19 @@ sealed record Case(string Unit, double Per, Func<IRun> Build)
         ["sam_b_everything"] = new("images/s", 1, static () => SamCases.Everything()),
         ["sd15_unet_step_f32"] = new("steps/s", 1, static () => DiffusionCases.UNet(ScalarType.Float32)),
         ["sd15_unet_step_bf16"] = new("steps/s", 1, static () => DiffusionCases.UNet(ScalarType.BFloat16)),
-        ["sd15_vae_decode_bf16"] = new("images/s", 1, static () => DiffusionCases.Decode(ScalarType.BFloat16)),
+        ["sd15_vae_decode_bf16"] = new("images/s", 1, static () => DiffusionCases.Decode(ScalarType.BFloat16)) { KeepsFreedMemory = false },
+        ["sd15_pipeline_load_bf16"] = new("loads/s", 1, static () => DiffusionCases.Load(ScalarType.BFloat16)) { KeepsFreedMemory = false },
+        ["sd15_pipeline_512_bf16"] = new("images of 2 steps/s", 1, static () => DiffusionCases.Generate(ScalarType.BFloat16)) { KeepsFreedMemory = false },
         ["search_million"] = new("queries/s", 1, static () => SearchCases.Million(open: false)),
         ["search_million_opened"] = new("queries/s", 1, static () => SearchCases.Million(open: true)),
     };
+
+    /// <summary>Forgets what was resident before.</summary>
+    public static void ResetPeakMemory()
+    {
+        Panoptes.Native.NativeMemoryPolicy.GiveBack();
+        if (OperatingSystem.IsLinux()) File.WriteAllText("/proc/self/clear_refs", "5");
+    }
 
     /// <summary>The most memory that this process ever had resident.</summary>
     public static long PeakMemoryMiB()

@@ -29,10 +29,10 @@ if (list || names.Count == 0)
     return 0;
 }
 
-Panoptes.Native.NativeMemoryPolicy.KeepFreedMemory();
 foreach (var name in names)
 {
     var benchmark = Case.All[name];
+    if (benchmark.KeepsFreedMemory) Panoptes.Native.NativeMemoryPolicy.KeepFreedMemory();
     torch.set_num_threads(threads);
     torch.manual_seed(0);
     using var run = benchmark.Build();

@@ -137,7 +137,9 @@ public sealed class Diffusion : IDisposable
             else batches.Add([job]);
         return batches;
 
-        static bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b) || (a.Prompt == b.Prompt || !a.Controls.Any(static c => c.ReadsPrompt)) && a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward } == b && a.Toward is null == b.Toward is null;
+        bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b)
+            || a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward, Controls = b.Controls } == b && a.Toward is null == b.Toward is null
+            && a.Controls.Count == b.Controls.Count && a.Controls.Zip(b.Controls).All(static p => p.First.Joins(p.Second)) && SizeOf(a) == SizeOf(b);
     }
 
     /// <summary>Larger images are made twice.</summary>
@@ -153,7 +155,7 @@ public sealed class Diffusion : IDisposable
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
-        using var controls = new ControlHooks(Model, request, width, height);
+        using var controls = new ControlHooks(Model, [.. batch.Select(static j => j.Request)], width, height);
         var task = new DiffusionTask
         {
             Positive = positive,
@@ -201,10 +203,10 @@ public sealed class Diffusion : IDisposable
                 Repeats = request.Repeats == 1 ? null : request.Repeats,
                 Toward = batch[i].Request.Toward is { Seed: { } other } toward ? toward with { Seed = other + (batch[i].Seed - (batch[i].Request.Seed ?? batch[i].Seed)) } : batch[i].Request.Toward,
                 Upscale = request.Upscale,
-                Controls = request.Controls.Count == 0 ? null : [.. request.Controls.Select(static c => c.Parameters)],
+                Controls = request.Controls.Count == 0 ? null : [.. batch[i].Request.Controls.Select(static c => c.Parameters)],
             })
             {
-                Conditions = controls.Conditions,
+                Conditions = controls.Conditions[i],
             });
         }
         return images;
@@ -215,12 +217,12 @@ public sealed class Diffusion : IDisposable
     {
         var options = new PromptOptions { ClipSkip = batch[0].Request.ClipSkip, Size = (height, width), Note = Note };
         var denies = batch.Exists(static j => j.Request.NegativePrompt is not null || j.Request.Toward?.NegativePrompt is not null);
-        string Told(string prompt) => batch[0].Request.Controls.Aggregate(prompt, (words, control) => control.Words(Model, words));
-        string[] prompts = [.. batch.Select(j => Told(j.Request.Prompt))], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
+        string Told(Job job, string prompt) => job.Request.Controls.Aggregate(prompt, (words, control) => control.Words(Model, words));
+        string[] prompts = [.. batch.Select(j => Told(j, j.Request.Prompt))], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
         if (batch[0].Request.Toward is null) return Model.Describe(prompts, denies ? negatives : null, options);
         using var scope = NewDisposeScope();
         // Both ends are read together, so that both have as many tokens.
-        var (wanted, unwanted) = Model.Describe([.. prompts, .. batch.Select(j => Told(j.Request.Toward!.Prompt ?? j.Request.Prompt))],
+        var (wanted, unwanted) = Model.Describe([.. prompts, .. batch.Select(j => Told(j, j.Request.Toward!.Prompt ?? j.Request.Prompt))],
             denies ? [.. negatives, .. batch.Select(static j => j.Request.Toward!.NegativePrompt ?? j.Request.NegativePrompt ?? "")] : null, options);
         double[] shares = [.. batch.Select(static j => j.Request.Toward!.Share)];
         return (Between(wanted).MoveToOuterDisposeScope(), Between(unwanted).MoveToOuterDisposeScope());
@@ -243,7 +245,7 @@ public sealed class Diffusion : IDisposable
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
-        using var controls = new ControlHooks(Model, batch[0].Request, width, height);
+        using var controls = new ControlHooks(Model, [.. batch.Select(static j => j.Request)], width, height);
         report.Begin(task.Steps);
         return (task with
         {
@@ -294,13 +296,22 @@ public sealed class Diffusion : IDisposable
     {
         readonly List<IStepHook> hooks = [];
 
-        public ControlHooks(DiffusionModel model, ImageRequest request, int width, int height)
+        /// <param name="requests">One an image, whose controls join each other's.</param>
+        public ControlHooks(DiffusionModel model, IReadOnlyList<ImageRequest> requests, int width, int height)
         {
-            Conditions = [.. request.Controls.Select(c => c.Condition is { } condition ? c.Covers ? ImageControl.Fitted(condition, width, height) : condition : null)];
+            // Images of one request share their controls.
+            var fitted = new Dictionary<ImageControl, Image?>(ReferenceEqualityComparer.Instance);
+            foreach (var control in requests.SelectMany(static r => r.Controls))
+                if (!fitted.ContainsKey(control)) fitted[control] = control.Condition is { } condition && control.Covers ? ImageControl.Fitted(condition, width, height) : control.Condition;
+            Conditions = [.. requests.Select(r => (IReadOnlyList<Image?>)[.. r.Controls.Select(c => fitted[c])])];
             try
             {
-                foreach (var (control, condition) in request.Controls.Zip(Conditions).OrderBy(static c => c.First.Rank))
-                    if (control.Hook(model, request.Prompt, condition) is { } hook) hooks.Add(hook);
+                foreach (var k in Enumerable.Range(0, requests[0].Controls.Count).OrderBy(k => requests[0].Controls[k].Rank))
+                {
+                    ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], r.Prompt, fitted[r.Controls[k]]))];
+                    if (images.All(i => i.Control.Equals(images[0].Control) && (i.Prompt == images[0].Prompt || !i.Control.ReadsPrompt))) images = images[..1];
+                    if (images[0].Control.Hook(model, images) is { } hook) hooks.Add(hook);
+                }
             }
             catch
             {
@@ -311,7 +322,8 @@ public sealed class Diffusion : IDisposable
 
         public IReadOnlyList<IStepHook> Hooks => hooks;
 
-        public IReadOnlyList<Image?> Conditions { get; }
+        /// <summary>Of every image the pictures of its controls.</summary>
+        public IReadOnlyList<IReadOnlyList<Image?>> Conditions { get; }
 
         public void Dispose()
         {

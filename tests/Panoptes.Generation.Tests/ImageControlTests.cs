@@ -34,6 +34,35 @@ public sealed class ImageControlTests : IDisposable
     }
 
     [Fact]
+    public void Images_with_pictures_boxes_and_texts_of_their_own_are_made_together_as_they_are_alone()
+    {
+        var other = Image.FromTensor((rand(3, 16, 16, generator: new Generator(2)) * 255).to(ScalarType.Byte));
+        ImageRequest[] requests =
+        [
+            Apple with { Controls = [new ControlNetControl(network, picture) { Scale = 0.8 }, new T2IAdapterControl(adapter, other)] },
+            Apple with { Prompt = "a cat", Seed = 8, Controls = [new ControlNetControl(network, other) { Scale = 0.8 }, new T2IAdapterControl(adapter, picture)] },
+        ];
+        var steps = new List<int>();
+        var together = diffusion.Generate(requests, new Told(p => steps.Add(p.Total)));
+        Assert.All(steps, static total => Assert.Equal(3, total));
+        foreach (var (made, request) in together.Zip(requests))
+        {
+            var alone = diffusion.Generate([request])[0];
+            Assert.All(alone.Image.Pixels.Zip(made.Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
+            Assert.Equal(alone.Conditions[0]!.Pixels, made.Conditions[0]!.Pixels);
+        }
+        // What is told otherwise is made apart.
+        steps.Clear();
+        diffusion.Generate([requests[0], requests[1] with { Controls = [new ControlNetControl(network, other) { Scale = 0.7 }, requests[1].Controls[1]] }, requests[0] with { Controls = [] }], new Told(p => steps.Add(p.Total)));
+        Assert.All(steps, static total => Assert.Equal(9, total));
+    }
+
+    sealed class Told(Action<ImageProgress> told) : IProgress<ImageProgress>
+    {
+        public void Report(ImageProgress value) => told(value);
+    }
+
+    [Fact]
     public void An_image_holds_its_conditions_and_says_its_controls()
     {
         var made = diffusion.Generate([Apple with { Controls = [new ControlNetControl(network, picture) { Model = "net", Guess = true }, new LayoutControl([new("apple", 0, 0, 0.5, 0.5)]) { Scale = 2 }] }])[0];
@@ -62,7 +91,12 @@ public sealed class ImageControlTests : IDisposable
         ImageControl[] layout = [new LayoutControl([new("apple", 0, 0, 0.5, 0.5)])];
         var alone = diffusion.Generate([Apple with { Prompt = "one more apple", Controls = layout }])[0];
         var both = diffusion.Generate([Apple with { Controls = layout }, Apple with { Prompt = "one more apple", Controls = layout }]);
-        Assert.Equal(alone.Image.Pixels, both[1].Image.Pixels);
+        Assert.All(alone.Image.Pixels.Zip(both[1].Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
+        // Each with boxes of its own.
+        var other = Apple with { Prompt = "one more apple", Controls = [new LayoutControl([new("apple", 0.5, 0.5, 1, 1)])] };
+        var own = diffusion.Generate([Apple with { Controls = layout }, other]);
+        Assert.All(diffusion.Generate([other])[0].Image.Pixels.Zip(own[1].Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
+        Assert.NotEqual(both[1].Image.Pixels, own[1].Image.Pixels);
         Assert.Equal("'pear' has a box, but does not occur in the prompt as it is read; expected words of \"a red apple\".",
             Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Controls = [new LayoutControl([new("pear", 0, 0, 1, 1)])] }])).Message);
         var tokens = LayoutBox.Of(((StableDiffusion)diffusion.Model).Prompts, "a red apple", [new("red apple", 0, 0, 0.5, 0.5), new("Red apple", 0.5, 0, 1, 1)]);

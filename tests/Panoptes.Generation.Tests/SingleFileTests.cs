@@ -55,6 +55,31 @@ public sealed class SingleFileTests : IDisposable
         Assert.Equal(Json(config), Json(told));
     }
 
+    [Fact]
+    public void A_ControlNets_sizes_follow_from_those_of_its_public_checkpoint()
+    {
+        var config = Config<ControlNetConfig>("controlnet-sd15");
+        using var model = new ControlNetModel(config);
+        Assert.Equal(Json(config), Json(OriginalConfigs.ControlNet(ShapesOf(model, OriginalKeys.ControlNet(config)))));
+    }
+
+    [Theory, InlineData("controlnet"), InlineData("sd_controlnet/controlnet")]
+    public void A_ControlNet_comes_back_from_one_file_unchanged_alone_or_beside_a_pipeline(string source)
+    {
+        using var model = GenerationModels.Load<ControlNetModel>(Case(source));
+        SingleFile.Save(At("control.safetensors"), model);
+        Assert.True(SingleFile.HoldsControlNet(At("control.safetensors")));
+        using (var written = Weights.Open(At("control.safetensors")))
+        {
+            Assert.True(written.Contains("control_model.input_hint_block.0.weight") && written.Contains("control_model.middle_block_out.0.bias") && written.Contains("control_model.zero_convs.1.0.weight"));
+            Assert.DoesNotContain(written.Keys, static k => k.Contains("controlnet_", StringComparison.Ordinal));
+        }
+        using var again = SingleFile.LoadControlNet(At("control.safetensors"), config: Case(source));
+        Same(model, again);
+        Assert.False(SingleFile.HoldsControlNet(Path.Combine(Case("single_file_sd1"), "original.safetensors")));
+        Assert.Contains("holds no ControlNet", Assert.Throws<PanoptesException>(() => SingleFile.LoadControlNet(Path.Combine(Case("single_file_sd1"), "original.safetensors"))).Message, StringComparison.Ordinal);
+    }
+
     [Theory, InlineData("sd15-vae", 0), InlineData("sdxl-vae", 2), InlineData("flux-vae", 4)]
     public void An_autoencoders_sizes_follow_as_well(string layout, int family)
     {

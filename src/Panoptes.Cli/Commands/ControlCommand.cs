@@ -151,6 +151,13 @@ sealed class ControlCommand : ImageCommand
     static T Load<T>(ParseResult parsed, string model, List<IDisposable> held) where T : Module
     {
         var path = ModelLoader.Resolve(model);
+        if (typeof(T) == typeof(ControlNetModel) && SingleFile.HoldsControlNet(path))
+        {
+            var original = Hold(SingleFile.LoadControlNet(path, ModelLoader.Load(parsed)), held);
+            original.RequiresGrad(false);
+            original.Pack();
+            return (T)(Module)original;
+        }
         if (GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
         var network = Hold(GenerationModels.Load<T>(path, ModelLoader.Load(parsed)), held);
         network.RequiresGrad(false);

@@ -127,7 +127,15 @@ sealed class EvaluateImagesCommand : ExampleCommand
     /// <summary>The first images with their captions; those of several models below each other, the scenes' own first.</summary>
     static ContactSheet Sheet(IReadOnlyList<Measured> all, IReadOnlyList<Scene> scenes) => all is [var one]
         ? ContactSheet.Grid([.. one.Images.Take(Drawn).Select((image, i) => new SheetCell(image, scenes[i].Caption))], null, 8)
-        : ContactSheet.Grid([.. scenes.Take(DrawnOfEach).Select(static s => new SheetCell(s.Image, s.Caption)), .. all.SelectMany(static m => m.Images.Take(DrawnOfEach).Select(image => new SheetCell(image, Path.GetFileName(Path.TrimEndingDirectorySeparator(m.Model)) is "best" or "last" ? Path.GetFileName(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(m.Model))!) : Path.GetFileName(Path.TrimEndingDirectorySeparator(m.Model)))))], null, Math.Min(DrawnOfEach, scenes.Count));
+        : ContactSheet.Grid([.. scenes.Take(DrawnOfEach).Select(static s => new SheetCell(s.Image, s.Caption)), .. all.SelectMany(static m => m.Images.Take(DrawnOfEach).Select(image => new SheetCell(image, NameOf(m.Model))))], null, Math.Min(DrawnOfEach, scenes.Count));
+
+    /// <summary>A model's folder or, of a run's best or last, the run's.</summary>
+    static string NameOf(string model)
+    {
+        var folder = Path.TrimEndingDirectorySeparator(model);
+        var name = Path.GetFileName(folder);
+        return name is "best" or "last" && Path.GetDirectoryName(folder) is { Length: > 0 } run ? Path.GetFileName(run) : name;
+    }
 
     SceneControls Controls(ParseResult parsed, Clip clip, IGrounder finder)
     {

@@ -53,31 +53,59 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
     public const int Slots = 30;
 
     readonly double share;
-    readonly Grounding one;
+
+    /// <summary>Of all images, or of each.</summary>
+    readonly Grounding told;
 
     /// <param name="model">A Stable Diffusion whose UNet has gated attention.</param>
-    /// <param name="boxes">At most <see cref="Slots"/>.</param>
+    /// <param name="boxes">Of all images; at most <see cref="Slots"/>.</param>
     /// <param name="share">In which part of the steps they are seen: the paper's τ, from 0 to 1.</param>
     /// <exception cref="PanoptesException">A model that knows no boxes or no examples, too many of them, or one that is none.</exception>
-    public GroundedBoxes(StableDiffusion model, IReadOnlyList<PhraseBox> boxes, double share = 0.3)
+    public GroundedBoxes(StableDiffusion model, IReadOnlyList<PhraseBox> boxes, double share = 0.3) : this(model, [boxes], share) { }
+
+    /// <summary>The same of images that have boxes of their own.</summary>
+    /// <param name="model">A Stable Diffusion whose UNet has gated attention.</param>
+    /// <param name="images">Each image's boxes.</param>
+    /// <param name="share">In which part of the steps they are seen: the paper's τ, from 0 to 1.</param>
+    /// <inheritdoc cref="GroundedBoxes(StableDiffusion, IReadOnlyList{PhraseBox}, double)" path="/exception"/>
+    public static GroundedBoxes OfEach(StableDiffusion model, IReadOnlyList<IReadOnlyList<PhraseBox>> images, double share = 0.3) => new(model, images, share);
+
+    GroundedBoxes(StableDiffusion model, IReadOnlyList<IReadOnlyList<PhraseBox>> images, double share)
     {
         if (model.UNet.PositionNet is not { } net) throw new PanoptesException("This model follows no boxes: its UNet has no gated attention (attention_type is default), and its tokenizer no places.");
-        if (boxes.Count is < 1 or > Slots) throw new PanoptesException($"{boxes.Count} boxes were given; expected 1 to {Slots}.");
         if (share is not (>= 0 and <= 1)) throw new PanoptesException($"Boxes were to be seen in {share} of the steps; expected 0 to 1.");
-        foreach (var box in boxes) box.Check();
         this.share = share;
         using var scope = NewDisposeScope();
+        Grounding[] each = [.. images.Select(boxes => Of(model, net, boxes))];
+        told = new()
+        {
+            Boxes = Joined(static g => g.Boxes)!,
+            Masks = Joined(static g => g.Masks)!,
+            Embeddings = Joined(static g => g.Embeddings),
+            PhraseMasks = Joined(static g => g.PhraseMasks),
+            PhraseEmbeddings = Joined(static g => g.PhraseEmbeddings),
+            ImageMasks = Joined(static g => g.ImageMasks),
+            ImageEmbeddings = Joined(static g => g.ImageEmbeddings),
+        };
+
+        Tensor? Joined(Func<Grounding, Tensor?> part) => part(each[0]) is null ? null : cat([.. each.Select(g => part(g)!)]).to(model.Dtype).alias().DetachFromDisposeScope();
+    }
+
+    /// <summary>One image's boxes, a row each.</summary>
+    static Grounding Of(StableDiffusion model, PositionNet net, IReadOnlyList<PhraseBox> boxes)
+    {
+        if (boxes.Count is < 1 or > Slots) throw new PanoptesException($"{boxes.Count} boxes were given; expected 1 to {Slots}.");
+        foreach (var box in boxes) box.Check();
         var takesExamples = net.LinearsImage is not null;
         PhraseBox[] shown = [.. boxes.Where(static b => b.Example is not null)], said = [.. boxes.Where(static b => !string.IsNullOrWhiteSpace(b.Phrase))];
         if (shown.Length > 0 && !(takesExamples && model.Examples is not null)) throw new PanoptesException("This model takes no example images: its boxes are filled by words alone.");
         var pooled = said.Length == 0 ? null : model.Prompts.Read([.. said.Select(static b => b.Phrase)], 0, null, said.Length, normalized: true, note: null).Pooled;
         var examples = shown.Length == 0 ? null : model.Examples!.Read([.. shown.Select(static b => b.Example!)]);
-        var corners = tensor([.. boxes.SelectMany(static b => (float[])[(float)b.Left, (float)b.Top, (float)b.Right, (float)b.Bottom])], [1, boxes.Count, 4]);
-        var (width, all) = (model.UNet.Config.CrossAttentionDim[0], Mask(static _ => true));
-        one = new()
+        var (corners, width) = (tensor([.. boxes.SelectMany(static b => (float[])[(float)b.Left, (float)b.Top, (float)b.Right, (float)b.Bottom])], [1, boxes.Count, 4]), model.UNet.Config.CrossAttentionDim[0]);
+        return new()
         {
-            Boxes = nn.functional.pad(corners, [0, 0, 0, Slots - boxes.Count]).to(model.Dtype).DetachFromDisposeScope(),
-            Masks = all,
+            Boxes = nn.functional.pad(corners, [0, 0, 0, Slots - boxes.Count]),
+            Masks = Mask(static _ => true),
             Embeddings = takesExamples ? null : Placed(pooled, said),
             PhraseMasks = takesExamples ? Mask(said.Contains) : null,
             PhraseEmbeddings = takesExamples ? Placed(pooled, said) : null,
@@ -85,7 +113,7 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
             ImageEmbeddings = takesExamples ? Placed(examples, shown) : null,
         };
 
-        Tensor Mask(Func<PhraseBox, bool> has) => nn.functional.pad(tensor([.. boxes.Select(b => has(b) ? 1f : 0)], [1, boxes.Count]), [0, Slots - boxes.Count]).to(model.Dtype).DetachFromDisposeScope();
+        Tensor Mask(Func<PhraseBox, bool> has) => nn.functional.pad(tensor([.. boxes.Select(b => has(b) ? 1f : 0)], [1, boxes.Count]), [0, Slots - boxes.Count]);
 
         // Rows of those boxes that have one, in the slots of all.
         Tensor Placed(Tensor? rows, PhraseBox[] of)
@@ -93,7 +121,7 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
             var slots = zeros(1, Slots, width);
             for (var (i, k) = (0, 0); i < boxes.Count; i++)
                 if (of.Contains(boxes[i])) slots[0, i].copy_(rows![k++]);
-            return slots.to(model.Dtype).DetachFromDisposeScope();
+            return slots;
         }
     }
 
@@ -101,26 +129,29 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
     {
         if (step.Index >= (int)(share * step.Run.Count)) return;
         var (images, halves) = (step.Denoising.Positive.Count, step.Denoising.IsGuided ? 2 : 1);
+        if (told.Boxes.shape[0] is not 1 and var own && own != images) throw new PanoptesException($"Boxes of {own} images were given for {images}; expected those of each, or once those of all.");
         step.Call = step.Call with
         {
             Grounding = new()
             {
-                Boxes = one.Boxes.expand(images * halves, -1, -1),
-                Masks = Wanted(one.Masks)!,
-                Embeddings = one.Embeddings?.expand(images * halves, -1, -1),
-                PhraseMasks = Wanted(one.PhraseMasks),
-                PhraseEmbeddings = one.PhraseEmbeddings?.expand(images * halves, -1, -1),
-                ImageMasks = Wanted(one.ImageMasks),
-                ImageEmbeddings = one.ImageEmbeddings?.expand(images * halves, -1, -1),
+                Boxes = Both(told.Boxes)!,
+                Masks = Wanted(told.Masks)!,
+                Embeddings = Both(told.Embeddings),
+                PhraseMasks = Wanted(told.PhraseMasks),
+                PhraseEmbeddings = Both(told.PhraseEmbeddings),
+                ImageMasks = Wanted(told.ImageMasks),
+                ImageEmbeddings = Both(told.ImageEmbeddings),
             },
         };
 
+        Tensor? Both(Tensor? x) => x is null ? null : x.shape[0] == 1 ? x.expand(images * halves, -1, -1) : halves == 2 ? cat([x, x]) : x;
+
         // What is not wanted is nowhere.
-        Tensor? Wanted(Tensor? mask) => mask?.expand(images, -1) is not { } own ? null : halves == 2 ? cat([zeros_like(own), own]) : own;
+        Tensor? Wanted(Tensor? mask) => mask?.expand(images, -1) is not { } all ? null : halves == 2 ? cat([zeros_like(all), all]) : all;
     }
 
     public void Dispose()
     {
-        foreach (var tensor in (Tensor?[])[one.Boxes, one.Masks, one.Embeddings, one.PhraseMasks, one.PhraseEmbeddings, one.ImageMasks, one.ImageEmbeddings]) tensor?.Dispose();
+        foreach (var tensor in (Tensor?[])[told.Boxes, told.Masks, told.Embeddings, told.PhraseMasks, told.PhraseEmbeddings, told.ImageMasks, told.ImageEmbeddings]) tensor?.Dispose();
     }
 }

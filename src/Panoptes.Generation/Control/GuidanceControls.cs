@@ -19,12 +19,13 @@ public abstract record LossControl : ImageControl
     private protected ControlParameters Told(string kind) => new() { Kind = kind, Model = Model, Scale = Scale, Backward = BackwardSteps == 0 ? null : BackwardSteps };
 
     /// <summary>The loss of pictures [b, 3, height, width] from 0 to 1, the sum over images, with gradients; and what it keeps while images are made.</summary>
-    private protected abstract (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin();
+    /// <param name="all">This one, or each image's own.</param>
+    private protected abstract (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all);
 
-    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition)
+    internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
     {
         if (BackwardSteps is < 0 or > 1000) throw new PanoptesException($"{BackwardSteps} steps of backward guidance were asked for; expected 0 to 1000.");
-        var (loss, kept) = Begin();
+        var (loss, kept) = Begin([.. images.Select(static i => i.Control)]);
         return new Leading(new(loss) { ForwardScale = Scale, BackwardSteps = BackwardSteps }, kept);
     }
 
@@ -66,9 +67,12 @@ public sealed record TextControl(Clip Clip, string Text) : LossControl
 {
     internal override ControlParameters Parameters => Told(ControlParameters.Said) with { Text = Text };
 
-    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin()
+    internal override bool Joins(ImageControl other) => other is TextControl o && (this with { Text = o.Text }).Equals(o);
+
+    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all)
     {
-        var (view, wanted) = (new TowerView(Clip), Clip.EmbedTexts([Text]).DetachFromDisposeScope());
+        // [1 or images, embedding]
+        var (view, wanted) = (new TowerView(Clip), Clip.EmbedTexts([.. all.Select(static c => ((TextControl)c).Text)]).DetachFromDisposeScope());
         return (Loss, [.. view.Kept, wanted]);
 
         // How far the pictures are from the text: one less the cosine.
@@ -76,7 +80,7 @@ public sealed record TextControl(Clip Clip, string Text) : LossControl
         {
             using var scope = NewDisposeScope();
             var seen = Clip.Model.Images.Encode(view.Of(pictures));
-            return (1 - nn.functional.normalize(seen.to(ScalarType.Float32), dim: -1).matmul(wanted.t())).sum().MoveToOuterDisposeScope();
+            return (1 - (nn.functional.normalize(seen.to(ScalarType.Float32), dim: -1) * wanted).sum(-1)).sum().MoveToOuterDisposeScope();
         }
     }
 }
@@ -92,7 +96,7 @@ public sealed record StyleControl(Clip Clip, Image Picture) : LossControl
 
     internal override ControlParameters Parameters => Told(ControlParameters.Style);
 
-    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin()
+    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all)
     {
         var view = new TowerView(Clip);
         using var scope = NewDisposeScope();
@@ -121,5 +125,5 @@ public sealed record FoundBoxesControl(Func<Tensor, Tensor> Loss, IReadOnlyList<
 {
     internal override ControlParameters Parameters => Told(ControlParameters.Found) with { Boxes = Boxes };
 
-    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin() => (Loss, []);
+    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all) => (Loss, []);
 }

@@ -15,7 +15,7 @@ public abstract record ImageControl
     /// <summary>Whether the picture lies over the image, so that it gives it its proportions.</summary>
     internal virtual bool Covers => true;
 
-    /// <summary>Whether it speaks of words, so that images of other prompts need another.</summary>
+    /// <summary>Whether it speaks of words, so that it is another for images of other prompts.</summary>
     internal virtual bool ReadsPrompt => false;
 
     /// <summary>When it comes before others in a step: what moves the latents first, what asks the network itself last.</summary>
@@ -24,11 +24,13 @@ public abstract record ImageControl
     /// <summary>A prompt with what the control says in words.</summary>
     internal virtual string Words(DiffusionModel model, string prompt) => prompt;
 
+    /// <summary>Whether this control and another do the same, each with its own picture, boxes or text, so that their images can be made together.</summary>
+    internal virtual bool Joins(ImageControl other) => Equals(other);
+
     /// <summary>What comes between the steps of a batch, disposed behind it, where it is to be disposed; null: the words say it all.</summary>
     /// <param name="model">What makes the images.</param>
-    /// <param name="prompt">The words, of all images if <see cref="ReadsPrompt"/>.</param>
-    /// <param name="condition"><see cref="Condition"/>, at the images' size if it <see cref="Covers"/> them.</param>
-    internal abstract IStepHook? Hook(DiffusionModel model, string prompt, Image? condition);
+    /// <param name="images">Each image's control, which joins this one; one alone where all images have the same.</param>
+    internal abstract IStepHook? Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images);
 
     /// <summary>How it is told in a file.</summary>
     internal abstract ControlParameters Parameters { get; }
@@ -44,14 +46,21 @@ public abstract record ImageControl
         return condition.Width == width && condition.Height == height ? condition.ToRgb() : condition.ToRgb().Resize(width, height, ResizeFilter.Lanczos);
     }
 
-    private protected static Tensor Pixels(Image condition)
+    /// <summary>[images, channels, height, width] from 0 to 1</summary>
+    private protected static Tensor Pixels(IEnumerable<Image> conditions)
     {
         using var scope = NewDisposeScope();
-        return condition.ToTensor(ScalarType.Float32).unsqueeze(0).MoveToOuterDisposeScope();
+        return stack(conditions.Select(static c => c.ToTensor(ScalarType.Float32))).MoveToOuterDisposeScope();
     }
 
     private protected static StableDiffusion Guided(DiffusionModel model, string by) => model as StableDiffusion ?? throw new PanoptesException($"A {model.GetType().Name} is not controlled by {by}; expected a Stable Diffusion 1, 2 or XL.");
 }
+
+/// <summary>A control with the image that is to obey it.</summary>
+/// <param name="Control">One of the image's.</param>
+/// <param name="Prompt">The image's words.</param>
+/// <param name="Condition">The control's picture, at the image's size if it <see cref="ImageControl.Covers"/> it.</param>
+sealed record ControlledImage(ImageControl Control, string Prompt, Image? Condition);
 
 /// <summary>A ControlNet (<see cref="ControlNetCondition"/>).</summary>
 /// <param name="Network">Made for the same UNet.</param>
@@ -74,10 +83,12 @@ public sealed record ControlNetControl(ControlNetModel Network, Image Picture) :
 
     internal override ControlParameters Parameters => new() { Kind = ControlParameters.ControlNet, Model = Model, Scale = Scale, Start = Start, End = End, Guess = Guess };
 
-    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition)
+    internal override bool Joins(ImageControl other) => other is ControlNetControl o && (this with { Picture = o.Picture }).Equals(o);
+
+    internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
     {
         Guided(model, "a ControlNet");
-        return new Owning(this, Pixels(condition!));
+        return new Owning(this, Pixels(images.Select(static i => i.Condition!)));
     }
 
     /// <summary>The hook with a condition of its own.</summary>
@@ -107,10 +118,12 @@ public sealed record T2IAdapterControl(T2IAdapter Network, Image Picture) : Imag
 
     internal override ControlParameters Parameters => new() { Kind = ControlParameters.Adapter, Model = Model, Scale = Scale, End = Share };
 
-    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition)
+    internal override bool Joins(ImageControl other) => other is T2IAdapterControl o && (this with { Picture = o.Picture }).Equals(o);
+
+    internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
     {
         Guided(model, "a T2I-Adapter");
-        using var pixels = Pixels(Network.Config.InChannels == 1 ? condition!.ToGray() : condition!);
+        using var pixels = Pixels(images.Select(i => Network.Config.InChannels == 1 ? i.Condition!.ToGray() : i.Condition!));
         return new T2IAdapterCondition(Network, pixels, Scale, Share);
     }
 }
@@ -130,7 +143,10 @@ public sealed record BoxesControl(IReadOnlyList<PhraseBox> Boxes) : ImageControl
         return places.Write(prompt, Boxes);
     }
 
-    internal override IStepHook? Hook(DiffusionModel model, string prompt, Image? condition) => PlacesOf(model) is null ? new GroundedBoxes(Guided(model, "boxes"), Boxes, Share) : null;
+    internal override bool Joins(ImageControl other) => other is BoxesControl o && (this with { Boxes = o.Boxes }).Equals(o);
+
+    internal override IStepHook? Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images) =>
+        PlacesOf(model) is null ? GroundedBoxes.OfEach(Guided(model, "boxes"), [.. images.Select(static i => ((BoxesControl)i.Control).Boxes)], Share) : null;
 
     static ReCo? PlacesOf(DiffusionModel model) => model is StableDiffusion { UNet.PositionNet: null } sd ? sd.Prompts.Places : null;
 }
@@ -148,7 +164,13 @@ public sealed record LayoutControl(IReadOnlyList<PhraseBox> Boxes) : ImageContro
 
     internal override ControlParameters Parameters => new() { Kind = ControlParameters.Layout, Boxes = Boxes, Scale = Scale };
 
-    internal override IStepHook Hook(DiffusionModel model, string prompt, Image? condition) => new LayoutGuidance(LayoutBox.Of(Guided(model, "a layout").Prompts, prompt, Boxes)) { Scale = Scale };
+    internal override bool Joins(ImageControl other) => other is LayoutControl o && (this with { Boxes = o.Boxes }).Equals(o);
+
+    internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
+    {
+        var prompts = Guided(model, "a layout").Prompts;
+        return LayoutGuidance.OfEach([.. images.Select(i => LayoutBox.Of(prompts, i.Prompt, ((LayoutControl)i.Control).Boxes))], Scale);
+    }
 }
 
 /// <summary>What an image says of a control that it was made under.</summary>

@@ -29,9 +29,21 @@ public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double 
 /// Layout guidance (Chen et al. 2023, arXiv:2304.03373, backward guidance): in the first steps the latents are moved until the words' attention in the middle and the first upward level that has any lies in their boxes.
 /// Nothing is trained.
 /// </summary>
-/// <param name="layout">At least one object.</param>
-public sealed class LayoutGuidance(IReadOnlyList<LayoutBox> layout) : IStepHook
+public sealed class LayoutGuidance : IStepHook
 {
+    /// <summary>Of all images, or of each.</summary>
+    readonly IReadOnlyList<IReadOnlyList<LayoutBox>> layouts;
+
+    LayoutGuidance(IReadOnlyList<IReadOnlyList<LayoutBox>> layouts) => this.layouts = layouts;
+
+    /// <param name="layout">Of all images; at least one object.</param>
+    public LayoutGuidance(IReadOnlyList<LayoutBox> layout) : this([layout]) { }
+
+    /// <summary>The same of images that have layouts of their own.</summary>
+    /// <param name="layouts">Each image's; at least one object.</param>
+    /// <param name="scale">As <see cref="Scale"/>.</param>
+    public static LayoutGuidance OfEach(IReadOnlyList<IReadOnlyList<LayoutBox>> layouts, double scale = 30) => new(layouts) { Scale = scale };
+
     /// <summary>How far latents are moved: the paper's η.</summary>
     public double Scale { get; init; } = 30;
 
@@ -41,7 +53,7 @@ public sealed class LayoutGuidance(IReadOnlyList<LayoutBox> layout) : IStepHook
     /// <summary>How often in each at most.</summary>
     public int Iterations { get; init; } = 5;
 
-    /// <summary>Where the loss is no more than this nothing is moved.</summary>
+    /// <summary>Images whose loss is no more than this are not moved.</summary>
     public double Enough { get; init; } = 0.2;
 
     public void Asking(DenoisingStep step)
@@ -50,6 +62,7 @@ public sealed class LayoutGuidance(IReadOnlyList<LayoutBox> layout) : IStepHook
         using var scope = NewDisposeScope();
         var level = step.Run.Level(step.Index);
         var latents = step.Latents;
+        if (layouts.Count != 1 && layouts.Count != latents.shape[0]) throw new PanoptesException($"Layouts of {layouts.Count} images were given for {latents.shape[0]}; expected those of each, or once that of all.");
         for (var i = 0; i < Iterations; i++)
         {
             using var grad = enable_grad();
@@ -58,11 +71,11 @@ public sealed class LayoutGuidance(IReadOnlyList<LayoutBox> layout) : IStepHook
             // Only what is wanted is looked at: one half of guidance.
             using (step.Denoising.Model.Predict(step.Ask(at, guided: false) with { Attention = maps })) { }
             if (maps.Of.Count == 0) throw new PanoptesException("Layout guidance needs a network whose middle or upward levels attend to the text; this one has none.");
-            var loss = Loss(maps.Of, layout);
-            if (loss.item<float>() <= Enough) break;
-            // The mean over images would move each of many less than it would move one.
-            using var count = latents.shape[0].ToScalar();
-            latents = Moved(at.detach(), autograd.grad([loss.mul(count)], [at])[0], level, Scale).detach();
+            // Each image is moved as if it were alone.
+            var losses = stack(Enumerable.Range(0, (int)latents.shape[0]).Select(k => Loss([.. maps.Of.Select(m => m[k])], layouts[layouts.Count == 1 ? 0 : k])));
+            var far = losses.detach().gt(Enough);
+            if (!far.any().item<bool>()) break;
+            latents = Moved(at.detach(), autograd.grad([losses.masked_select(far).sum()], [at])[0], level, Scale).detach();
         }
         if (ReferenceEquals(latents, step.Latents)) return;
         step.Latents = latents.MoveToOuterDisposeScope();

@@ -28,54 +28,98 @@ static class OriginalConfigs
     /// <summary>The last layer of Stable Diffusion 2's text encoder, which it leaves out.</summary>
     public const int LeftOutLayer = 23;
 
+    /// <summary>A downward path: the channels of every level and whether they attend to a text, resnets a level, transformer blocks a level and in the middle, the text's width.</summary>
+    sealed record Encoder(int[] Channels, int[] Transformers, int Resnets, int Middle, int Context)
+    {
+        public static Encoder Of(Func<string, long[]?> shape)
+        {
+            var (channels, transformers, resnets) = (new List<int>(), new List<int>(), new List<int>());
+            var fresh = true;
+            var context = 0;
+            for (var i = 1; i < Most; i++)
+            {
+                if (shape($"input_blocks.{i}.0.op.weight") is not null)
+                {
+                    fresh = true;
+                    continue;
+                }
+                if (shape($"input_blocks.{i}.0.in_layers.2.weight") is not { Length: 4 } conv) break;
+                if (fresh)
+                {
+                    channels.Add((int)conv[0]);
+                    transformers.Add(Count(d => shape($"input_blocks.{i}.1.transformer_blocks.{d}.attn1.to_q.weight")));
+                    resnets.Add(0);
+                    fresh = false;
+                }
+                if (context == 0 && shape($"input_blocks.{i}.1.transformer_blocks.0.attn2.to_k.weight") is { Length: 2 } keys) context = (int)keys[1];
+                resnets[^1]++;
+            }
+            if (channels.Count == 0 || context == 0) throw new PanoptesException("the UNet has no levels, or none that looks at a text.");
+            if (resnets.Exists(n => n != resnets[0])) throw new PanoptesException($"the UNet's levels have {string.Join(", ", resnets)} resnets; expected as many each.");
+            return new([.. channels], [.. transformers], resnets[0], Count(d => shape($"middle_block.1.transformer_blocks.{d}.attn1.to_q.weight")), context);
+        }
+
+        public string[] DownBlockTypes => [.. Transformers.Select(static t => t > 0 ? "CrossAttnDownBlock2D" : "DownBlock2D")];
+
+        public OneOrMany<OneOrMany<int>> TransformerLayers
+        {
+            get
+            {
+                // A level without attention may still say how many blocks the middle has.
+                int[] depths = [.. Transformers.Select((t, level) => level == Channels.Length - 1 ? Math.Max(1, Middle) : Math.Max(1, t))];
+                return depths.All(static d => d == 1) ? (OneOrMany<int>)1 : new OneOrMany<OneOrMany<int>>(null, [.. depths.Select(static d => (OneOrMany<int>)d)]);
+            }
+        }
+
+        /// <summary>The numbers of heads: eight in Stable Diffusion 1, whose projections are convolutions.</summary>
+        public OneOrMany<int> Heads(bool linear) => linear ? (OneOrMany<int>)Channels.Select(static c => OriginalConfigs.Heads(c, "UNet")).ToArray() : 8;
+    }
+
     public static UNet2DConditionConfig UNet(Func<string, long[]?> shape, OriginalFamily family, int pooledWidth)
     {
-        var first = Shape(shape, "input_blocks.0.0.weight", 4);
-        var (channels, transformers, resnets) = (new List<int>(), new List<int>(), new List<int>());
-        var fresh = true;
-        var context = 0;
-        for (var i = 1; i < Most; i++)
-        {
-            if (shape($"input_blocks.{i}.0.op.weight") is not null)
-            {
-                fresh = true;
-                continue;
-            }
-            if (shape($"input_blocks.{i}.0.in_layers.2.weight") is not { Length: 4 } conv) break;
-            if (fresh)
-            {
-                channels.Add((int)conv[0]);
-                transformers.Add(Count(d => shape($"input_blocks.{i}.1.transformer_blocks.{d}.attn1.to_q.weight")));
-                resnets.Add(0);
-                fresh = false;
-            }
-            if (context == 0 && shape($"input_blocks.{i}.1.transformer_blocks.0.attn2.to_k.weight") is { Length: 2 } keys) context = (int)keys[1];
-            resnets[^1]++;
-        }
-        if (channels.Count == 0 || context == 0) throw new PanoptesException("the UNet has no levels, or none that looks at a text.");
-        if (resnets.Exists(n => n != resnets[0])) throw new PanoptesException($"the UNet's levels have {string.Join(", ", resnets)} resnets; expected as many each.");
-        var middle = Count(d => shape($"middle_block.1.transformer_blocks.{d}.attn1.to_q.weight"));
-        var (linear, added) = (family != OriginalFamily.StableDiffusion1, shape("label_emb.0.0.weight"));
-        // A level without attention may still say how many blocks the middle has.
-        int[] depths = [.. transformers.Select((t, level) => level == channels.Count - 1 ? Math.Max(1, middle) : Math.Max(1, t))];
-        var fills = first[1] > 4;
+        var (first, encoder) = (Shape(shape, "input_blocks.0.0.weight", 4), Encoder.Of(shape));
+        var (linear, added, fills) = (family != OriginalFamily.StableDiffusion1, shape("label_emb.0.0.weight"), first[1] > 4);
         return new()
         {
             InChannels = (int)first[1],
             OutChannels = (int)Shape(shape, "out.2.weight", 4)[0],
             SampleSize = family switch { OriginalFamily.StableDiffusionXl => 128, OriginalFamily.StableDiffusion2 when !fills => 96, _ => 64 },
-            BlockOutChannels = [.. channels],
-            LayersPerBlock = resnets[0],
-            DownBlockTypes = [.. transformers.Select(static t => t > 0 ? "CrossAttnDownBlock2D" : "DownBlock2D")],
-            UpBlockTypes = [.. transformers.AsEnumerable().Reverse().Select(static t => t > 0 ? "CrossAttnUpBlock2D" : "UpBlock2D")],
-            TransformerLayersPerBlock = depths.All(static d => d == 1) ? (OneOrMany<int>)1 : new OneOrMany<OneOrMany<int>>(null, [.. depths.Select(static d => (OneOrMany<int>)d)]),
-            CrossAttentionDim = context,
-            AttentionHeadDim = linear ? (OneOrMany<int>)channels.Select(static c => Heads(c, "UNet")).ToArray() : 8,
+            BlockOutChannels = encoder.Channels,
+            LayersPerBlock = encoder.Resnets,
+            DownBlockTypes = encoder.DownBlockTypes,
+            UpBlockTypes = [.. encoder.Transformers.AsEnumerable().Reverse().Select(static t => t > 0 ? "CrossAttnUpBlock2D" : "UpBlock2D")],
+            TransformerLayersPerBlock = encoder.TransformerLayers,
+            CrossAttentionDim = encoder.Context,
+            AttentionHeadDim = encoder.Heads(linear),
             UseLinearProjection = linear,
             UpcastAttention = family == OriginalFamily.StableDiffusion2 && !fills,
             AdditionEmbedType = added is null ? null : "text_time",
             AdditionTimeEmbedDim = added is null ? null : (int)((added[1] - pooledWidth) / 6),
             ProjectionClassEmbeddingsInputDim = added is null ? null : (int)added[1],
+        };
+    }
+
+    /// <summary>A ControlNet of Stable Diffusion 1 or 2.</summary>
+    public static ControlNetConfig ControlNet(Func<string, long[]?> shape)
+    {
+        var (first, image, encoder) = (Shape(shape, "input_blocks.0.0.weight", 4), Shape(shape, "input_hint_block.0.weight", 4), Encoder.Of(shape));
+        // Stable Diffusion 1 projects by convolutions, 2 by matrices.
+        var linear = Enumerable.Range(1, Most).Select(i => shape($"input_blocks.{i}.1.proj_in.weight")).First(static s => s is not null) is { Length: 2 };
+        // Behind the first layer two a level, the second of which halves the image, and one more.
+        var layers = Count(n => shape($"input_hint_block.{2 * n}.weight"));
+        if (layers < 2 || layers % 2 != 0) throw new PanoptesException($"the image is read by {layers} layers; expected two a level.");
+        return new()
+        {
+            InChannels = (int)first[1],
+            ConditioningChannels = (int)image[1],
+            ConditioningEmbeddingOutChannels = [.. Enumerable.Range(0, layers / 2).Select(k => (int)Shape(shape, $"input_hint_block.{4 * k}.weight", 4)[0])],
+            BlockOutChannels = encoder.Channels,
+            LayersPerBlock = encoder.Resnets,
+            DownBlockTypes = encoder.DownBlockTypes,
+            TransformerLayersPerBlock = encoder.TransformerLayers,
+            CrossAttentionDim = encoder.Context,
+            AttentionHeadDim = encoder.Heads(linear),
+            UseLinearProjection = linear,
         };
     }
 

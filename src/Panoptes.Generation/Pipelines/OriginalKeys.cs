@@ -26,7 +26,7 @@ readonly record struct OriginalKey(string Name, OriginalForm Form = OriginalForm
 
 /// <summary>
 /// The one place that knows how the names of the original code (CompVis' latent-diffusion, Stability AI's generative-models and SD 3, Black Forest Labs' flux), in which whole pipelines are kept as
-/// one file, correspond to diffusers'. From diffusers' key to the original's; <see cref="OriginalWeights"/> reads by it, and <see cref="SingleFile.Save"/> writes by it.
+/// one file, correspond to diffusers'. From diffusers' key to the original's; <see cref="OriginalWeights"/> reads by it, and <see cref="SingleFile"/> writes by it.
 /// <code>
 /// diffusers                                            original
 /// UNet (n: resnets a level)                            model.diffusion_model.
@@ -40,6 +40,9 @@ readonly record struct OriginalKey(string Name, OriginalForm Form = OriginalForm
 ///   up_blocks.B.upsamplers.0.conv                        output_blocks.(B(n+1)+n).1.conv, behind attention .2.conv
 ///     norm1, conv1, norm2, conv2                           in_layers.0, 2, out_layers.0, 3
 ///     time_emb_proj, conv_shortcut                         emb_layers.1, skip_connection
+/// ControlNet: as a UNet's downward path                control_model.
+///   controlnet_cond_embedding.conv_in, blocks.N, conv_out  input_hint_block.0, 2(N+1), behind the last
+///   controlnet_down_blocks.N, controlnet_mid_block       zero_convs.N.0, middle_block_out.0
 /// autoencoder                                          first_stage_model., or vae.
 ///   encoder.down_blocks.B.resnets.L                      encoder.down.B.block.L
 ///   decoder.up_blocks.B.resnets.L                        decoder.up.(levels-1-B).block.L
@@ -114,9 +117,25 @@ static class OriginalKeys
     static readonly (string Ours, string Original)[] FluxSingle = [("norm.linear.", "modulation.lin."), ("attn.norm_q.weight", "norm.query_norm.scale"), ("attn.norm_k.weight", "norm.key_norm.scale"), ("proj_out.", "linear2.")];
 
     /// <summary>The keys of a UNet behind its prefix.</summary>
-    public static Func<string, OriginalKey> UNet(UNet2DConditionConfig config)
+    public static Func<string, OriginalKey> UNet(UNet2DConditionConfig config) => UNet(config.LayersPerBlock[0], config.UpBlockTypes);
+
+    /// <summary>The keys of a ControlNet behind its prefix.</summary>
+    public static Func<string, OriginalKey> ControlNet(ControlNetConfig config)
     {
-        var n = config.LayersPerBlock[0];
+        var (encoder, last) = (UNet(config.LayersPerBlock[0], []), 2 * (2 * (config.ConditioningEmbeddingOutChannels.Length - 1) + 1));
+        return key => key.Split('.') switch
+        {
+            ["controlnet_cond_embedding", "conv_in", var end] => new($"input_hint_block.0.{end}"),
+            ["controlnet_cond_embedding", "conv_out", var end] => new($"input_hint_block.{last}.{end}"),
+            ["controlnet_cond_embedding", "blocks", var n, var end] => new($"input_hint_block.{2 * (int.Parse(n, null) + 1)}.{end}"),
+            ["controlnet_down_blocks", var n, var end] => new($"zero_convs.{n}.0.{end}"),
+            ["controlnet_mid_block", var end] => new($"middle_block_out.0.{end}"),
+            _ => encoder(key),
+        };
+    }
+
+    static Func<string, OriginalKey> UNet(int n, string[] upBlockTypes)
+    {
         return key =>
         {
             if (Begins(UNetEnds, key) is { } end) return new(end.Contains("middle_block.0", StringComparison.Ordinal) || end.Contains("middle_block.2", StringComparison.Ordinal) ? Renamed(Resnet, end) : end);
@@ -129,7 +148,7 @@ static class OriginalKeys
                 "resnets" => $"{Block(first + layer)}.0.{Renamed(Resnet, parts[4])}",
                 "attentions" => $"{Block(first + layer)}.1.{parts[4]}",
                 "downsamplers" => $"{Block(first + n)}.0.op.{parts[4]["conv.".Length..]}",
-                "upsamplers" => $"{Block(first + n)}.{(config.UpBlockTypes[level].StartsWith("Cross", StringComparison.Ordinal) ? 2 : 1)}.{parts[4]}",
+                "upsamplers" => $"{Block(first + n)}.{(upBlockTypes[level].StartsWith("Cross", StringComparison.Ordinal) ? 2 : 1)}.{parts[4]}",
                 _ => key,
             });
 

@@ -12,7 +12,54 @@ namespace Panoptes.Generation;
 /// </summary>
 public static class SingleFile
 {
-    const string Denoiser = "model.diffusion_model.";
+    const string Denoiser = "model.diffusion_model.", Control = "control_model.";
+
+    /// <summary>Whether a file holds a ControlNet under the original names, alone or beside a pipeline.</summary>
+    public static bool HoldsControlNet(string file)
+    {
+        if (!File.Exists(file) || file.EndsWith(".json", StringComparison.OrdinalIgnoreCase)) return false;
+        using var weights = Weights.Open(file);
+        return weights.Contains(Control + "zero_convs.0.0.weight") || weights.Contains("zero_convs.0.0.weight");
+    }
+
+    /// <summary>Loads a ControlNet of Stable Diffusion 1 or 2 from a file of the original form, .safetensors or .pth.</summary>
+    /// <param name="file">The file.</param>
+    /// <param name="options">The type that weights get; null: float32.</param>
+    /// <param name="config">The folder of a ControlNet whose config.json counts instead of what the shapes tell; null: none.</param>
+    /// <exception cref="PanoptesException">No such file, one that holds no ControlNet, or weights that do not fit.</exception>
+    public static ControlNetModel LoadControlNet(string file, LoadOptions? options = null, string? config = null)
+    {
+        using var weights = Weights.Open(file);
+        var prefix = weights.Contains(Control + "zero_convs.0.0.weight") ? Control : "";
+        if (!weights.Contains(prefix + "zero_convs.0.0.weight")) throw new PanoptesException($"{file} holds no ControlNet under the original names ({Control}…).");
+        ControlNetModel? model = null;
+        try
+        {
+            model = new(config is not null ? ModelFolder.ReadConfig<ControlNetConfig>(config) : OriginalConfigs.ControlNet(key => weights.Contains(prefix + key) ? weights.Info(prefix + key).Shape : null));
+            using var own = new OriginalWeights(weights, prefix, model, OriginalKeys.ControlNet(model.Config));
+            ModelFolder.Load(model, own, options ?? new());
+            return model;
+        }
+        catch (PanoptesException e) when (!e.Message.StartsWith(file, StringComparison.Ordinal))
+        {
+            model?.Dispose();
+            throw new PanoptesException($"{file}: {e.Message}", e);
+        }
+        catch
+        {
+            model?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Writes a ControlNet's weights as one file of the original form.</summary>
+    /// <exception cref="PanoptesException">The file cannot be written.</exception>
+    public static void Save(string file, ControlNetModel model)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        SafeTensors.Save(file, OriginalWeights.Of(model, Control, OriginalKeys.ControlNet(model.Config)), new Dictionary<string, string> { ["format"] = "pt" });
+    }
 
     /// <summary>Loads a pipeline.</summary>
     /// <param name="file">The file.</param>
@@ -148,7 +195,7 @@ public static class SingleFile
                 return file.Keys.FirstOrDefault(k => k.StartsWith(denoiser, StringComparison.Ordinal) && k.EndsWith(".proj_in.weight", StringComparison.Ordinal)) is { } key && Shape(key) is { Length: 2 } ? OriginalFamily.StableDiffusion2 : OriginalFamily.StableDiffusion1;
             }
             var told = Begins("lora_") || file.Keys.Any(static k => k.Contains("lora_", StringComparison.Ordinal)) ? "is a LoRA"
-                : Begins("control_model.") ? "is a ControlNet"
+                : Begins(Control) ? "is a ControlNet"
                 : Begins("down_blocks.") || Begins("transformer_blocks.") || Begins("encoder.down_blocks.") ? "is one part of a pipeline, under diffusers' names"
                 : $"begins with {Shown(file.Keys.FirstOrDefault() ?? "nothing")}";
             throw new PanoptesException($"{file.Source} {told}; expected a whole Stable Diffusion, SD 3 or Flux in one file ({Denoiser}…), or a pipeline's folder.");

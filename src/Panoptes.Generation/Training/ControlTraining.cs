@@ -282,14 +282,8 @@ sealed class GligenTraining : ControlTraining
 
     private protected override IReadOnlyList<Image> Generate(GenerationMeasures measures, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, CancellationToken cancel)
     {
-        // Each has boxes of its own.
-        var images = new List<Image>(scenes.Count);
-        for (var i = 0; i < scenes.Count; i++)
-        {
-            using var boxes = new GroundedBoxes(Pipeline, PhraseBox.Of(scenes[i]), 1);
-            images.AddRange(measures.Generate(Pipeline, [scenes[i]], [seeds[i]], [boxes], cancel));
-        }
-        return images;
+        using var boxes = GroundedBoxes.OfEach(Pipeline, [.. scenes.Select(PhraseBox.Of)], 1);
+        return measures.Generate(Pipeline, scenes, seeds, [boxes], cancel);
     }
 
     public override void Save(string folder) => PipelineFolder.Save(folder, Pipeline);

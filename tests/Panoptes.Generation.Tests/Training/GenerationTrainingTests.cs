@@ -164,6 +164,15 @@ public sealed class GenerationTrainingTests : IDisposable
         Assert.True(plain.Equals(Make(after)));
         Assert.True(plain.Equals(Make(after, none)));
         Assert.False(plain.Equals(Make(after, all)));
+        // Images with boxes of their own are made together as they are alone.
+        PhraseBox[] others = [new("a cat", 0.5, 0.5, 1, 1), new("a dog", 0, 0, 0.4, 0.4)];
+        using var each = GroundedBoxes.OfEach(after, [boxes, others], 1);
+        using var second = new GroundedBoxes(after, others, 1);
+        var (positive, negative) = after.Describe(["an apple", "an apple"], null, new() { Size = (32, 32) });
+        var both = new DiffusionTask { Positive = positive, Negative = negative, Height = 32, Width = 32, Steps = 3, Guidance = 2, Noise = NoiseSource.From([new Generator(5), new Generator(5)]), Hooks = [each] }.Run(after);
+        Assert.True(both.narrow(0, 0, 1).allclose(Make(after, all), 1e-4, 1e-4));
+        Assert.True(both.narrow(0, 1, 1).allclose(Make(after, second), 1e-4, 1e-4));
+        Assert.Contains("Boxes of 2 images", Assert.Throws<PanoptesException>(() => Make(after, each)).Message, StringComparison.Ordinal);
 
         static Tensor Make(StableDiffusion pipeline, params IStepHook[] hooks)
         {
