@@ -20,8 +20,8 @@ sealed class DemoCommand : ExampleCommand
     /// <summary>Of what the bundled generator makes images, each of two seeds.</summary>
     static readonly string[] Prompts =
     [
-        "a red apple left of a cat in the noto style", "a green apple in the twemoji style", "a rainbow above a racing car", "a large sun in the upper right",
-        "a tiger and a banana", "a pizza", "two brown mushrooms", "a duck left of a fish",
+        "a red apple left of a cat in the noto style", "a green apple in the twemoji style", "a large rainbow", "a large sun in the upper right",
+        "a tractor in the twemoji style", "a pizza", "large scissors in the noto style", "a duck left of a fish",
     ];
 
     /// <summary>Of how many concepts the bundled X-Decoder learned those that are things (<c>data.concepts</c> of its recipe), and how many scenes are shown.</summary>
