@@ -18,13 +18,11 @@ public sealed class Diffusion : IDisposable
     /// <summary>Latents of at most so many places a side are decoded for previews.</summary>
     const int PreviewPlaces = 32;
 
-    /// <param name="model">Becomes this one's; its weights are packed for inference.</param>
+    bool packed;
+
+    /// <param name="model">Becomes this one's; its weights are packed for inference when the first image is made, so that it is loaded as soon as its files are mapped.</param>
     /// <param name="name">What images say that they are made with.</param>
-    public Diffusion(DiffusionModel model, string name)
-    {
-        (Model, Name) = (model, name);
-        model.Pack();
-    }
+    public Diffusion(DiffusionModel model, string name) => (Model, Name) = (model, name);
 
     public DiffusionModel Model { get; }
 
@@ -62,6 +60,8 @@ public sealed class Diffusion : IDisposable
     public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, int previewEvery = 0, CancellationToken cancel = default)
     {
         Job[] jobs = [.. requests.SelectMany(JobsOf)];
+        if (!packed) Model.Pack();
+        packed = true;
         var batches = Batches(jobs);
         var (done, total) = (0, batches.Sum(b => StepsOf(b[0].Request)));
         var images = new List<GeneratedImage>(jobs.Length);
