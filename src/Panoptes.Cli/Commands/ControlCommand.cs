@@ -22,7 +22,7 @@ sealed class ControlCommand : ImageCommand
     readonly Option<string?> layout = new("--layout") { Description = "For any Stable Diffusion: words of the prompt and their boxes, in the same forms; the words are led into them, with nothing trained.", HelpName = "JSON" };
     readonly Option<double?> layoutScale = new("--layout-scale") { Description = "How far words are led: 30 by default.", HelpName = "SCALE" };
     readonly Option<string?> guideBoxes = new("--guide-boxes") { Description = "Boxes, in the same forms, in which a segmenter is to find what they are called: universal guidance.", HelpName = "JSON" };
-    readonly Option<string> guideSegmenter = new("--guide-segmenter") { Description = "The segmenter: an X-Decoder.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/xdecoder-emoji" };
+    readonly Option<string> guideSegmenter = new("--guide-segmenter") { Description = "The segmenter: an X-Decoder.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<string?> guideStyle = new("--guide-style") { Description = "A picture whose style the image is to have, as a CLIP sees it: universal guidance.", HelpName = "IMAGE" };
     readonly Option<int?> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too: 0 by default.", HelpName = "N" };
     readonly Option<string?> guideText = new("--guide-text") { Description = "What a CLIP is to see in the image: universal guidance.", HelpName = "WORDS" };
@@ -88,7 +88,7 @@ sealed class ControlCommand : ImageCommand
         const int side = 1000;
         return segmenter is XDecoderSegmenter decoder
             ? new(PictureLosses.Boxes(decoder, [.. boxes.Select(static b => new Detection((float)b.Left * side, (float)b.Top * side, (float)b.Right * side, (float)b.Bottom * side, 1, b.Phrase))], (side, side)), boxes) { Model = model }
-            : throw new PanoptesException($"{model} holds no X-Decoder; expected one, such as zoo/xdecoder-emoji.");
+            : throw new PanoptesException($"{model} holds no X-Decoder; expected one, such as {SharedOptions.DefaultFinder}.");
     }
 
     /// <summary>The controls that an image says it was made under, with the pictures that its file holds.</summary>
@@ -151,15 +151,10 @@ sealed class ControlCommand : ImageCommand
     static T Load<T>(ParseResult parsed, string model, List<IDisposable> held) where T : Module
     {
         var path = ModelLoader.Resolve(model);
-        if (typeof(T) == typeof(ControlNetModel) && SingleFile.HoldsControlNet(path))
-        {
-            var original = Hold(SingleFile.LoadControlNet(path, ModelLoader.Load(parsed)), held);
-            original.RequiresGrad(false);
-            original.Pack();
-            return (T)(Module)original;
-        }
-        if (GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
-        var network = Hold(GenerationModels.Load<T>(path, ModelLoader.Load(parsed)), held);
+        var original = typeof(T) == typeof(ControlNetModel) && SingleFile.HoldsControlNet(path);
+        if (!original && GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
+        var load = ModelLoader.Load(parsed);
+        var network = Hold(original ? (T)(Module)SingleFile.LoadControlNet(path, load) : GenerationModels.Load<T>(path, load), held);
         network.RequiresGrad(false);
         network.Pack();
         return network;
