@@ -111,11 +111,11 @@ public abstract class DualEncoder : Module
     /// <param name="embedding">[b, embedding]</param>
     public virtual Tensor Comparable(Tensor embedding) => Normalize(embedding);
 
-    /// <summary>x / ‖x‖ over the last dimension.</summary>
+    /// <summary>x / ‖x‖ over the last dimension; zeros, which dropout may leave of a short vector, stay zeros.</summary>
     public static Tensor Normalize(Tensor x)
     {
         using var scope = NewDisposeScope();
-        return (x / x.norm(-1, keepdim: true)).MoveToOuterDisposeScope();
+        return (x / x.norm(-1, keepdim: true).clamp(min: 1e-12)).MoveToOuterDisposeScope();
     }
 }
 

@@ -256,4 +256,15 @@ public sealed class ClipTests : IDisposable
     {
         public void Report(int value) => report(value);
     }
+
+    [Fact]
+    public void An_embedding_of_zeros_is_compared_as_zeros_and_its_gradient_is_finite()
+    {
+        using var scope = NewDisposeScope();
+        var embeddings = tensor(new float[] { 0, 0, 3, 4 }, [2, 2], requires_grad: true);
+        var unit = DualEncoder.Normalize(embeddings);
+        Assert.Equal([0f, 0, 0.6f, 0.8f], unit.data<float>().ToArray());
+        (unit * tensor(new float[] { 1, 2, 1, 2 }, [2, 2])).sum().backward();
+        Assert.True(embeddings.grad!.isfinite().all().item<bool>());
+    }
 }
