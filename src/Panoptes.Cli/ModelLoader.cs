@@ -1,6 +1,8 @@
 using System.CommandLine;
 using Panoptes.Checkpoints;
+using Panoptes.Generation;
 using Panoptes.Imaging;
+using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Search;
 using Panoptes.Understanding;
@@ -104,6 +106,20 @@ static class ModelLoader
             throw new PanoptesException($"{path} holds {(type is null ? $"no model that {does}" : $"a {type.Name}, which {doesNot}")}; expected {expected}.");
         if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
         return (T)holder.Load(path, [], Load(parsed));
+    }
+
+    /// <summary>The same of a network that controls generation, ready for inference: a ControlNet, also in a file of the original form, or a T2I-Adapter.</summary>
+    /// <param name="model">As the user names it.</param>
+    /// <exception cref="PanoptesException">There is no such model, or it is damaged or another one.</exception>
+    public static T LoadControl<T>(ParseResult parsed, string model) where T : Module
+    {
+        var path = Resolve(model);
+        var original = typeof(T) == typeof(ControlNetModel) && SingleFile.HoldsControlNet(path);
+        if (!original && GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
+        var network = original ? (T)(Module)SingleFile.LoadControlNet(path, Load(parsed)) : GenerationModels.Load<T>(path, Load(parsed));
+        network.RequiresGrad(false);
+        network.Pack();
+        return network;
     }
 
     internal static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed) };

@@ -148,17 +148,7 @@ sealed class ControlCommand : ImageCommand
     static T[] Each<T>(T[] given, int count, string option, T usual) => given.Length == 0 ? [.. Enumerable.Repeat(usual, count)] : given.Length == 1 ? [.. Enumerable.Repeat(given[0], count)] : given.Length == count ? given
         : throw new UsageException($"{option} is given {given.Length} times for {count} network{(count == 1 ? "" : "s")}; expected one for each, or one for all.");
 
-    static T Load<T>(ParseResult parsed, string model, List<IDisposable> held) where T : Module
-    {
-        var path = ModelLoader.Resolve(model);
-        var original = typeof(T) == typeof(ControlNetModel) && SingleFile.HoldsControlNet(path);
-        if (!original && GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
-        var load = ModelLoader.Load(parsed);
-        var network = Hold(original ? (T)(Module)SingleFile.LoadControlNet(path, load) : GenerationModels.Load<T>(path, load), held);
-        network.RequiresGrad(false);
-        network.Pack();
-        return network;
-    }
+    static T Load<T>(ParseResult parsed, string model, List<IDisposable> held) where T : Module => Hold(ModelLoader.LoadControl<T>(parsed, model), held);
 
     static T Hold<T>(T one, List<IDisposable> held) where T : IDisposable
     {

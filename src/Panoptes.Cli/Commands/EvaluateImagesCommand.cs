@@ -34,9 +34,9 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<int> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too.", HelpName = "N" };
     readonly Option<string?> controlnet = new("--controlnet") { Description = "A ControlNet, which is shown the scenes' conditions.", HelpName = "MODEL" };
     readonly Option<string?> adapter = new("--adapter") { Description = "A T2I-Adapter, which is shown the scenes' conditions.", HelpName = "MODEL" };
-    readonly Option<string?> kind = new("--kind") { Description = "Which conditions: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal. Without a network, how far images keep to them by chance.", HelpName = "KIND" };
-    readonly Option<string> judge = new("--judge") { Description = "The model of images and texts whose embeddings are compared.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/clip-emoji" };
-    readonly Option<string> detector = new("--detector") { Description = "The model that finds things in the images.", HelpName = "MODEL", DefaultValueFactory = static _ => "zoo/xdecoder-emoji" };
+    readonly Option<string[]> kind = new("--kind") { Description = "Which condition: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal. Without a network, how far images keep to it by chance; then it may be repeated.", HelpName = "KIND" };
+    readonly Option<string> judge = new("--judge") { Description = "The model of images and texts whose embeddings are compared.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
+    readonly Option<string> detector = new("--detector") { Description = "The model that finds things in the images.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<string?> sheet = new("--sheet") { Description = "Draw the first images with their captions, those of several models below each other (.png, .jpg or .webp).", HelpName = "FILE" };
     readonly Option<string?> report = new("--report") { Description = "Write all numbers to a JSON file.", HelpName = "FILE" };
 
@@ -79,7 +79,8 @@ sealed class EvaluateImagesCommand : ExampleCommand
             Controls = controls.Of(s),
         })];
         Image[] real = [.. scenes.Select(static s => s.Image)];
-        ConditionScores? Kept(IReadOnlyList<Image> images) => parsed.GetValue(kind) is { } name ? ConditionScores.Of(name, finder, scenes, images, tests.Names, cancel) : null;
+        var kinds = Kinds(parsed);
+        Dictionary<string, ConditionScores> Kept(IReadOnlyList<Image> images) => kinds.ToDictionary(static k => k, k => ConditionScores.Of(k, finder, scenes, images, tests.Names, cancel));
         var all = new List<Measured>();
         foreach (var path in parsed.GetRequiredValue(model))
         {
@@ -88,22 +89,22 @@ sealed class EvaluateImagesCommand : ExampleCommand
             var seconds = clock.Elapsed.TotalSeconds;
             all.Add(await terminal.WithProgress("Looking at them", progress => new Measured(path, seconds, GenerationReport.Of(clip, real, made, [.. scenes.Select(static s => s.Caption)]), NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel), Kept(made), made)));
         }
-        var (things, condition) = await terminal.WithProgress("Looking at the scenes", progress => (NamedThings.Of(finder, scenes, real, tests.Names, progress, cancel), Kept(real)));
+        var (things, conditions) = await terminal.WithProgress("Looking at the scenes", progress => (NamedThings.Of(finder, scenes, real, tests.Names, progress, cancel), Kept(real)));
         if (parsed.GetValue(sheet) is { } drawn) Sheet(all, scenes).Save(drawn);
         var asked = new { recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed) };
         object named = all is [var one]
-            ? new { model = one.Model, asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, seconds = one.Seconds, report = one.Report, things = one.Things, thingsReal = things, condition = one.Condition, conditionReal = condition }
-            : new { asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, models = all.Select(static m => new { model = m.Model, seconds = m.Seconds, report = m.Report, things = m.Things, condition = m.Condition }), thingsReal = things, conditionReal = condition };
+            ? new { model = one.Model, asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, seconds = one.Seconds, report = one.Report, things = one.Things, thingsReal = things, conditions = one.Conditions, conditionsReal = conditions }
+            : new { asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, models = all.Select(static m => new { model = m.Model, seconds = m.Seconds, report = m.Report, things = m.Things, conditions = m.Conditions }), thingsReal = things, conditionsReal = conditions };
         if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, named, Terminal.JsonOptions));
         if (terminal.IsJson) terminal.WriteJson(named);
-        else terminal.Write(Table(all, things, condition, parsed.GetValue(kind)));
+        else terminal.Write(Table(all, things, conditions));
         return App.Success;
     }
 
     /// <summary>A model's images, and what was measured of them.</summary>
-    sealed record Measured(string Model, double Seconds, GenerationReport Report, NamedThings Things, ConditionScores? Condition, Image[] Images);
+    sealed record Measured(string Model, double Seconds, GenerationReport Report, NamedThings Things, IReadOnlyDictionary<string, ConditionScores> Conditions, Image[] Images);
 
-    static Table Table(IReadOnlyList<Measured> all, NamedThings things, ConditionScores? condition, string? kind)
+    static Table Table(IReadOnlyList<Measured> all, NamedThings things, IReadOnlyDictionary<string, ConditionScores> conditions)
     {
         var table = Terminal.Table(["Measure", .. all.Select(m => all.Count == 1 ? "Images" : m.Model), "The scenes' own pictures"]);
         Row("FID", static m => $"{m.Report.Frechet:F4}", "0");
@@ -116,9 +117,12 @@ sealed class EvaluateImagesCommand : ExampleCommand
         Row("Relations that hold", static m => $"{m.Things.Relations:P1}", $"{things.Relations:P1}");
         Row("AP of their boxes", static m => $"{m.Things.BoxAp:P1}", $"{things.BoxAp:P1}");
         Row("AP50 of their boxes", static m => $"{m.Things.BoxAp50:P1}", $"{things.BoxAp50:P1}");
-        if (condition?.EdgeF1 is { } edges) Row($"F1 of {kind}", static m => $"{m.Condition!.EdgeF1:P1}", $"{edges:P1}");
-        if (condition?.MaskIou is { } masks) Row("IoU of their masks", static m => $"{m.Condition!.MaskIou:P1}", $"{masks:P1}");
-        if (condition?.DepthError is { } depth) Row("Error of depth", static m => $"{m.Condition!.DepthError:F4}", $"{depth:F4}");
+        foreach (var (kind, real) in conditions)
+        {
+            if (real.EdgeF1 is { } edges) Row($"F1 of {kind}", m => $"{m.Conditions[kind].EdgeF1:P1}", $"{edges:P1}");
+            if (real.MaskIou is { } masks) Row($"IoU of masks ({kind})", m => $"{m.Conditions[kind].MaskIou:P1}", $"{masks:P1}");
+            if (real.DepthError is { } depth) Row($"Error of depth ({kind})", m => $"{m.Conditions[kind].DepthError:F4}", $"{depth:F4}");
+        }
         return table;
 
         void Row(string name, Func<Measured, string> value, string real) => table.AddRow([name, .. all.Select(value), real]);
@@ -137,11 +141,13 @@ sealed class EvaluateImagesCommand : ExampleCommand
         return name is "best" or "last" && Path.GetDirectoryName(folder) is { Length: > 0 } run ? Path.GetFileName(run) : name;
     }
 
+    string[] Kinds(ParseResult parsed) => [.. (parsed.GetValue(kind) ?? []).Select(static k => k.ToLowerInvariant()).Distinct()];
+
     SceneControls Controls(ParseResult parsed, Clip clip, IGrounder finder)
     {
-        if (parsed.GetValue(kind) is { } name) _ = new SceneConditions([name]);
-        else if (parsed.GetValue(controlnet) is not null || parsed.GetValue(adapter) is not null) throw new UsageException("A network is to be shown conditions, but it is not said which; expected --kind.");
-        var load = ModelLoader.Load(parsed);
+        var kinds = Kinds(parsed);
+        if (kinds.Length > 0) _ = new SceneConditions(kinds);
+        if ((parsed.GetValue(controlnet) ?? parsed.GetValue(adapter)) is not null && kinds.Length != 1) throw new UsageException($"A network is to be shown one condition, but {kinds.Length} are named; expected --kind once.");
         return new()
         {
             Boxes = parsed.GetValue(boxes),
@@ -151,9 +157,9 @@ sealed class EvaluateImagesCommand : ExampleCommand
             BoxGuide = parsed.GetValue(guideBoxes) ? (finder as SegmentGrounder)?.Model as XDecoderSegmenter ?? throw new PanoptesException($"{parsed.GetValue(detector)} holds no X-Decoder, which alone can lead images to boxes.") : null,
             GuideScale = parsed.GetValue(guideScale),
             GuideBackward = parsed.GetValue(guideBackward),
-            Kind = parsed.GetValue(kind),
-            ControlNet = parsed.GetValue(controlnet) is { } net ? GenerationModels.Load<ControlNetModel>(ModelLoader.Resolve(net), load) : null,
-            Adapter = parsed.GetValue(adapter) is { } small ? GenerationModels.Load<T2IAdapter>(ModelLoader.Resolve(small), load) : null,
+            Kind = kinds.FirstOrDefault(),
+            ControlNet = parsed.GetValue(controlnet) is { } net ? ModelLoader.LoadControl<ControlNetModel>(parsed, net) : null,
+            Adapter = parsed.GetValue(adapter) is { } small ? ModelLoader.LoadControl<T2IAdapter>(parsed, small) : null,
         };
     }
 

@@ -50,20 +50,21 @@ public sealed class EvaluateImagesCommandTests : IDisposable
     {
         await Command.Succeeds("train", folder["tiny.yaml"], "--run", folder["run"], "--json");
         string[] command = ["evaluate-images", "--model", folder["run/last"], "--model", folder["run/last/"], "--recipe", folder["tiny.yaml"], "--count", "5", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--sheet", folder["sheet.png"]];
-        var found = (await Command.Succeeds([.. command, "--kind", "depth", "--json"])).Json;
+        var found = (await Command.Succeeds([.. command, "--kind", "depth", "--kind", "canny", "--json"])).Json;
         var models = found.GetProperty("models");
         Assert.Equal(2, models.GetArrayLength());
         Assert.EndsWith("last/", models[1].GetProperty("model").GetString(), StringComparison.Ordinal);
         // The same one twice.
         Assert.Equal(models[0].GetProperty("report").GetRawText(), models[1].GetProperty("report").GetRawText());
-        var (own, made) = (found.GetProperty("condition_real"), models[0].GetProperty("condition"));
-        Assert.InRange(own.GetProperty("mask_iou").GetDouble(), made.GetProperty("mask_iou").GetDouble(), 1);
-        Assert.InRange(own.GetProperty("depth_error").GetDouble(), 0, made.GetProperty("depth_error").GetDouble());
+        var (own, made) = (found.GetProperty("conditions_real"), models[0].GetProperty("conditions"));
+        Assert.InRange(own.GetProperty("depth").GetProperty("mask_iou").GetDouble(), made.GetProperty("depth").GetProperty("mask_iou").GetDouble(), 1);
+        Assert.InRange(own.GetProperty("depth").GetProperty("depth_error").GetDouble(), 0, made.GetProperty("depth").GetProperty("depth_error").GetDouble());
         Assert.InRange(found.GetProperty("things_real").GetProperty("box_ap50").GetDouble(), models[0].GetProperty("things").GetProperty("box_ap50").GetDouble(), 1);
-        var edges = (await Command.Succeeds([.. command, "--kind", "canny", "--json"])).Json;
-        Assert.Equal(1, edges.GetProperty("condition_real").GetProperty("edge_f1").GetDouble());
-        Assert.InRange(edges.GetProperty("models")[0].GetProperty("condition").GetProperty("edge_f1").GetDouble(), 0, 0.99);
-        Assert.Contains("F1 of canny", (await Command.Succeeds([.. command, "--kind", "canny"])).Output, StringComparison.Ordinal);
+        Assert.Equal(1, own.GetProperty("canny").GetProperty("edge_f1").GetDouble());
+        Assert.InRange(made.GetProperty("canny").GetProperty("edge_f1").GetDouble(), 0, 0.99);
+        var table = (await Command.Succeeds([.. command, "--kind", "canny"])).Output;
+        Assert.Contains("F1 of canny", table, StringComparison.Ordinal);
+        Assert.DoesNotContain("depth", table, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -73,6 +74,7 @@ public sealed class EvaluateImagesCommandTests : IDisposable
         Assert.Equal(App.WrongUsage, (await Command.Run("evaluate-images", "--model", "m", "--recipe", folder["tiny.yaml"], "--count", "3")).Code);
         Assert.Equal(App.WrongUsage, (await Command.Run("evaluate-images", "--model", "m", "--recipe", folder["tiny.yaml"], "--seed", "-1")).Code);
         Assert.Equal(App.WrongUsage, (await Command.Run("evaluate-images", "--model", "m", "--recipe", folder["tiny.yaml"], "--controlnet", "c")).Code);
+        Assert.Equal(App.WrongUsage, (await Command.Run("evaluate-images", "--model", "m", "--recipe", folder["tiny.yaml"], "--adapter", "c", "--kind", "canny", "--kind", "depth")).Code);
         await Command.Fails(["evaluate-images", "--model", folder["none"], "--recipe", folder["tiny.yaml"], "--kind", "smell", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji")], "no condition 'smell'");
     }
 }
