@@ -8,14 +8,16 @@ namespace Panoptes.Generation;
 /// using var images = CaptionedImages.Load("runs/gan-emoji/best");
 /// images.Generate([new("a red apple") { Seed = 1 }])[0].Save("apple.png");
 /// </code></example>
-public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokenizer, string name) : IDisposable
+public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokenizer, string name) : IImageMaker
 {
     readonly CaptionReader reader = new(model.TextEncoder, tokenizer);
 
     public CaptionedImageModel Model { get; } = model;
 
     /// <summary>How many images are made at once; less takes less memory.</summary>
-    public int BatchSize { get; init; } = 16;
+    public int BatchSize { get; init; } = UsualBatch;
+
+    internal const int UsualBatch = 16;
 
     /// <summary>Whether a folder holds such a model.</summary>
     public static bool IsIn(string folder) => File.Exists(Path.Combine(folder, "config.json")) && !PipelineFolder.Is(folder) && typeof(CaptionedImageModel).IsAssignableFrom(GenerationModels.Registry.TypeOf(folder));
@@ -26,18 +28,13 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
     /// <param name="batchSize">How many images are made at once.</param>
     /// <param name="name">What images say that they are made with; null: the folder.</param>
     /// <exception cref="PanoptesException">Another model there, or none.</exception>
-    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = 16, string? name = null)
+    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = UsualBatch, string? name = null)
     {
         if (!IsIn(model)) throw new PanoptesException($"{model} holds no text-to-image model in one part; expected one of {string.Join(", ", GenerationModels.All.Where(static e => typeof(CaptionedImageModel).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
         var tokenizer = Tokenizer.Load(model);
         return new((CaptionedImageModel)GenerationModels.Load(model, new() { Dtype = dtype }), tokenizer, name ?? model) { BatchSize = batchSize };
     }
 
-    /// <summary>All images of the requests, in their order; every one follows from its own seed.</summary>
-    /// <param name="requests">What is wanted, in words.</param>
-    /// <param name="progress">Told after every batch, in images.</param>
-    /// <param name="cancel">Stops.</param>
-    /// <exception cref="PanoptesException">A request that such a model cannot follow.</exception>
     public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, CancellationToken cancel = default)
     {
         foreach (var r in requests)
@@ -46,8 +43,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
             var words = new ImageRequest(r.Prompt) { Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height };
             if (r.Hooks.Count > 0 || r.Controls.Count > 0 || (r with { Hooks = words.Hooks, Controls = words.Controls }) != words) throw new PanoptesException($"A {Model.GetType().Name} makes images of words alone; it takes no picture, mask, sampler, negative prompt, control or anything else that is asked of diffusion.");
             if ((r.Width ?? Model.Side) != Model.Side || (r.Height ?? Model.Side) != Model.Side) throw new PanoptesException($"Images of {r.Width}x{r.Height} pixels were asked for; this model makes {Model.Side}x{Model.Side}.");
-            if (r.Count is < 1 or > 10_000) throw new PanoptesException($"{r.Count} images were asked for; expected 1 to 10,000.");
-            if (r.Seed is < 0) throw new PanoptesException($"The seed is {r.Seed}; expected 0 or more.");
+            r.Check();
         }
         var jobs = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (Request: r, Seed: (r.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue)) + k))).ToArray();
         var images = new List<GeneratedImage>(jobs.Length);

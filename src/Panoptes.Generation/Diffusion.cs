@@ -115,11 +115,7 @@ public sealed class Diffusion : IDisposable
 
     IEnumerable<Job> JobsOf(ImageRequest request)
     {
-        if (request.Count is < 1 or > 10_000) throw new PanoptesException($"{request.Count} images were asked for; expected 1 to 10,000.");
-        if (request.Seed is < 0) throw new PanoptesException($"The seed is {request.Seed}; expected 0 or more.");
-        if (request.Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
-        if (request.Image is null && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
-        if (request is { Image: { } image, Mask: { } mask } && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
+        request.Check();
         if (request.Toward is { Share: not (>= 0 and <= 1) } toward) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"An image was to be {toward.Share} of the way to another; expected 0 to 1."));
         if (request.Toward?.Seed is < 0) throw new PanoptesException($"The other seed is {request.Toward.Seed}; expected 0 or more.");
         if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1."));
@@ -197,8 +193,8 @@ public sealed class Diffusion : IDisposable
                 Eta = request.Eta,
                 Seed = batch[i].Seed,
                 Strength = request.Image is null ? null : strength,
-                Image = Hash(request.Image),
-                Mask = Hash(request.Mask),
+                Image = ImageParameters.Hash(request.Image),
+                Mask = ImageParameters.Hash(request.Mask),
                 ClipSkip = request.ClipSkip,
                 Repeats = request.Repeats == 1 ? null : request.Repeats,
                 Toward = batch[i].Request.Toward is { Seed: { } other } toward ? toward with { Seed = other + (batch[i].Seed - (batch[i].Request.Seed ?? batch[i].Seed)) } : batch[i].Request.Toward,
@@ -284,8 +280,6 @@ public sealed class Diffusion : IDisposable
         using var scope = NewDisposeScope();
         return Imaging.Image.FromTensor((pixels * 255).round().to(ScalarType.Byte));
     }
-
-    static string? Hash(Image? image) => image is null ? null : Convert.ToHexStringLower(SHA256.HashData(image.Pixels));
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Model.GetType().Name} {Name}, {Model.Side}x{Model.Side}");
 

@@ -166,9 +166,9 @@ sealed class EvaluateImagesCommand : ExampleCommand
     static Image[] Make(ParseResult parsed, string path, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
         path = ModelLoader.Bundled(path);
-        if (CaptionedImages.IsIn(path))
+        if (ImageMaker.IsIn(path))
         {
-            using var images = CaptionedImages.Load(path, ModelLoader.Precision(parsed));
+            using var images = ImageMaker.Load(path, ModelLoader.Load(parsed), batchSize: 16);
             return [.. images.Generate(requests, progress, cancel).Select(static m => m.Image)];
         }
         using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed)), path) { BatchSize = 16 };

@@ -82,7 +82,7 @@ abstract class ImageCommand : ExampleCommand
         {
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
-            images = CaptionedImages.IsIn(path)
+            images = ImageMaker.IsIn(path)
                 ? await terminal.WithProgress("Generating", progress => Draw(parsed, name, requests, new Steps(progress), cancel))
                 : await Diffuse(parsed, terminal, name, settings, requests, cancel);
         }
@@ -125,7 +125,7 @@ abstract class ImageCommand : ExampleCommand
     /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
     IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string name, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
-        using var images = CaptionedImages.Load(ModelLoader.Bundled(name), ModelLoader.Precision(parsed), parsed.GetValue(batch) ?? 16, name);
+        using var images = ImageMaker.Load(ModelLoader.Bundled(name), ModelLoader.Load(parsed), name, parsed.GetValue(batch));
         return images.Generate(requests, progress, cancel);
     }
 

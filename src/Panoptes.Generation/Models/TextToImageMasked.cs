@@ -39,9 +39,6 @@ public sealed record TextToImageMaskedConfig : CaptionedImageConfig
 /// <summary>A caption to an image's tokens in a few steps, and those to the image. Keys: text_encoder, vqvae, transformer.</summary>
 public sealed class TextToImageMasked(TextToImageMaskedConfig config) : CaptionedImageModel(config)
 {
-    /// <summary>How well images are to be liked, as aMUSEd tells its transformer: the peer's default.</summary>
-    const float Aesthetic = 6;
-
     public TextToImageMaskedConfig Config { get; } = config.Checked();
 
     /// <summary>Makes images tokens and tokens images; it is trained before.</summary>
@@ -60,11 +57,8 @@ public sealed class TextToImageMasked(TextToImageMaskedConfig config) : Captione
     {
         using var scope = NewDisposeScope();
         var (states, pooled) = TextEncoder.Read(inputIds, null, 0, normalized: true, pooled: true);
-        return Tell(states, pooled!, tokens).MoveToOuterDisposeScope();
+        return MaskedDecoding.Tell(Transformer, tokens, states, pooled!, (Side, Side)).MoveToOuterDisposeScope();
     }
-
-    Tensor Tell(Tensor states, Tensor pooled, Tensor tokens) =>
-        Transformer.Forward(tokens, states, pooled, tensor([Side, Side, 0f, 0f, Aesthetic]).unsqueeze(0).expand(tokens.shape[0], -1));
 
     public override Tensor Sample(Tensor inputIds, Tensor emptyIds, NoiseSource noise, ImageSampling sampling, CancellationToken cancel = default)
     {
@@ -73,15 +67,7 @@ public sealed class TextToImageMasked(TextToImageMaskedConfig config) : Captione
         var (images, guided) = (inputIds.shape[0], sampling.Guidance != 1);
         var (states, pooled) = TextEncoder.Read(guided ? cat([emptyIds.expand(images, -1), inputIds]) : inputIds, null, 0, normalized: true, pooled: true);
         var run = new AmusedScheduler { MaskTokenId = Mask }.Start(sampling.Steps);
-        var tokens = full([images, Config.Grid, Config.Grid], Mask, ScalarType.Int64);
-        for (var i = 0; i < run.Count; i++)
-        {
-            cancel.ThrowIfCancellationRequested();
-            using var step = NewDisposeScope();
-            var logits = Tell(states, pooled!, guided ? cat([tokens, tokens]) : tokens).to(ScalarType.Float32);
-            if (guided) logits = Guidance.ClassifierFree(logits.narrow(0, 0, images), logits.narrow(0, images, images), sampling.Guidance);
-            tokens = run.Step(i, logits / sampling.Temperature, tokens, noise).Tokens.MoveToOuterDisposeScope();
-        }
+        var tokens = MaskedDecoding.Fill(Transformer, run, 0, 1, full([images, Config.Grid, Config.Grid], Mask, ScalarType.Int64), states, pooled!, (Side, Side), sampling.Guidance, sampling.Temperature, noise, cancel);
         return (2 * Vqvae.Picture(tokens) - 1).MoveToOuterDisposeScope();
     }
 }

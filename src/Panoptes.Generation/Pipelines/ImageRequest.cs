@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Panoptes.Checkpoints;
@@ -65,6 +66,18 @@ public sealed record ImageRequest(string Prompt)
 
     /// <summary>Control, guidance and editing of one's own, which images do not tell.</summary>
     public IReadOnlyList<IStepHook> Hooks { get; init; } = [];
+
+    /// <summary>Refuses what no model can do.</summary>
+    /// <exception cref="PanoptesException">In one sentence.</exception>
+    internal void Check()
+    {
+        if (Count is < 1 or > 10_000) throw new PanoptesException($"{Count} images were asked for; expected 1 to 10,000.");
+        if (Seed is < 0) throw new PanoptesException($"The seed is {Seed}; expected 0 or more.");
+        if (Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
+        if (Image is null && (Mask is not null || Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
+        if ((Image, Mask) is ({ } image, { } mask) && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
+        if (Strength is { } strength && strength is not (> 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The strength is {strength}; expected above 0 to 1."));
+    }
 }
 
 /// <summary>What an image was made with: enough to make it again, bit for bit, on the same kind of machine. Written into PNG files.</summary>
@@ -107,6 +120,9 @@ public sealed record ImageParameters
 
     /// <summary>What it was made under; null: its words alone.</summary>
     public IReadOnlyList<ControlParameters>? Controls { get; init; }
+
+    /// <summary>The SHA-256 of a picture's pixels; null of none.</summary>
+    internal static string? Hash(Image? image) => image is null ? null : Convert.ToHexStringLower(SHA256.HashData(image.Pixels));
 
     public string ToJson() => JsonSerializer.Serialize(this, Json);
 

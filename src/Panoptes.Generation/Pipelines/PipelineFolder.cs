@@ -14,6 +14,9 @@ public static class PipelineFolder
 {
     public const string FileName = "model_index.json";
 
+    /// <summary>The peer's, which folders name that are written here.</summary>
+    internal const string PeerVersion = "0.42.1";
+
     /// <summary>The pipelines that can be read, by the peer's class: tasks are no classes here, so that several are one family.</summary>
     static readonly Dictionary<string, Func<PipelineParts, DiffusionModel>> Families = new(StringComparer.Ordinal)
     {
@@ -78,7 +81,7 @@ public static class PipelineFolder
     /// <exception cref="PanoptesException">The files cannot be written.</exception>
     public static void Save(string folder, DiffusionModel model, SaveOptions? options = null)
     {
-        var index = new JsonObject { ["_class_name"] = ClassOf(model), ["_diffusers_version"] = "0.42.1" };
+        var index = new JsonObject { ["_class_name"] = ClassOf(model), ["_diffusers_version"] = PeerVersion };
         Part("scheduler", null, model.Scheduler.ClassName);
         model.Scheduler.Save(Path.Combine(folder, "scheduler"));
         model.Defaults?.Save(folder);

@@ -48,7 +48,7 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
 
     internal abstract Tokenizer LoadTokenizer(string part);
 
-    T Track<T>(T module) where T : Module
+    protected T Track<T>(T module) where T : Module
     {
         loaded.Add(module);
         return module;
@@ -82,6 +82,10 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
     string PathOf(string part) => Find(part) ?? throw new PanoptesException($"{folder} has no folder {part}, which its {PipelineFolder.FileName} needs.");
 
     public override DiffusionScheduler Scheduler() => Generation.Scheduler.Load<DiffusionScheduler>(PathOf("scheduler"));
+
+    public VqModel ImageTokenizer(string part) => Track(Models.Load<VqModel>(PathOf(part), Options));
+
+    public AmusedScheduler MaskedTokenScheduler() => Generation.Scheduler.Load<AmusedScheduler>(PathOf("scheduler"));
 
     /// <summary>As the peer keeps them: several, separated by commas, to a class.</summary>
     public override Dictionary<string, int> Labels()
