@@ -18,6 +18,9 @@ public abstract record ControlOptions : SceneTaskOptions
     /// <summary>The bound of min-SNR weights; null: all timesteps count alike.</summary>
     public double? SnrGamma { get; init; }
 
+    /// <summary>From which share of the timesteps on control is learned: what counts only in the first steps of an image, as where things are, need not be learned of pictures with little noise.</summary>
+    public double FromNoise { get; init; }
+
     /// <summary>How images are made to be measured.</summary>
     public GenerationMeasureOptions Measures { get; init; } = new();
 
@@ -50,7 +53,7 @@ abstract class ControlTraining : SceneObjective
     private protected ControlTraining(StableDiffusion pipeline, ControlOptions options, SceneSetting setting)
     {
         (Pipeline, this.options) = (pipeline, options);
-        loss = new(pipeline.Scheduler, options.SnrGamma);
+        loss = new(pipeline.Scheduler, options.SnrGamma, options.FromNoise);
         pipeline.UNet.RequiresGrad(false);
         pipeline.Prompts.Encoder.RequiresGrad(false);
         pipeline.Autoencoder?.RequiresGrad(false);

@@ -16,13 +16,15 @@ sealed class DenoisingLoss
     readonly NoiseSchedule? schedule;
     readonly string prediction;
     readonly double? gamma;
+    readonly double from;
 
     /// <param name="scheduler">With betas, or of a flow.</param>
     /// <param name="gamma">The bound of min-SNR weights; null: all timesteps count alike.</param>
+    /// <param name="from">Timesteps below this share of all are left out.</param>
     /// <exception cref="PanoptesException">Another scheduler, or a bound that does not go with it.</exception>
-    public DenoisingLoss(DiffusionScheduler scheduler, double? gamma)
+    public DenoisingLoss(DiffusionScheduler scheduler, double? gamma, double from = 0)
     {
-        (this.scheduler, this.gamma) = (scheduler, gamma);
+        (this.scheduler, this.gamma, this.from) = (scheduler, gamma, from);
         (schedule, prediction) = scheduler switch
         {
             BetaScheduler beta => (beta.NoiseSchedule(), beta.PredictionType),
@@ -30,6 +32,8 @@ sealed class DenoisingLoss
             var other => throw new PanoptesException($"Training knows no {other.ClassName}; expected a scheduler with betas, or FlowMatchEulerDiscreteScheduler."),
         };
         if (gamma is <= 0) throw new PanoptesException($"snr_gamma is {gamma}; expected above 0.");
+        if (from is not (>= 0 and < 1)) throw new PanoptesException($"from_noise is {from}; expected 0 to below 1.");
+        if (schedule is null && from > 0) throw new PanoptesException("from_noise does not go with a flow.");
         if (schedule is null && gamma is not null) throw new PanoptesException("snr_gamma does not go with a flow.");
         if (schedule is not null && prediction is not ("epsilon" or "sample" or "v_prediction")) throw new PanoptesException($"Training knows no prediction_type {prediction}.");
     }
@@ -47,7 +51,7 @@ sealed class DenoisingLoss
             sigmas = shift * sigmas / (1 + (shift - 1) * sigmas);
             return new(DiffusionLosses.FlowSample(clean, noise, sigmas), sigmas * scheduler.NumTrainTimesteps, DiffusionLosses.FlowTarget(clean, noise), null);
         }
-        var times = randint(0, scheduler.NumTrainTimesteps, [count], ScalarType.Int64, generator: random);
+        var times = randint((long)(from * scheduler.NumTrainTimesteps), scheduler.NumTrainTimesteps, [count], ScalarType.Int64, generator: random);
         var target = prediction switch { "epsilon" => noise, "sample" => clean, _ => schedule.Velocity(clean, noise, times) };
         return new(schedule.AddNoise(clean, noise, times), times, target, gamma is { } g ? DiffusionLosses.MinSnrWeights(schedule.Snr(times), prediction, g) : null);
     }

@@ -198,6 +198,19 @@ public sealed class GenerationTrainingTests : IDisposable
     }
 
     [Fact]
+    public void Little_noise_can_be_left_out_of_what_is_learned()
+    {
+        using var scope = NewDisposeScope();
+        var (clean, random) = (zeros(400, 1, 1, 1), new Generator(1));
+        var all = new DenoisingLoss(new DdimScheduler(), null).Draw(clean, random).Timesteps;
+        var noisy = new DenoisingLoss(new DdimScheduler(), null, 0.6).Draw(clean, random).Timesteps;
+        Assert.InRange(all.min().item<long>(), 0, 30);
+        Assert.InRange(noisy.min().item<long>(), 600, 612);
+        Assert.InRange(noisy.max().item<long>(), 985, 999);
+        Assert.Contains("does not go with a flow", Assert.Throws<PanoptesException>(() => new DenoisingLoss(new FlowMatchEulerScheduler(), null, 0.5)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_ControlNet_begins_as_if_it_were_not_there_unless_its_convolutions_are_random()
     {
         var model = Base();
@@ -220,6 +233,7 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("name: control_net, conditions: [canny], embedding_channels: [16, 32]", null, "embedding_channels has 2 layers")]
     [InlineData("name: gligen, box_dropout: 3", null, "box_dropout")]
     [InlineData("name: gligen, snr_gamma: -2", null, "snr_gamma")]
+    [InlineData("name: gligen, from_noise: 1", null, "from_noise is 1")]
     [InlineData("name: reco, bins: 1", null, "1 places")]
     [InlineData("name: reco, context_length: 4", null, "Texts of 4 tokens")]
     [InlineData("name: reco, box_dropout: 3", null, "box_dropout")]
