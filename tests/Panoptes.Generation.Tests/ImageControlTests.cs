@@ -39,8 +39,8 @@ public sealed class ImageControlTests : IDisposable
         var other = Image.FromTensor((rand(3, 16, 16, generator: new Generator(2)) * 255).to(ScalarType.Byte));
         ImageRequest[] requests =
         [
-            Apple with { Controls = [new ControlNetControl(network, picture) { Scale = 0.8 }, new T2IAdapterControl(adapter, other)] },
-            Apple with { Prompt = "a cat", Seed = 8, Controls = [new ControlNetControl(network, other) { Scale = 0.8 }, new T2IAdapterControl(adapter, picture)] },
+            Apple with { Controls = [new ControlNetControl(network, picture) { Scale = 0.8 }, new T2IAdapterControl(adapter, other), Found(0.2f)] },
+            Apple with { Prompt = "a cat", Seed = 8, Controls = [new ControlNetControl(network, other) { Scale = 0.8 }, new T2IAdapterControl(adapter, picture), Found(0.9f)] },
         ];
         var steps = new List<int>();
         var together = diffusion.Generate(requests, new Told(p => steps.Add(p.Total)));
@@ -49,13 +49,17 @@ public sealed class ImageControlTests : IDisposable
         {
             var alone = diffusion.Generate([request])[0];
             Assert.All(alone.Image.Pixels.Zip(made.Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
+            Assert.NotEqual(alone.Image.Pixels, diffusion.Generate([request with { Controls = [.. request.Controls.Take(2)] }])[0].Image.Pixels);
             Assert.Equal(alone.Conditions[0]!.Pixels, made.Conditions[0]!.Pixels);
         }
         // What is told otherwise is made apart.
         steps.Clear();
-        diffusion.Generate([requests[0], requests[1] with { Controls = [new ControlNetControl(network, other) { Scale = 0.7 }, requests[1].Controls[1]] }, requests[0] with { Controls = [] }], new Told(p => steps.Add(p.Total)));
+        diffusion.Generate([requests[0], requests[1] with { Controls = [new ControlNetControl(network, other) { Scale = 0.7 }, .. requests[1].Controls.Skip(1)] }, requests[0] with { Controls = [] }], new Told(p => steps.Add(p.Total)));
         Assert.All(steps, static total => Assert.Equal(9, total));
     }
+
+    /// <summary>As if something found boxes in pictures of one brightness.</summary>
+    static FoundBoxesControl Found(float brightness) => new(pictures => (pictures - brightness).square().sum(), [new("an apple", 0, 0, 1, 1)]) { Scale = 0.5 };
 
     sealed class Told(Action<ImageProgress> told) : IProgress<ImageProgress>
     {

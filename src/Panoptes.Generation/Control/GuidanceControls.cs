@@ -125,5 +125,17 @@ public sealed record FoundBoxesControl(Func<Tensor, Tensor> Loss, IReadOnlyList<
 {
     internal override ControlParameters Parameters => Told(ControlParameters.Found) with { Boxes = Boxes };
 
-    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all) => (Loss, []);
+    internal override bool Joins(ImageControl other) => other is FoundBoxesControl o && (this with { Loss = o.Loss, Boxes = o.Boxes }).Equals(o);
+
+    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all)
+    {
+        return all.Count == 1 ? (Loss, []) : (OfEach, []);
+
+        // What finds things looks at each picture by itself, since each is asked for names of its own.
+        Tensor OfEach(Tensor pictures)
+        {
+            using var scope = NewDisposeScope();
+            return all.Select((c, i) => ((FoundBoxesControl)c).Loss(pictures.narrow(0, i, 1))).Aggregate(static (a, b) => a + b).MoveToOuterDisposeScope();
+        }
+    }
 }
