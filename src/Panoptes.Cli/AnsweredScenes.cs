@@ -74,7 +74,7 @@ static class AnsweredScenes
         foreach (var scene in tests.Scenes(EmojiSplit.HeldOutStyle).Take(count))
         {
             string[] names = [.. scene.Objects.Select(static o => o.Name).Distinct()];
-            Detection[] there = [.. scene.Objects.Select(static o => new Detection(o.Box.X, o.Box.Y, o.Box.Right, o.Box.Bottom, 1, o.Name))];
+            Detection[] there = Detection.Of(scene);
             cancel.ThrowIfCancellationRequested();
             var found = model.FindsAll ? model.FindAll(scene.Image) : model.Find(scene.Image, names);
             yield return new(scene.Caption, [new(scene.Image, "image"), new(Overlay.Draw(scene.Image, there, Drawn with { Scores = false }), "what is there"), new(Overlay.Draw(scene.Image, found, Drawn), "what it finds")]);

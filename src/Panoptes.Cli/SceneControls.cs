@@ -46,7 +46,7 @@ sealed class SceneControls : IDisposable
         if (Layout && PhraseBox.Of(scene).Where(b => scene.Caption.Contains(b.Phrase, StringComparison.OrdinalIgnoreCase)).ToArray() is { Length: > 0 } placed) controls.Add(new LayoutControl(placed));
         if (TextGuide is not null) controls.Add(new TextControl(TextGuide, scene.Caption) { Scale = GuideScale, BackwardSteps = GuideBackward });
         if (BoxGuide is not null)
-            controls.Add(new FoundBoxesControl(PictureLosses.Boxes(BoxGuide, [.. scene.Objects.Select(static o => new Detection(o.Box.X, o.Box.Y, o.Box.Right, o.Box.Bottom, 1, o.Name))], (scene.Size, scene.Size)), PhraseBox.Of(scene)) { Scale = GuideScale, BackwardSteps = GuideBackward });
+            controls.Add(new FoundBoxesControl(PictureLosses.Boxes(BoxGuide, Detection.Of(scene), (scene.Size, scene.Size)), PhraseBox.Of(scene)) { Scale = GuideScale, BackwardSteps = GuideBackward });
         return controls;
     }
 

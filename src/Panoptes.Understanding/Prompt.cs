@@ -116,4 +116,8 @@ public sealed record Segment(RunLengthMask Mask, float Score, string? Label = nu
 /// <param name="Bottom">In pixels.</param>
 /// <param name="Score">From 0 to 1.</param>
 /// <param name="Label">What it is called.</param>
-public sealed record Detection(float Left, float Top, float Right, float Bottom, float Score, string Label);
+public sealed record Detection(float Left, float Top, float Right, float Bottom, float Score, string Label)
+{
+    /// <summary>What there is to be found in a scene, with the score 1.</summary>
+    public static Detection[] Of(Scene scene) => [.. scene.Objects.Select(static o => new Detection(o.Box.X, o.Box.Y, o.Box.Right, o.Box.Bottom, 1, o.Name))];
+}

@@ -1,3 +1,5 @@
+using Panoptes.Data;
+using Panoptes.Evaluation;
 using Panoptes.Parity;
 using Panoptes.Representation;
 using Panoptes.Representation.Training;
@@ -20,5 +22,20 @@ public sealed class ZooTests
         var right = names.Zip(made).Count(m => clip.Classify(m.Second.Image, names)[0].Label == m.First);
         // By chance one of them.
         Assert.True(right > names.Count / 2, $"{right} of {names.Count}");
+    }
+
+    [Theory]
+    [InlineData("canny")]
+    [InlineData("scribble")]
+    public void What_is_made_under_the_bundled_ControlNet_has_the_edges_that_it_is_shown(string kind)
+    {
+        var scenes = SceneRecipe.Load(Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), Panoptes.Generation.Training.GenerationTasks.All).Tests(6).Scenes(EmojiSplit.Train);
+        using var diffusion = Diffusion.Load(Zoo("sd-emoji"));
+        using var network = GenerationModels.Load<ControlNetModel>(Zoo("controlnet-lines-emoji"));
+        var shown = scenes.Select(s => SceneConditions.Make(kind, s)).ToArray();
+        ImageRequest[] plain = [.. scenes.Select(static s => new ImageRequest(s.Caption) { Seed = 1, Steps = 8 })];
+        double Kept(IEnumerable<ImageRequest> requests) => diffusion.Generate([.. requests]).Zip(shown).Select(m => EdgeScores.Of(SceneConditions.Make(kind, m.First.Image), m.Second)).Aggregate(static (a, b) => a + b).F1;
+        var (with, without) = (Kept(plain.Zip(shown, (r, c) => r with { Controls = [new ControlNetControl(network, c)] })), Kept(plain));
+        Assert.True(with > 0.65 && with > without + 0.2, $"{with} with, {without} without");
     }
 }

@@ -37,7 +37,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<string[]> kind = new("--kind") { Description = "Which condition: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal. Without a network, how far images keep to it by chance; then it may be repeated.", HelpName = "KIND" };
     readonly Option<string> judge = new("--judge") { Description = "The model of images and texts whose embeddings are compared.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
     readonly Option<string> detector = new("--detector") { Description = "The model that finds things in the images.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
-    readonly Option<string?> sheet = new("--sheet") { Description = "Draw the first images with their captions, those of several models below each other (.png, .jpg or .webp).", HelpName = "FILE" };
+    readonly Option<string?> sheet = new("--sheet") { Description = "Draw the first images with their captions, below the conditions and with the boxes that they were told; those of several models below each other (.png, .jpg or .webp).", HelpName = "FILE" };
     readonly Option<string?> report = new("--report") { Description = "Write all numbers to a JSON file.", HelpName = "FILE" };
 
     public EvaluateImagesCommand() : base("evaluate-images", "Measure images that models make of the captions of scenes: distances to the scenes' own pictures (FID, KID, precision, recall), agreement with the captions, and whether the things that they name are there and where they say. With control, how far they keep to it.", """
@@ -90,7 +90,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
             all.Add(await terminal.WithProgress("Looking at them", progress => new Measured(path, seconds, GenerationReport.Of(clip, real, made, [.. scenes.Select(static s => s.Caption)]), NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel), Kept(made), made)));
         }
         var (things, conditions) = await terminal.WithProgress("Looking at the scenes", progress => (NamedThings.Of(finder, scenes, real, tests.Names, progress, cancel), Kept(real)));
-        if (parsed.GetValue(sheet) is { } drawn) Sheet(all, scenes).Save(drawn);
+        if (parsed.GetValue(sheet) is { } drawn) Sheet(parsed, all, scenes).Save(drawn);
         var asked = new { recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed) };
         object named = all is [var one]
             ? new { model = one.Model, asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, seconds = one.Seconds, report = one.Report, things = one.Things, thingsReal = things, conditions = one.Conditions, conditionsReal = conditions }
@@ -128,10 +128,29 @@ sealed class EvaluateImagesCommand : ExampleCommand
         void Row(string name, Func<Measured, string> value, string real) => table.AddRow([name, .. all.Select(value), real]);
     }
 
-    /// <summary>The first images with their captions; those of several models below each other, the scenes' own first.</summary>
-    static ContactSheet Sheet(IReadOnlyList<Measured> all, IReadOnlyList<Scene> scenes) => all is [var one]
-        ? ContactSheet.Grid([.. one.Images.Take(Drawn).Select((image, i) => new SheetCell(image, scenes[i].Caption))], null, 8)
-        : ContactSheet.Grid([.. scenes.Take(DrawnOfEach).Select(static s => new SheetCell(s.Image, s.Caption)), .. all.SelectMany(static m => m.Images.Take(DrawnOfEach).Select(image => new SheetCell(image, NameOf(m.Model))))], null, Math.Min(DrawnOfEach, scenes.Count));
+    /// <summary>The first images with their captions, below the condition that they were shown and with the boxes that they were told; those of several models below each other, the scenes' own first.</summary>
+    ContactSheet Sheet(ParseResult parsed, IReadOnlyList<Measured> all, IReadOnlyList<Scene> scenes)
+    {
+        var controlled = (parsed.GetValue(controlnet) ?? parsed.GetValue(adapter)) is not null;
+        var placed = parsed.GetValue(boxes) || parsed.GetValue(layout) || parsed.GetValue(guideBoxes);
+        var cells = new List<SheetCell>();
+        if (all is [var one])
+        {
+            foreach (var row in scenes.Take(controlled ? Drawn / 2 : Drawn).Select(static (s, i) => (Scene: s, Index: i)).Chunk(DrawnOfEach))
+            {
+                if (controlled) cells.AddRange(row.Select(r => new SheetCell(SceneConditions.Make(Kinds(parsed)[0], r.Scene))));
+                cells.AddRange(row.Select(r => new SheetCell(Shown(one.Images[r.Index], r.Scene), r.Scene.Caption)));
+            }
+        }
+        else
+        {
+            cells.AddRange(scenes.Take(DrawnOfEach).Select(s => new SheetCell(Shown(s.Image, s), s.Caption)));
+            foreach (var model in all) cells.AddRange(model.Images.Zip(scenes).Take(DrawnOfEach).Select(p => new SheetCell(Shown(p.First, p.Second), NameOf(model.Model))));
+        }
+        return ContactSheet.Grid(cells, null, Math.Min(DrawnOfEach, scenes.Count));
+
+        Image Shown(Image image, Scene scene) => placed ? Overlay.Draw(image, Detection.Of(scene), new() { Labels = false, Legend = false, ReadableSide = 2 * image.Width }) : image;
+    }
 
     /// <summary>A model's folder or, of a run's best or last, the run's.</summary>
     static string NameOf(string model)
