@@ -16,15 +16,16 @@ sealed class DenoisingLoss
     readonly NoiseSchedule? schedule;
     readonly string prediction;
     readonly double? gamma;
-    readonly double from;
+    readonly double from, noisy;
 
     /// <param name="scheduler">With betas, or of a flow.</param>
     /// <param name="gamma">The bound of min-SNR weights; null: all timesteps count alike.</param>
-    /// <param name="from">Timesteps below this share of all are left out.</param>
+    /// <param name="from">Where there is much noise: from this share of the timesteps on.</param>
+    /// <param name="noisy">How many of the samples have much noise for certain, from 0 to 1; the others have any.</param>
     /// <exception cref="PanoptesException">Another scheduler, or a bound that does not go with it.</exception>
-    public DenoisingLoss(DiffusionScheduler scheduler, double? gamma, double from = 0)
+    public DenoisingLoss(DiffusionScheduler scheduler, double? gamma, double from = 0, double noisy = 1)
     {
-        (this.scheduler, this.gamma, this.from) = (scheduler, gamma, from);
+        (this.scheduler, this.gamma, this.from, this.noisy) = (scheduler, gamma, from, noisy);
         (schedule, prediction) = scheduler switch
         {
             BetaScheduler beta => (beta.NoiseSchedule(), beta.PredictionType),
@@ -33,6 +34,7 @@ sealed class DenoisingLoss
         };
         if (gamma is <= 0) throw new PanoptesException($"snr_gamma is {gamma}; expected above 0.");
         if (from is not (>= 0 and < 1)) throw new PanoptesException($"from_noise is {from}; expected 0 to below 1.");
+        if (noisy is not (>= 0 and <= 1)) throw new PanoptesException($"noisy_share is {noisy}; expected 0 to 1.");
         if (schedule is null && from > 0) throw new PanoptesException("from_noise does not go with a flow.");
         if (schedule is null && gamma is not null) throw new PanoptesException("snr_gamma does not go with a flow.");
         if (schedule is not null && prediction is not ("epsilon" or "sample" or "v_prediction")) throw new PanoptesException($"Training knows no prediction_type {prediction}.");
@@ -52,6 +54,7 @@ sealed class DenoisingLoss
             return new(DiffusionLosses.FlowSample(clean, noise, sigmas), sigmas * scheduler.NumTrainTimesteps, DiffusionLosses.FlowTarget(clean, noise), null);
         }
         var times = randint((long)(from * scheduler.NumTrainTimesteps), scheduler.NumTrainTimesteps, [count], ScalarType.Int64, generator: random);
+        if (noisy < 1) times = where(rand(count, generator: random).less(noisy), times, randint(0, scheduler.NumTrainTimesteps, [count], ScalarType.Int64, generator: random));
         var target = prediction switch { "epsilon" => noise, "sample" => clean, _ => schedule.Velocity(clean, noise, times) };
         return new(schedule.AddNoise(clean, noise, times), times, target, gamma is { } g ? DiffusionLosses.MinSnrWeights(schedule.Snr(times), prediction, g) : null);
     }

@@ -25,6 +25,12 @@ public record DiffusionOptions : SceneTaskOptions
     /// <summary>The bound of min-SNR weights (Hang et al. 2023, arXiv:2303.09556); null: all timesteps count alike.</summary>
     public double? SnrGamma { get; init; }
 
+    /// <summary>From which share of the timesteps on pictures have much noise, so that it is open where things are: <see cref="NoisyShare"/> of the samples are of these.</summary>
+    public double FromNoise { get; init; }
+
+    /// <summary>How many samples have much noise for certain; the others have any.</summary>
+    public double NoisyShare { get; init; } = 1;
+
     /// <summary>Whether the text encoder is trained, too.</summary>
     public bool TrainTextEncoder { get; init; } = true;
 
@@ -68,7 +74,7 @@ class DiffusionTraining : SceneObjective
     public DiffusionTraining(StableDiffusion pipeline, DiffusionOptions options, SceneSetting setting)
     {
         (Pipeline, this.options) = (pipeline, options);
-        loss = new(pipeline.Scheduler, options.SnrGamma);
+        loss = new(pipeline.Scheduler, options.SnrGamma, options.FromNoise, options.NoisyShare);
         Model = new(pipeline.UNet, pipeline.Prompts.Encoder);
         pipeline.Prompts.Encoder.RequiresGrad(options.TrainTextEncoder);
         pipeline.Autoencoder?.RequiresGrad(false);

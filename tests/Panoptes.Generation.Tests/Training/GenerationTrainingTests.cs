@@ -207,6 +207,9 @@ public sealed class GenerationTrainingTests : IDisposable
         Assert.InRange(all.min().item<long>(), 0, 30);
         Assert.InRange(noisy.min().item<long>(), 600, 612);
         Assert.InRange(noisy.max().item<long>(), 985, 999);
+        // Seven tenths at least, and of the others those that come so.
+        var often = new DenoisingLoss(new DdimScheduler(), null, 0.6, 0.7).Draw(clean, random).Timesteps;
+        Assert.InRange(often.ge(600).to(ScalarType.Float32).mean().item<float>(), 0.76, 0.88);
         Assert.Contains("does not go with a flow", Assert.Throws<PanoptesException>(() => new DenoisingLoss(new FlowMatchEulerScheduler(), null, 0.5)).Message, StringComparison.Ordinal);
     }
 
@@ -234,6 +237,7 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("name: gligen, box_dropout: 3", null, "box_dropout")]
     [InlineData("name: gligen, snr_gamma: -2", null, "snr_gamma")]
     [InlineData("name: gligen, from_noise: 1", null, "from_noise is 1")]
+    [InlineData("name: reco, noisy_share: 2", null, "noisy_share is 2")]
     [InlineData("name: reco, bins: 1", null, "1 places")]
     [InlineData("name: reco, context_length: 4", null, "Texts of 4 tokens")]
     [InlineData("name: reco, box_dropout: 3", null, "box_dropout")]
