@@ -147,7 +147,9 @@ public sealed class Diffusion : IDisposable
         using var noGrad = no_grad();
         var request = batch[0].Request;
         var (width, height) = SizeOf(request);
-        var strength = request.Image is null ? 1 : request.Strength ?? (request.Mask is null ? 0.8 : 1);
+        var changed = Model.ReadsPicture ? null : request.Image;
+        if (Model.ReadsPicture && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("This model makes variations of a picture; it takes no mask and no strength.");
+        var strength = changed is null ? 1 : request.Strength ?? (request.Mask is null ? 0.8 : 1);
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
@@ -164,7 +166,7 @@ public sealed class Diffusion : IDisposable
             Scheduler = request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : null,
             Sampling = new() { Eta = request.Eta, Strength = strength },
             Noise = NoiseOf(batch),
-            Image = request.Image?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
+            Image = changed?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
             Mask = request.Mask?.ToGray().Resize(width, height, ResizeFilter.Nearest).ToTensor(ScalarType.Float32).unsqueeze(0),
             Repeats = request.Repeats,
             Hooks = [.. controls.Hooks, .. request.Hooks, report],
@@ -192,7 +194,7 @@ public sealed class Diffusion : IDisposable
                 Sampler = request.Sampler,
                 Eta = request.Eta,
                 Seed = batch[i].Seed,
-                Strength = request.Image is null ? null : strength,
+                Strength = changed is null ? null : strength,
                 Image = ImageParameters.Hash(request.Image),
                 Mask = ImageParameters.Hash(request.Mask),
                 ClipSkip = request.ClipSkip,
@@ -211,7 +213,7 @@ public sealed class Diffusion : IDisposable
     /// <summary>What is wanted and what is not, on the way to another image where there is one.</summary>
     (Conditioning Positive, Conditioning Negative) Describe(List<Job> batch, int width, int height)
     {
-        var options = new PromptOptions { ClipSkip = batch[0].Request.ClipSkip, Size = (height, width), Note = Note };
+        var options = new PromptOptions { ClipSkip = batch[0].Request.ClipSkip, Size = (height, width), Picture = Model.ReadsPicture ? batch[0].Request.Image : null, Note = Note };
         var denies = batch.Exists(static j => j.Request.NegativePrompt is not null || j.Request.Toward?.NegativePrompt is not null);
         string Told(Job job, string prompt) => job.Request.Controls.Aggregate(prompt, (words, control) => control.Words(Model, words));
         string[] prompts = [.. batch.Select(j => Told(j, j.Request.Prompt))], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
@@ -261,7 +263,7 @@ public sealed class Diffusion : IDisposable
     /// <summary>The wanted size; a picture's own is brought to what the model makes, and a condition's to about the size that the model was made for.</summary>
     (int Width, int Height) SizeOf(ImageRequest request)
     {
-        if (request.Image is null && request.Controls.FirstOrDefault(static c => c is { Covers: true, Condition: not null })?.Condition is { } condition)
+        if ((request.Image is null || Model.ReadsPicture) && request.Controls.FirstOrDefault(static c => c is { Covers: true, Condition: not null })?.Condition is { } condition)
         {
             // A ControlNet's levels halve the latents as the UNet's do.
             var multiple = Model.Multiple << (Model is StableDiffusion sd ? sd.UNet.Config.BlockOutChannels.Length - 1 : 0);
@@ -270,7 +272,7 @@ public sealed class Diffusion : IDisposable
 
             int Near(int side) => Math.Clamp((int)Math.Round(side * scale / multiple) * multiple, multiple, 8192);
         }
-        if (request.Image is not { } image) return (request.Width ?? Model.Side, request.Height ?? Model.Side);
+        if (request.Image is not { } image || Model.ReadsPicture) return (request.Width ?? Model.Side, request.Height ?? Model.Side);
         return (request.Width ?? Math.Max(Model.Multiple, image.Width / Model.Multiple * Model.Multiple), request.Height ?? Math.Max(Model.Multiple, image.Height / Model.Multiple * Model.Multiple));
     }
 

@@ -38,4 +38,17 @@ public sealed class ZooTests
         var (with, without) = (Kept(plain.Zip(shown, (r, c) => r with { Controls = [new ControlNetControl(network, c)] })), Kept(plain));
         Assert.True(with > 0.65 && with > without + 0.2, $"{with} with, {without} without");
     }
+
+    [Fact]
+    public void Things_are_where_the_bundled_ControlNet_is_shown_that_they_are_near()
+    {
+        var scenes = SceneRecipe.Load(Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), Panoptes.Generation.Training.GenerationTasks.All).Tests(6).Scenes(EmojiSplit.Train);
+        using var diffusion = Diffusion.Load(Zoo("sd-emoji"));
+        using var network = GenerationModels.Load<ControlNetModel>(Zoo("controlnet-maps-emoji"));
+        ImageRequest[] plain = [.. scenes.Select(static s => new ImageRequest(s.Caption) { Seed = 1, Steps = 8 })];
+        // The outlines of things, which depth alone tells.
+        double Kept(IEnumerable<ImageRequest> requests) => diffusion.Generate([.. requests]).Zip(scenes).Select(m => EdgeScores.Of(SceneConditions.Make("canny", m.First.Image), SceneConditions.Make("canny", m.Second))).Aggregate(static (a, b) => a + b).F1;
+        var (with, without) = (Kept(plain.Zip(scenes, (r, s) => r with { Controls = [new ControlNetControl(network, SceneConditions.Make("depth", s))] })), Kept(plain));
+        Assert.True(with > without + 0.15, $"{with} with, {without} without");
+    }
 }

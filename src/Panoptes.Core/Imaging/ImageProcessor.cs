@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Panoptes.Checkpoints;
 
 namespace Panoptes.Imaging;
 
@@ -64,12 +65,7 @@ public abstract record ImageProcessor
     /// <summary>Writes the file that <see cref="Load"/> reads, under the peer's names, into <paramref name="folder"/>.</summary>
     public abstract void Save(string folder);
 
-    private protected static void Write(string path, JsonObject json)
-    {
-        var temporary = $"{path}.{Path.GetRandomFileName()}.tmp";
-        File.WriteAllText(temporary, json.ToJsonString(Indented) + "\n");
-        File.Move(temporary, path, overwrite: true);
-    }
+    private protected static void Write(string path, JsonObject json) => AtomicFile.WriteText(path, json.ToJsonString(Indented) + "\n");
 
     static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
 

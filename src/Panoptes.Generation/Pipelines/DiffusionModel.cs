@@ -12,6 +12,9 @@ public sealed record PromptOptions
     /// <summary>The wanted image's height and width, in pixels.</summary>
     public (int Height, int Width) Size { get; init; }
 
+    /// <summary>What a model reads that reads a picture (<see cref="DiffusionModel.ReadsPicture"/>).</summary>
+    public Imaging.Image? Picture { get; init; }
+
     /// <summary>SDXL: the size of the image that the wanted one is as if taken from; null: <see cref="Size"/>.</summary>
     public (int Height, int Width)? OriginalSize { get; init; }
 
@@ -97,6 +100,9 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
 
     /// <summary>Whether guidance asks the network about what is not wanted, too (classifier-free); otherwise it is told how strong guidance is.</summary>
     public virtual bool AsksTwice => true;
+
+    /// <summary>Whether a picture is not what is changed, but what is wanted, in the place of words.</summary>
+    public virtual bool ReadsPicture => false;
 
     /// <summary>Reads prompts.</summary>
     /// <param name="prompts">One an image.</param>

@@ -26,6 +26,7 @@ public static class PipelineFolder
         ["StableDiffusionControlNetPipeline"] = StableDiffusion,
         ["StableDiffusionGLIGENPipeline"] = StableDiffusion,
         ["StableDiffusionGLIGENTextImagePipeline"] = StableDiffusion,
+        ["StableDiffusionImageVariationPipeline"] = ImageVariations,
         ["StableDiffusionXLPipeline"] = StableDiffusionXl,
         ["StableDiffusionXLImg2ImgPipeline"] = StableDiffusionXl,
         ["StableDiffusionXLInpaintPipeline"] = StableDiffusionXl,
@@ -111,6 +112,14 @@ public static class PipelineFolder
                 }
                 index["feature_extractor"] = new JsonArray(null, null);
                 break;
+            case ImageVariations variations:
+                Write("unet", variations.UNet);
+                Part("image_encoder", "transformers", "CLIPVisionModelWithProjection");
+                Models.Save(Path.Combine(folder, "image_encoder"), variations.Encoder, options);
+                Part("feature_extractor", "transformers", "CLIPImageProcessor");
+                variations.Processor.Save(Path.Combine(folder, "feature_extractor"));
+                (index["safety_checker"], index["requires_safety_checker"]) = (new JsonArray(null, null), false);
+                break;
             case StableDiffusion3 sd3:
                 Write("transformer", sd3.Transformer);
                 Clip("text_encoder", "tokenizer", sd3.FirstPrompts);
@@ -170,6 +179,7 @@ public static class PipelineFolder
     {
         StableDiffusionXl xl => xl.ChannelsRead > xl.LatentChannels ? "StableDiffusionXLInpaintPipeline" : "StableDiffusionXLPipeline",
         StableDiffusion sd => sd.Examples is not null ? "StableDiffusionGLIGENTextImagePipeline" : sd.UNet.PositionNet is not null ? "StableDiffusionGLIGENPipeline" : sd.ChannelsRead > sd.LatentChannels ? "StableDiffusionInpaintPipeline" : "StableDiffusionPipeline",
+        ImageVariations _ => "StableDiffusionImageVariationPipeline",
         StableDiffusion3 _ => "StableDiffusion3Pipeline",
         Flux _ => "FluxPipeline",
         PixArt pixart => pixart.Prompts?.Length > Generation.PixArt.T5Length ? "PixArtSigmaPipeline" : "PixArtAlphaPipeline",
@@ -199,6 +209,8 @@ public static class PipelineFolder
             Examples = p.Has("image_encoder") && p.Has("image_project") ? p.Examples("image_encoder", "image_project", "processor") : null,
         };
     }
+
+    static ImageVariations ImageVariations(PipelineParts p) => new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Vision("image_encoder"), p.LoadProcessor("feature_extractor"), p.Scheduler());
 
     static StableDiffusionXl StableDiffusionXl(PipelineParts p) =>
         new(p.Model<UNet2DConditionModel>("unet"), p.Autoencoder(), p.Clip("text_encoder", "tokenizer"), p.Clip("text_encoder_2", "tokenizer_2"), p.Scheduler(), p.Flag("force_zeros_for_empty_prompt", true));

@@ -27,7 +27,9 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
 
     public ClipPrompts Clip(string part, string tokenizer) => new(Track(LoadClip(part)), LoadTokenizer(tokenizer));
 
-    public ImageExamples Examples(string encoder, string projection, string processor) => new(Track(LoadVision(encoder)), Model<ClipImageProjection>(projection), LoadProcessor(processor));
+    public ClipVisionModel Vision(string part) => Track(LoadVision(part));
+
+    public ImageExamples Examples(string encoder, string projection, string processor) => new(Vision(encoder), Model<ClipImageProjection>(projection), LoadProcessor(processor));
 
     public T5Prompts T5(string part, string tokenizer, int length, bool masked) => new(Track(LoadT5(part)), LoadTokenizer(tokenizer), length, masked);
 
