@@ -12,6 +12,9 @@ static class SharedOptions
     /// <summary>The bundled model that makes images of words.</summary>
     public const string DefaultGenerator = "zoo/sd-emoji";
 
+    /// <summary>The bundled ControlNet of lines.</summary>
+    public const string DefaultLines = "zoo/controlnet-lines-emoji";
+
     /// <summary>What answers places where no other model is named, and what finds boxes for it, and for whoever asks in words.</summary>
     public const string DefaultSegmenter = "zoo/sam-emoji", DefaultFinder = "zoo/xdecoder-emoji";
 

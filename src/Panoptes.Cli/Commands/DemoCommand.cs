@@ -20,9 +20,15 @@ sealed class DemoCommand : ExampleCommand
     /// <summary>Of what the bundled generator makes images, each of two seeds.</summary>
     static readonly string[] Prompts =
     [
-        "a red apple left of a cat in the noto style", "a green apple in the twemoji style", "a large rainbow", "a large sun in the upper right",
-        "a tractor in the twemoji style", "a pizza", "large scissors in the noto style", "a duck left of a fish",
+        "a red apple and a cat in the noto style", Drawn, "a large rainbow", "a large sun",
+        "a tractor in the twemoji style", "a pizza", "large scissors in the noto style", "a duck and a fish",
     ];
+
+    /// <summary>Of whose first image edges are drawn.</summary>
+    const string Drawn = "a green apple in the twemoji style";
+
+    /// <summary>What is made within them.</summary>
+    static readonly string[] Within = ["a red apple", "a bomb", "a shield", "a cat", "a pizza", "a duck", "a fish"];
 
     /// <summary>Of how many concepts the bundled X-Decoder learned those that are things (<c>data.concepts</c> of its recipe), and how many scenes are shown.</summary>
     const int Concepts = 300, Scenes = 5;
@@ -31,7 +37,7 @@ sealed class DemoCommand : ExampleCommand
     readonly Option<int> top = new("--top", "-n") { Description = "How many images to show a query.", HelpName = "N", DefaultValueFactory = static _ => 10 };
     readonly Option<string> model = SharedOptions.Model();
 
-    public DemoCommand() : base("demo", "Index the bundled emoji, search them by text and by image, test the bundled model on a drawing style that it never saw, find things in scenes of that style by clicks, boxes and names, and make images of words.", """
+    public DemoCommand() : base("demo", "Index the bundled emoji, search them by text and by image, test the bundled model on a drawing style that it never saw, find things in scenes of that style by clicks, boxes and names, and make images of words, and of words within edges.", """
         panoptes demo
         panoptes demo --out ~/panoptes-demo --top 8
         """)
@@ -99,12 +105,15 @@ sealed class DemoCommand : ExampleCommand
         return true;
     }
 
-    /// <summary>Draws what the bundled generator makes of a few prompts.</summary>
+    /// <summary>Draws what the bundled generator makes of a few prompts, and of others within the edges of one of those images, by the bundled ControlNet.</summary>
     static bool Generate(ParseResult parsed, string file, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
         using var diffusion = new Diffusion(DiffusionModel.Load(ModelLoader.Resolve(SharedOptions.DefaultGenerator), ModelLoader.Load(parsed)), SharedOptions.DefaultGenerator) { BatchSize = 16 };
+        using var network = ModelLoader.LoadControl<ControlNetModel>(parsed, SharedOptions.DefaultLines);
         var made = diffusion.Generate([.. Prompts.Select(static p => new ImageRequest(p) { Seed = 1, Count = 2 })], progress, cancel: cancel);
-        ContactSheet.Grid([.. made.Select(static m => new SheetCell(m.Image, m.Parameters.Prompt))], "panoptes demo", 8).Save(file);
+        var edges = SceneConditions.Make("canny", made[Array.IndexOf(Prompts, Drawn) * 2].Image);
+        var within = diffusion.Generate([.. Within.Select(p => new ImageRequest(p) { Seed = 1, Controls = [new ControlNetControl(network, edges)] })], progress, cancel: cancel);
+        ContactSheet.Grid([.. made.Select(static m => new SheetCell(m.Image, m.Parameters.Prompt)), new(edges, $"edges of {Drawn}"), .. within.Select(static m => new SheetCell(m.Image, $"with them: {m.Parameters.Prompt}"))], "panoptes demo", 8).Save(file);
         return true;
     }
 
