@@ -24,7 +24,11 @@ sealed class ClaimTrials(Claim claim, string folder)
     string Finished => Path.Combine(folder, "finished.json");
 
     /// <exception cref="PanoptesException">The claim does not fit together, or a command failed.</exception>
-    internal async Task<ClaimTrials> RunAsync(Func<IReadOnlyList<string>, CancellationToken, Task<string>> run, Action<string> output, CancellationToken cancel)
+    /// <param name="run">Runs a command and returns what it printed.</param>
+    /// <param name="jobs">How many trials run at once; <paramref name="run"/> is called so often at the same time.</param>
+    /// <param name="output">Is told what runs.</param>
+    /// <param name="cancel">Stops; what is done stays done.</param>
+    internal async Task<ClaimTrials> RunAsync(Func<IReadOnlyList<string>, CancellationToken, Task<string>> run, int jobs, Action<string> output, CancellationToken cancel)
     {
         if (claim.Seeds.Count == 0 || claim.Seeds.Distinct().Count() < claim.Seeds.Count) throw new PanoptesException($"The claim {claim.Name} has arms; expected one or more different seeds.");
         foreach (var measure in claim.Measures)
@@ -42,23 +46,23 @@ sealed class ClaimTrials(Claim claim, string folder)
             if (measure.Compared is not (null or "difference" or "ratio")) throw new PanoptesException($"The claim {claim.Name} compares by {measure.Compared}; expected difference or ratio.");
         }
         Open();
-        foreach (var seed in claim.Seeds)
-            foreach (var arm in claim.Arms!)
+        var left = claim.Seeds.SelectMany(seed => claim.Arms!.Select(arm => (Seed: seed, Arm: arm))).Where(t => !outputs.ContainsKey(NameOf(t.Arm.Name, t.Seed)));
+        await Parallel.ForEachAsync(left.ToArray(), new ParallelOptions { MaxDegreeOfParallelism = jobs, CancellationToken = cancel }, async (t, stop) =>
+        {
+            var (clock, printed, trial) = (Stopwatch.StartNew(), new JsonObject(), NameOf(t.Arm.Name, t.Seed));
+            foreach (var (name, arguments) in t.Arm.Commands)
             {
-                var trial = NameOf(arm.Name, seed);
-                if (outputs.ContainsKey(trial)) continue;
-                var clock = Stopwatch.StartNew();
-                var printed = new JsonObject();
-                foreach (var (name, arguments) in arm.Commands)
-                {
-                    string[] filled = [.. arguments.Select(a => a.Replace("{seed}", seed.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal).Replace("{run}", Path.Combine(folder, trial), StringComparison.Ordinal))];
-                    output($"{arm.Name}, seed {seed}: panoptes {string.Join(' ', filled)}");
-                    printed[name] = JsonNode.Parse(await run(filled, cancel));
-                }
-                printed["minutes"] = clock.Elapsed.TotalMinutes;
+                string[] filled = [.. arguments.Select(a => a.Replace("{seed}", t.Seed.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal).Replace("{run}", Path.Combine(folder, trial), StringComparison.Ordinal))];
+                output($"{t.Arm.Name}, seed {t.Seed}: panoptes {string.Join(' ', filled)}");
+                printed[name] = JsonNode.Parse(await run(filled, stop));
+            }
+            printed["minutes"] = clock.Elapsed.TotalMinutes;
+            lock (outputs)
+            {
                 outputs[trial] = printed;
                 AtomicFile.WriteText(Progress, outputs.ToJsonString());
             }
+        });
         File.Move(Progress, Finished, overwrite: true);
         return this;
 

@@ -115,11 +115,13 @@ sealed record Claim
 
     /// <summary>Runs what measures it and takes the numbers.</summary>
     /// <param name="runs">Where arms keep what they train; a run that was interrupted goes on from there.</param>
+    /// <param name="jobs">How many trials run at once, each in a process of its own with its share of the threads; 1: one after the other in this one.</param>
+    /// <param name="threads">Threads of all of them together; null: all cores.</param>
     /// <param name="output">Is told what runs.</param>
     /// <param name="error">Gets the commands' own messages.</param>
     /// <param name="cancel">Stops; what is done stays done.</param>
     /// <exception cref="PanoptesException">A command failed, or a number is missing from its output.</exception>
-    public async Task<Claim> MeasureAsync(string runs, Action<string> output, TextWriter error, CancellationToken cancel)
+    public async Task<Claim> MeasureAsync(string runs, int jobs, int? threads, Action<string> output, TextWriter error, CancellationToken cancel)
     {
         if (Command is null == Arms is null) throw new PanoptesException($"The claim {Name} has {(Command is null ? "neither a command nor" : "both a command and")} arms; expected one of them.");
         IReadOnlyList<ClaimMeasure> measured;
@@ -134,7 +136,7 @@ sealed record Claim
         }
         else
         {
-            var trials = await new ClaimTrials(this, Path.Combine(runs, Name)).RunAsync((arguments, token) => RunAsync(arguments, error, token), output, cancel);
+            var trials = await new ClaimTrials(this, Path.Combine(runs, Name)).RunAsync((arguments, token) => jobs == 1 ? RunAsync(arguments, error, token) : RunApartAsync(arguments, Math.Max(1, (threads ?? Environment.ProcessorCount) / jobs), error, token), jobs, output, cancel);
             measured = [.. Measures.Select(m => m.With(trials.Values(m)))];
             minutes = trials.Minutes;
         }
@@ -157,6 +159,27 @@ sealed record Claim
         var code = await App.RunAsync([.. arguments, "--json"], output, error, cancel);
         cancel.ThrowIfCancellationRequested();
         return code == App.Success ? output.ToString() : throw new PanoptesException($"The claim {Name} was not measured: `panoptes {string.Join(' ', arguments)}` ended with {code}.");
+    }
+
+    /// <summary>The same in a process of its own.</summary>
+    async Task<string> RunApartAsync(IReadOnlyList<string> arguments, int threads, TextWriter error, CancellationToken cancel)
+    {
+        var number = threads.ToString(CultureInfo.InvariantCulture);
+        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", [typeof(App).Assembly.Location, .. arguments, "--json", "--threads", number]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["OMP_NUM_THREADS"] = number;
+        using var process = Process.Start(start)!;
+        try
+        {
+            var (told, complaint) = (process.StandardOutput.ReadToEndAsync(cancel), process.StandardError.ReadToEndAsync(cancel));
+            await process.WaitForExitAsync(cancel);
+            if (process.ExitCode == App.Success) return await told;
+            await error.WriteAsync(await complaint);
+            throw new PanoptesException($"The claim {Name} was not measured: `panoptes {string.Join(' ', arguments)}` ended with {process.ExitCode}.");
+        }
+        finally
+        {
+            if (!process.HasExited) process.Kill(entireProcessTree: true);
+        }
     }
 
     /// <summary>The commit of the checkout that the command runs in, or "unknown" outside one.</summary>

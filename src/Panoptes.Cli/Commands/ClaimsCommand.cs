@@ -55,14 +55,19 @@ sealed class ClaimsCommand : ExampleCommand
 
         readonly Option<bool> restart = new("--restart") { Description = "Start over instead of going on with a measurement that was interrupted." };
 
+        readonly Option<int> jobs = new("--jobs", "-j") { Description = "How many arms and seeds at once, each in a process of its own with its share of the threads. On a machine that does nothing else, as many as there are cores are fastest.", HelpName = "N", DefaultValueFactory = static _ => 1 };
+
         public RunCommand() : base("run", "Measure a claim again and write the numbers into the ledger.", """
             panoptes claims run clip-zero-shot
             panoptes claims run flip --restart
+            panoptes claims run families --jobs 4
             """)
         {
             Add(name);
             Add(runs);
             Add(restart);
+            Add(jobs);
+            SharedOptions.AtLeastOne(jobs);
             SetAction(RunAsync);
         }
 
@@ -73,7 +78,7 @@ sealed class ClaimsCommand : ExampleCommand
             var claim = Find(Claim.LoadAll(folder), wanted, folder);
             var kept = parsed.GetValue(runs)!;
             if (parsed.GetValue(restart)) new ClaimTrials(claim, Path.Combine(kept, claim.Name)).Restart();
-            claim = await claim.MeasureAsync(kept, terminal.Note, parsed.InvocationConfiguration.Error, cancel);
+            claim = await claim.MeasureAsync(kept, parsed.GetValue(jobs), parsed.GetValue(SharedOptions.Threads), terminal.Note, parsed.InvocationConfiguration.Error, cancel);
             claim.Save(folder);
             Print(terminal, [claim]);
             return App.Success;

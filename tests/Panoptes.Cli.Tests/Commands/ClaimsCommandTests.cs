@@ -85,6 +85,27 @@ public sealed class ClaimsCommandTests : IDisposable
         }
     }
 
+    [Fact]
+    public async Task Arms_that_run_at_once_are_measured_as_one_after_the_other_and_one_that_fails_leaves_the_others()
+    {
+        var ledger = folder["ledger"];
+        Directory.CreateDirectory(ledger);
+        File.WriteAllText(Path.Combine(ledger, "arms.json"), Arms);
+        string[] run = ["claims", "run", "arms", "--ledger", ledger, "--runs", folder["runs"], "--jobs", "2"];
+        foreach (var seed in (int[])[3, 5]) Directory.CreateDirectory(folder[$"runs/arms/the-one-{seed}"]);
+        File.WriteAllText(folder["runs/arms/outputs.json"], "{}");
+        Directory.Delete(folder["runs/arms/the-one-5"]);
+        var failed = await Command.Run(run);
+        Assert.Equal(App.Failed, failed.Code);
+        Assert.Contains("the-one-5` ended with 1", failed.Error, StringComparison.Ordinal);
+        Assert.Contains("There is no ledger", failed.Error, StringComparison.Ordinal);
+        Directory.CreateDirectory(folder["runs/arms/the-one-5"]);
+        await Command.Succeeds(run);
+        var measures = (await Command.Succeeds("claims", "--ledger", ledger, "--json")).Json[0].GetProperty("measures");
+        Assert.Equal([13910.0, 1, 0], measures.EnumerateArray().Select(static m => m.GetProperty("value").GetDouble()));
+        Assert.Equal(App.WrongUsage, (await Command.Run([.. run[..^1], "0"])).Code);
+    }
+
     [Theory]
     [InlineData("\"seeds\":[3,5]", "\"seeds\":[]", "seeds")]
     [InlineData("\"over\":\"other\"", "\"over\":\"nobody\"", "no arm nobody")]
