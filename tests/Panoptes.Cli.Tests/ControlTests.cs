@@ -164,7 +164,7 @@ public sealed class ControlTests : IDisposable
     public async Task A_style_and_boxes_in_which_a_segmenter_is_to_find_things_lead_the_image_and_are_repeated_from_the_file()
     {
         new Image(40, 24, 3).Save(At("wide.png"));
-        string[] models = ["--guide-model", Path.Combine(Goldens.Repository, "zoo", "clip-emoji"), "--guide-segmenter", Path.Combine(Goldens.Repository, "zoo", "xdecoder-emoji")];
+        string[] models = ["--guide-model", Path.Combine(Goldens.Repository, "zoo", "clip-emoji"), "--guide-detector", Path.Combine(Goldens.Repository, "zoo", "xdecoder-emoji")];
         await Command.Succeeds(Words(["--guide-style", At("wide.png"), "--guide-boxes", At("parts.json"), "--guide-scale", "3", "--guide-backward", "2", .. models, "--out", At("led.png")]));
         var file = File.ReadAllBytes(At("led.png"));
         var controls = ImageParameters.Read(file)!.Controls!;
@@ -177,7 +177,7 @@ public sealed class ControlTests : IDisposable
         Assert.Equal(file, File.ReadAllBytes(At("again.png")));
         await Command.Succeeds(Words(["--guide-boxes", At("parts.json"), "--guide-scale", "3", .. models, "--out", At("boxes.png")]));
         Assert.NotEqual(Pixels("led.png"), Pixels("boxes.png"));
-        await Command.Fails(Words("--guide-boxes", At("parts.json"), "--guide-segmenter", Path.Combine(Goldens.Repository, "zoo", "sam-emoji"), "--out", At("no.png")), "holds no X-Decoder");
+        await Command.Fails(Words("--guide-boxes", At("parts.json"), "--guide-detector", Path.Combine(Goldens.Repository, "zoo", "sam-emoji"), "--out", At("no.png")), "sam-emoji");
         await Command.Fails(Words("--guide-style", At("none.png"), "--out", At("no.png")), "none.png does not exist");
         await Command.Fails(Words(["--guide-boxes", At("parts.json"), "--guide-backward", "-1", .. models, "--out", At("no.png")]), "-1 steps of backward guidance");
     }

@@ -55,6 +55,41 @@ public sealed class DetectorTests : IDisposable
         Assert.True(apart.Count <= found[0].Count);
     }
 
+    [Fact]
+    public void How_far_a_DETR_is_from_finding_boxes_is_its_own_loss_with_a_gradient_to_the_picture()
+    {
+        using var scope = NewDisposeScope();
+        using var detector = Load("DetrForObjectDetection");
+        var processor = (PaddedImageProcessor)detector.Processor;
+        var photo = Photo(50, 40, 1);
+        var picture = photo.ToTensor(ScalarType.Float32).unsqueeze(0);
+        // As images are prepared, to the rounding of a pixel.
+        Assert.True((processor.Process(picture) - processor.Process([photo])).abs().max().item<float>() < 0.02);
+        Detection[] wanted = [new(5, 4, 30, 20, 1, detector.Labels![0]), new(20, 10, 50, 40, 1, detector.Labels![1])];
+        var loss = PictureLosses.Boxes(detector, wanted, (50, 40));
+        var target = new DetectionTarget(tensor(new long[] { 0, 1 }), tensor(new float[] { 0.35f, 0.3f, 0.5f, 0.4f, 0.7f, 0.625f, 0.6f, 0.75f }, [2, 4]));
+        var model = (DetrForObjectDetection)detector.Model;
+        DetrOutput Found(Tensor pictures) => model.Forward(processor.Process(pictures));
+        Assert.Equal(DetrLoss.Of(new(Found(picture).Logits, Found(picture).Boxes), [target], model.Config.Loss).Total.item<float>(), loss(picture).item<float>(), 1e-4f);
+        var other = picture.flip(3);
+        Assert.Equal(loss(picture).item<float>() + loss(other).item<float>(), loss(cat([picture, other])).item<float>(), 1e-3f);
+
+        var led = picture.detach().clone().requires_grad_();
+        var gradient = autograd.grad([loss(led)], [led])[0];
+        var (length, step) = (gradient.norm().item<float>(), 0.01f);
+        Assert.True(length > 0);
+        using var noGrad = no_grad();
+        var along = gradient / length * step;
+        Assert.Equal(1, (loss(picture + along) - loss(picture - along)).item<float>() / (2 * step * length), 0.1f);
+
+        void Refused(string why, params Detection[] boxes) => Assert.Contains(why, Assert.Throws<PanoptesException>(() => PictureLosses.Boxes(detector, boxes, (50, 40))).Message, StringComparison.Ordinal);
+        Refused("No boxes");
+        Refused("has no size", wanted[0] with { Right = 5 });
+        Refused("does not know \"smell\"", wanted[0] with { Label = "smell" });
+        using var owl = Load("OwlViTForObjectDetection");
+        Assert.Contains("expected a DETR", Assert.Throws<PanoptesException>(() => PictureLosses.Boxes(owl, wanted, (50, 40))).Message, StringComparison.Ordinal);
+    }
+
     [Theory, MemberData(nameof(Architectures))]
     public void A_detector_leaves_no_tensor_behind(string architecture, string[]? texts)
     {

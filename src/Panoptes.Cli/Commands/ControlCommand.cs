@@ -21,8 +21,8 @@ sealed class ControlCommand : ImageCommand
     readonly Option<string?> boxes = new("--boxes") { Description = "For a GLIGEN: phrases and their boxes, as panoptes ground --json writes them, or by hand.", HelpName = "JSON" };
     readonly Option<string?> layout = new("--layout") { Description = "For any Stable Diffusion: words of the prompt and their boxes, in the same forms; the words are led into them, with nothing trained.", HelpName = "JSON" };
     readonly Option<double?> layoutScale = new("--layout-scale") { Description = "How far words are led: 30 by default.", HelpName = "SCALE" };
-    readonly Option<string?> guideBoxes = new("--guide-boxes") { Description = "Boxes, in the same forms, in which a segmenter is to find what they are called: universal guidance.", HelpName = "JSON" };
-    readonly Option<string> guideSegmenter = new("--guide-segmenter") { Description = "The segmenter: an X-Decoder.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
+    readonly Option<string?> guideBoxes = new("--guide-boxes") { Description = "Boxes, in the same forms, in which a detector is to find what they are called: universal guidance.", HelpName = "JSON" };
+    readonly Option<string> guideDetector = new("--guide-detector") { Description = "What finds them: an X-Decoder, or a DETR, whose names the boxes then have.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<string?> guideStyle = new("--guide-style") { Description = "A picture whose style the image is to have, as a CLIP sees it: universal guidance.", HelpName = "IMAGE" };
     readonly Option<int?> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too: 0 by default.", HelpName = "N" };
     readonly Option<string?> guideText = new("--guide-text") { Description = "What a CLIP is to see in the image: universal guidance.", HelpName = "WORDS" };
@@ -42,7 +42,7 @@ sealed class ControlCommand : ImageCommand
         panoptes control --from house.png --steps 50
         """, new("--init") { Description = "A picture to be changed, too.", HelpName = "IMAGE" })
     {
-        foreach (var option in (ReadOnlySpan<Option>)[photo, kind, controlnet, adapter, scale, start, end, guess, boxes, layout, layoutScale, guideBoxes, guideSegmenter, guideStyle, guideBackward, guideText, guideModel, guideScale, .. told.All]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[photo, kind, controlnet, adapter, scale, start, end, guess, boxes, layout, layoutScale, guideBoxes, guideDetector, guideStyle, guideBackward, guideText, guideModel, guideScale, .. told.All]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[start, end]) SharedOptions.Share(option);
         kind.CompletionSources.Add([.. ConditionMakers.All.Select(static k => k.Name)]);
     }
@@ -73,7 +73,7 @@ sealed class ControlCommand : ImageCommand
             if (!File.Exists(style)) throw new PanoptesException($"{style} does not exist.");
             controls.Add(new StyleControl(LoadClip(parsed, clip, held), Image.Load(style)) { Model = clip, Scale = strength, BackwardSteps = backward });
         }
-        if (parsed.GetValue(guideBoxes) is { } wanted) controls.Add(Found(parsed, parsed.GetRequiredValue(guideSegmenter), BoxFile.Read(wanted), held) with { Scale = strength, BackwardSteps = backward });
+        if (parsed.GetValue(guideBoxes) is { } wanted) controls.Add(Found(parsed, parsed.GetRequiredValue(guideDetector), BoxFile.Read(wanted), held) with { Scale = strength, BackwardSteps = backward });
         return controls;
     }
 
@@ -82,13 +82,17 @@ sealed class ControlCommand : ImageCommand
     static FoundBoxesControl Found(ParseResult parsed, string model, IReadOnlyList<PhraseBox> boxes, List<IDisposable> held)
     {
         foreach (var box in boxes) box.Check();
-        var segmenter = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(model), []);
-        if (segmenter is IDisposable disposable) Hold(disposable, held);
+        var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(model), []);
+        if (finder is IDisposable disposable) Hold(disposable, held);
         // In thousandths of the sides, which pixels of any image are.
         const int side = 1000;
-        return segmenter is XDecoderSegmenter decoder
-            ? new(PictureLosses.Boxes(decoder, [.. boxes.Select(static b => new Detection((float)b.Left * side, (float)b.Top * side, (float)b.Right * side, (float)b.Bottom * side, 1, b.Phrase))], (side, side)), boxes) { Model = model }
-            : throw new PanoptesException($"{model} holds no X-Decoder; expected one, such as {SharedOptions.DefaultFinder}.");
+        Detection[] wanted = [.. boxes.Select(static b => new Detection((float)b.Left * side, (float)b.Top * side, (float)b.Right * side, (float)b.Bottom * side, 1, b.Phrase))];
+        return new(finder switch
+        {
+            SegmentGrounder { Model: XDecoderSegmenter decoder } => PictureLosses.Boxes(decoder, wanted, (side, side)),
+            Detector { Model: DetrForObjectDetection } detector => PictureLosses.Boxes(detector, wanted, (side, side)),
+            _ => throw new PanoptesException($"{model} holds no X-Decoder and no DETR; expected one of them, such as {SharedOptions.DefaultFinder}."),
+        }, boxes) { Model = model };
     }
 
     /// <summary>The controls that an image says it was made under, with the pictures that its file holds.</summary>

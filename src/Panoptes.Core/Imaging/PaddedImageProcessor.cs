@@ -116,6 +116,17 @@ public sealed record PaddedImageProcessor : ImageProcessor
         int Up(int side) => (side + SizeDivisor - 1) / SizeDivisor * SizeDivisor;
     }
 
+    /// <summary>The same of pictures that are tensors, with gradients to them: [b, 3, h, w].</summary>
+    /// <param name="pictures">[b, 3, height, width] from 0 to 1</param>
+    public Tensor Process(Tensor pictures)
+    {
+        using var scope = NewDisposeScope();
+        var (height, width) = TargetSize((int)pictures.shape[2], (int)pictures.shape[3]);
+        var sized = (pictures.shape[2], pictures.shape[3]) == (height, width) ? pictures : nn.functional.interpolate(pictures, [height, width], mode: InterpolationMode.Bilinear, align_corners: false, antialias: true);
+        sized = sized * (DoRescale ? 255 * RescaleFactor : 255);
+        return (DoNormalize ? (sized - tensor(Mean, [1, 3, 1, 1])) / tensor(Std, [1, 3, 1, 1]) : sized).MoveToOuterDisposeScope();
+    }
+
     /// <summary>The pixels of <see cref="ProcessPadded"/> alone.</summary>
     public override Tensor Process(IReadOnlyList<Image> images)
     {

@@ -2,7 +2,7 @@ using Panoptes.Imaging;
 
 namespace Panoptes.Understanding;
 
-/// <summary>Losses over pictures, with gradients to them: what leads image generation by what a segmenter sees (universal guidance, Bansal et al. 2023, arXiv:2302.07121).</summary>
+/// <summary>Losses over pictures, with gradients to them: what leads image generation by what a segmenter or a detector sees (universal guidance, Bansal et al. 2023, arXiv:2302.07121).</summary>
 public static class PictureLosses
 {
     /// <summary>How far things are from filling boxes, and from staying in them: the logarithmic loss of the largest likelihood in every row and every column (the projections of Tian et al. 2021, arXiv:2012.02310).</summary>
@@ -45,6 +45,35 @@ public static class PictureLosses
             using var scope = NewDisposeScope();
             return Logarithmic(likely.amax([dimension]), wanted.amax([dimension]).expand_as(likely.amax([dimension]))).MoveToOuterDisposeScope();
         }
+    }
+
+    /// <summary>How far a DETR is from finding things in boxes: the loss that it learns by, each thing matched with the query that tells it best.</summary>
+    /// <param name="detector">Stays the caller's.</param>
+    /// <param name="boxes">In pixels of an image of the size; their labels are names of the detector.</param>
+    /// <param name="size">Of the image.</param>
+    /// <returns>Of pictures [b, 3, height, width] from 0 to 1: the sum over images, a scalar.</returns>
+    /// <exception cref="PanoptesException">No DETR, no boxes, or one that has no size or a label that the detector does not know.</exception>
+    public static Func<Tensor, Tensor> Boxes(Detector detector, IReadOnlyList<Detection> boxes, (int Width, int Height) size)
+    {
+        if (detector is not { Model: DetrForObjectDetection model, Processor: PaddedImageProcessor processor }) throw new PanoptesException($"A {detector.Model.GetType().Name} was given; expected a DETR, whose loss is known.");
+        if (boxes.Count == 0) throw new PanoptesException("No boxes were given; expected one at least.");
+        var names = detector.Labels!;
+        var labels = new long[boxes.Count];
+        for (var i = 0; i < labels.Length; i++)
+        {
+            var box = boxes[i];
+            if (!(box.Left < box.Right && box.Top < box.Bottom)) throw new PanoptesException($"The box of '{box.Label}' has no size.");
+            labels[i] = names.Select(static (n, k) => (Name: n, Class: k)).FirstOrDefault(n => n.Name.Equals(box.Label, StringComparison.OrdinalIgnoreCase), (Name: "", Class: -1)).Class;
+            if (labels[i] < 0) throw new PanoptesException($"This model does not know \"{box.Label}\"; it finds {string.Join(", ", names.Take(20))}{(names.Count > 20 ? $" and {names.Count - 20} more" : "")}.");
+        }
+        float[] places = [.. boxes.SelectMany(b => (float[])[(b.Left + b.Right) / 2 / size.Width, (b.Top + b.Bottom) / 2 / size.Height, (b.Right - b.Left) / size.Width, (b.Bottom - b.Top) / size.Height])];
+        return pictures =>
+        {
+            using var scope = NewDisposeScope();
+            var found = model.Forward(processor.Process(pictures));
+            var target = new DetectionTarget(tensor(labels), tensor(places, [labels.Length, 4]));
+            return Enumerable.Range(0, (int)pictures.shape[0]).Select(i => DetrLoss.Of(new(found.Logits.narrow(0, i, 1), found.Boxes.narrow(0, i, 1)), [target], model.Config.Loss).Total).Aggregate(static (a, b) => a + b).MoveToOuterDisposeScope();
+        };
     }
 
     /// <summary>How far masks of names are from wanted ones: the logarithmic loss of every place.</summary>
