@@ -87,12 +87,13 @@ sealed class ControlCommand : ImageCommand
         // In thousandths of the sides, which pixels of any image are.
         const int side = 1000;
         Detection[] wanted = [.. boxes.Select(static b => new Detection((float)b.Left * side, (float)b.Top * side, (float)b.Right * side, (float)b.Bottom * side, 1, b.Phrase))];
-        return new(finder switch
+        var loss = finder switch
         {
             SegmentGrounder { Model: XDecoderSegmenter decoder } => PictureLosses.Boxes(decoder, wanted, (side, side)),
             Detector { Model: DetrForObjectDetection } detector => PictureLosses.Boxes(detector, wanted, (side, side)),
             _ => throw new PanoptesException($"{model} holds no X-Decoder and no DETR; expected one of them, such as {SharedOptions.DefaultFinder}."),
-        }, boxes) { Model = model };
+        };
+        return new(loss, boxes) { Model = model };
     }
 
     /// <summary>The controls that an image says it was made under, with the pictures that its file holds.</summary>
