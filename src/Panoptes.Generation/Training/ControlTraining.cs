@@ -238,7 +238,7 @@ public sealed record GligenOptions : ControlOptions
                     else parameter.Initialize(setting.Generator);
             }
             pipeline.UNet.Dispose();
-            return new GligenTraining(new(gated, pipeline.Autoencoder, pipeline.Prompts, pipeline.Scheduler), this, setting);
+            return new GligenTraining(new(gated, pipeline.Autoencoder, pipeline.Prompts, pipeline.Scheduler) { Defaults = pipeline.Defaults }, this, setting);
         });
     }
 }

@@ -29,7 +29,7 @@ public sealed record ReCoOptions : DiffusionOptions
             var places = ReCo.Adding(model.Prompts.Tokenizer, Bins);
             var encoder = ReCo.AddPlaces(model.Prompts.Encoder, setting.Generator, ContextLength ?? 0, Bins);
             model.Prompts.Encoder.Dispose();
-            model = new(model.UNet, model.Autoencoder, new(encoder, places.Tokenizer), model.Scheduler);
+            model = new(model.UNet, model.Autoencoder, new(encoder, places.Tokenizer), model.Scheduler) { Defaults = model.Defaults };
         }
         return new ReCoTraining(model, this, setting);
     }

@@ -94,6 +94,7 @@ public sealed class GenerationTrainingTests : IDisposable
         {
             TinyTraining.Train(Tiny(Judged("name: diffusion"), Pipeline(3, 32, "{_class_name: DDIMScheduler, prediction_type: v_prediction, clip_sample: false}")), Path.Combine(folder, "base-run"));
             Directory.Move(Path.Combine(folder, "base-run", "last"), path);
+            File.WriteAllText(Path.Combine(path, "generation_config.json"), """{"guidance_scale": 2, "num_inference_steps": 7}""");
         }
         return $"model: {{from: {path}}}";
     }
@@ -154,6 +155,7 @@ public sealed class GenerationTrainingTests : IDisposable
         using var scope = NewDisposeScope();
         using var before = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "base"));
         using var after = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "run", "last"));
+        Assert.Equal((2, 7), (after.UsualGuidance, after.UsualSteps));
         var own = after.UNet.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter);
         Assert.All(before.UNet.NamedParameters(), p => Assert.True(p.Parameter.Value.Equals(own[p.Key].Value), p.Key));
         Assert.Contains(own, static p => p.Key.EndsWith("alpha_attn", StringComparison.Ordinal) && p.Value.Value.item<float>() != 0);
@@ -189,6 +191,7 @@ public sealed class GenerationTrainingTests : IDisposable
         TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "run"));
         using var pipeline = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "run", "last"));
         Assert.Equal(614 + 8, pipeline.Prompts.Tokenizer.VocabularySize);
+        Assert.Equal((2, 7), (pipeline.UsualGuidance, pipeline.UsualSteps));
         Assert.Equal(pipeline.Prompts.Tokenizer.VocabularySize, pipeline.Prompts.Encoder.VocabularySize);
         Assert.Equal(616, pipeline.Prompts.Tokenizer.IdOf("<bin002>"));
         Assert.Equal("an apple <|endoftext|> <bin000> <bin004> <bin007> <bin005> <|startoftext|> a red apple <|endoftext|>", pipeline.Prompts.Places!.Write("an apple", [new("A red-apple", 0, 0.5, 1, 0.7)]));
