@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using Panoptes.Text;
 
 namespace Panoptes.Generation;
@@ -45,7 +44,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
             if ((r.Width ?? Model.Side) != Model.Side || (r.Height ?? Model.Side) != Model.Side) throw new PanoptesException($"Images of {r.Width}x{r.Height} pixels were asked for; this model makes {Model.Side}x{Model.Side}.");
             r.Check();
         }
-        var jobs = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (Request: r, Seed: (r.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue)) + k))).ToArray();
+        var jobs = requests.SelectMany(static r => r.Seeds().Select(s => (Request: r, Seed: s))).ToArray();
         var images = new List<GeneratedImage>(jobs.Length);
         for (var at = 0; at < jobs.Length;)
         {

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Runtime.CompilerServices;
-using System.Security.Cryptography;
 using System.Threading.Channels;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
@@ -116,13 +115,13 @@ public sealed class Diffusion : IDisposable
     IEnumerable<Job> JobsOf(ImageRequest request)
     {
         request.Check();
+        if (Model.ReadsPicture && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("This model makes variations of a picture; it takes no mask and no strength.");
         if (request.Toward is { Share: not (>= 0 and <= 1) } toward) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"An image was to be {toward.Share} of the way to another; expected 0 to 1."));
         if (request.Toward?.Seed is < 0) throw new PanoptesException($"The other seed is {request.Toward.Seed}; expected 0 or more.");
         if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1."));
         if (request is { Upscale: not null, Mask: not null }) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
         if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
-        var seed = request.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
-        return Enumerable.Range(0, request.Count).Select(k => new Job(request, checked(seed + k)));
+        return request.Seeds().Select(s => new Job(request, s));
     }
 
     List<List<Job>> Batches(Job[] jobs)
@@ -148,7 +147,6 @@ public sealed class Diffusion : IDisposable
         var request = batch[0].Request;
         var (width, height) = SizeOf(request);
         var changed = Model.ReadsPicture ? null : request.Image;
-        if (Model.ReadsPicture && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("This model makes variations of a picture; it takes no mask and no strength.");
         var strength = changed is null ? 1 : request.Strength ?? (request.Mask is null ? 0.8 : 1);
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;

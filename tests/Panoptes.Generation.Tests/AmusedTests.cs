@@ -22,7 +22,7 @@ public sealed class AmusedTests : IDisposable
         Directory.Delete(folder, recursive: true);
     }
 
-    static Amused Tiny(int mask = Mask)
+    static Amused Tiny()
     {
         var tokenizer = Tokenizer.Load(Path.Combine(Goldens.Repository, "zoo", "sd-emoji", "tokenizer"));
         var transformer = new UVit(ModelConfig.Parse<UVitConfig>("""{"hidden_size":16,"cond_embed_dim":12,"micro_cond_encode_dim":8,"micro_cond_embed_dim":40,"encoder_hidden_size":16,"vocab_size":34,"codebook_size":32,"in_channels":16,"block_out_channels":16,"num_res_blocks":1,"downsample":true,"upsample":true,"block_num_heads":2,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":24,"sample_size":8}""", "a test"));
@@ -31,7 +31,7 @@ public sealed class AmusedTests : IDisposable
         foreach (var (module, seed) in (ReadOnlySpan<(Module, ulong)>)[(transformer, 1), (vqvae, 2), (text, 3)]) module.Initialize(new Generator(seed));
         using var noGrad = no_grad();
         vqvae.Quantize.Embedding.Weight.Value.normal_(generator: new Generator(4));
-        return new(transformer, vqvae, new(text, tokenizer), new() { MaskTokenId = mask }, "tiny");
+        return new(transformer, vqvae, new(text, tokenizer), new() { MaskTokenId = Mask }, "tiny");
     }
 
     byte[] Pixels(ImageRequest request) => images.Generate([request])[0].Image.Pixels;

@@ -82,7 +82,10 @@ sealed class ControlCommand : ImageCommand
     static FoundBoxesControl Found(ParseResult parsed, string model, IReadOnlyList<PhraseBox> boxes, List<IDisposable> held)
     {
         foreach (var box in boxes) box.Check();
-        var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(model), []);
+        var path = ModelLoader.Resolve(model);
+        var type = PromptableModels.Registry.TypeOf(path);
+        // What cannot lead is not loaded first.
+        var finder = type == typeof(XDecoderModel) || type == typeof(DetrForObjectDetection) || type == typeof(DetrForSegmentation) ? ModelLoader.LoadGrounder(parsed, path, []) : null;
         if (finder is IDisposable disposable) Hold(disposable, held);
         // In thousandths of the sides, which pixels of any image are.
         const int side = 1000;

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
@@ -89,7 +88,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, CancellationToken cancel = default)
     {
         foreach (var r in requests) Check(r);
-        var jobs = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (Request: r, Seed: (r.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue)) + k))).ToArray();
+        var jobs = requests.SelectMany(static r => r.Seeds().Select(s => (Request: r, Seed: s))).ToArray();
         var images = new List<GeneratedImage>(jobs.Length);
         for (var at = 0; at < jobs.Length;)
         {

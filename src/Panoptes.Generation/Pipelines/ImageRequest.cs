@@ -67,6 +67,13 @@ public sealed record ImageRequest(string Prompt)
     /// <summary>Control, guidance and editing of one's own, which images do not tell.</summary>
     public IReadOnlyList<IStepHook> Hooks { get; init; } = [];
 
+    /// <summary>The seed of each of its images, drawn where none is given.</summary>
+    internal IEnumerable<long> Seeds()
+    {
+        var first = Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
+        return Enumerable.Range(0, Count).Select(k => checked(first + k));
+    }
+
     /// <summary>Refuses what no model can do.</summary>
     /// <exception cref="PanoptesException">In one sentence.</exception>
     internal void Check()

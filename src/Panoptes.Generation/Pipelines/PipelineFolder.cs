@@ -102,8 +102,7 @@ public static class PipelineFolder
                 }
                 if (sd.Examples is { } examples)
                 {
-                    Part("image_encoder", "transformers", "CLIPVisionModelWithProjection");
-                    Models.Save(Path.Combine(folder, "image_encoder"), examples.Encoder, options);
+                    Vision("image_encoder", examples.Encoder);
                     Write("image_project", examples.Projection);
                     index["image_project"] = new JsonArray("stable_diffusion", "CLIPImageProjection");
                     Part("processor", "transformers", "CLIPProcessor");
@@ -114,8 +113,7 @@ public static class PipelineFolder
                 break;
             case ImageVariations variations:
                 Write("unet", variations.UNet);
-                Part("image_encoder", "transformers", "CLIPVisionModelWithProjection");
-                Models.Save(Path.Combine(folder, "image_encoder"), variations.Encoder, options);
+                Vision("image_encoder", variations.Encoder);
                 Part("feature_extractor", "transformers", "CLIPImageProcessor");
                 variations.Processor.Save(Path.Combine(folder, "feature_extractor"));
                 (index["safety_checker"], index["requires_safety_checker"]) = (new JsonArray(null, null), false);
@@ -162,6 +160,12 @@ public static class PipelineFolder
             if (prompts is null) return;
             Models.Save(Path.Combine(folder, part), prompts.Encoder, options);
             prompts.Tokenizer.Save(Path.Combine(folder, tokenizer));
+        }
+
+        void Vision(string part, ClipVisionModel encoder)
+        {
+            Part(part, "transformers", "CLIPVisionModelWithProjection");
+            Models.Save(Path.Combine(folder, part), encoder, options);
         }
 
         void T5(string part, string tokenizer, T5Prompts? prompts)
