@@ -83,8 +83,7 @@ sealed class BindingData : IDisposable
             if (given is not null) throw new PanoptesException($"{field} does not go with modalities.");
         try
         {
-            var set = EmojiSet.Open();
-            if (d.Concepts is { } concepts) set = set.Subset(concepts);
+            var set = RecipeParts.Chosen(EmojiSet.Open(), d.Concepts, d.Names);
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
             Prepare(recipe, set, model, new BatchEncoder(Towers.Of((Nn.Module)model), processor, tokenizer, Batch, truncateTexts: true), precision);

@@ -40,8 +40,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     public static EmojiSet? OpenEmoji(Recipe recipe)
     {
         if (recipe.Data.Set is not ("emoji" or "scenes")) return null;
-        var set = EmojiSet.Open();
-        return recipe.Data.Concepts is { } concepts ? set.Subset(concepts) : set;
+        return RecipeParts.Chosen(EmojiSet.Open(), recipe.Data.Concepts, recipe.Data.Names);
     }
 
     /// <summary>Fashion-MNIST where a recipe names it, else null.</summary>
@@ -52,7 +51,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     static PairData Fashion(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views, FashionMnist fashion)
     {
         var d = recipe.Data;
-        RefuseOfEmoji(d, "Fashion-MNIST", ("annotations", d.Annotations), ("scenes", d.Scenes), ("concepts", d.Concepts), ("captions", d.Captions), ("knowledge", d.Knowledge), ("validation_set", d.ValidationSet), ("table", d.Table));
+        RefuseOfEmoji(d, "Fashion-MNIST", ("annotations", d.Annotations), ("scenes", d.Scenes), ("concepts", d.Concepts), ("names", d.Names), ("captions", d.Captions), ("knowledge", d.Knowledge), ("validation_set", d.ValidationSet), ("table", d.Table));
         var loader = ImageLoader.Create(fashion.Train, FashionMnist.Classes, new() { BatchSize = d.BatchSize, Seed = recipe.Seed, Augmentation = augmentation, Views = views, Loader = new() { Workers = d.Workers } },
             d.Images is { } count ? fashion.Train.Balanced(count) : null);
         if (!d.Validate) return new(loader, null, null, null);
@@ -166,7 +165,7 @@ public sealed record PairData(PrefetchLoader<ImageTextBatch> Loader, ModelValida
     static PairData Own(Recipe recipe, Towers towers, Augmentation augmentation, MoreViews views)
     {
         var d = recipe.Data;
-        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations), ("scenes", d.Scenes)])
+        foreach (var (field, given) in (ReadOnlySpan<(string, object?)>)[("images", d.Images), ("annotations", d.Annotations), ("scenes", d.Scenes), ("names", d.Names)])
             if (given is not null) throw new PanoptesException($"{field} are those of the emoji and do not go with the data {d.Set}.");
         if (d.Concepts is not null) throw new PanoptesException($"concepts counts those of the emoji and does not go with the data {d.Set}.");
         if (d.Captions is not null) throw new PanoptesException($"captions are about the emoji and do not go with the data {d.Set}, which has its own.");

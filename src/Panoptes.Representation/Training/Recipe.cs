@@ -190,6 +190,9 @@ public sealed record RecipeData
     /// <summary>How many of the emoji's concepts are learned and tested, the same whatever the seed; null: all.</summary>
     public int? Concepts { get; init; }
 
+    /// <summary>Which of the emoji's concepts are learned and tested, by their names, in place of a number; null: as many as <see cref="Concepts"/> says.</summary>
+    public string[]? Names { get; init; }
+
     /// <summary>
     /// How many of the training images of the emoji or of Fashion-MNIST (of which each class has as many) are learned from, the same whatever the seed, and
     /// each number's among those of every larger one; null: all.

@@ -1,4 +1,5 @@
 using Panoptes.Checkpoints;
+using Panoptes.Data;
 using Panoptes.Text;
 using Panoptes.Training;
 
@@ -85,6 +86,16 @@ static class RecipeParts
         if (ids != vocabularySize) throw new PanoptesException($"The tokenizer with {t.Count} merges has {ids} ids, but the model's vocab_size is {vocabularySize}; set it to {ids}.");
         return Tokenizer.Load(folder);
     }
+
+    /// <summary>The drawings of so many concepts, or of those of some names; of all where a recipe says neither.</summary>
+    /// <exception cref="PanoptesException">Both a number and names, or a name that no concept has.</exception>
+    internal static EmojiSet Chosen(EmojiSet emoji, int? concepts, IReadOnlyList<string>? names) => (concepts, names) switch
+    {
+        (not null, not null) => throw new PanoptesException("data.concepts and data.names both say which concepts appear; expected one of them."),
+        ({ } count, null) => emoji.Subset(count),
+        (null, { }) => emoji.Subset(names),
+        _ => emoji,
+    };
 
     /// <summary>A path of a recipe, relative to its folder.</summary>
     internal static string Resolve(string recipeFolder, string path) => Path.IsPathRooted(path) ? path : Path.GetFullPath(Path.Combine(recipeFolder, path));

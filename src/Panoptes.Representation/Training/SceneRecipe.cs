@@ -155,13 +155,7 @@ public sealed record SceneData
 
     /// <summary>The drawings of these concepts.</summary>
     /// <exception cref="PanoptesException">Both a number and names, or a name that no concept has.</exception>
-    internal EmojiSet Of(EmojiSet emoji) => (Concepts, Names) switch
-    {
-        (not null, not null) => throw new PanoptesException("data.concepts and data.names both say which concepts appear; expected one of them."),
-        ({ } count, null) => emoji.Subset(count),
-        (null, { } names) => emoji.Subset(names),
-        _ => emoji,
-    };
+    internal EmojiSet Of(EmojiSet emoji) => RecipeParts.Chosen(emoji, Concepts, Names);
 
     /// <summary>How many different scenes there are; they come again in another order after as many. Null: every one is new.</summary>
     public int? Count { get; init; }
