@@ -39,16 +39,19 @@ public sealed class ZooTests
         Assert.True(with > 0.65 && with > without + 0.2, $"{with} with, {without} without");
     }
 
-    [Fact]
-    public void Things_are_where_the_bundled_ControlNet_is_shown_that_they_are_near()
+    [Theory]
+    [InlineData("controlnet-maps-emoji")]
+    [InlineData("t2i-adapter-emoji")]
+    public void Things_are_where_a_bundled_network_is_shown_that_they_are_near(string bundled)
     {
         var scenes = SceneRecipe.Load(Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), Panoptes.Generation.Training.GenerationTasks.All).Tests(6).Scenes(EmojiSplit.Train);
         using var diffusion = Diffusion.Load(Zoo("sd-emoji"));
-        using var network = GenerationModels.Load<ControlNetModel>(Zoo("controlnet-maps-emoji"));
+        using Nn.Module network = bundled.StartsWith("t2i", StringComparison.Ordinal) ? GenerationModels.Load<T2IAdapter>(Zoo(bundled)) : GenerationModels.Load<ControlNetModel>(Zoo(bundled));
         ImageRequest[] plain = [.. scenes.Select(static s => new ImageRequest(s.Caption) { Seed = 1, Steps = 8 })];
+        ImageControl Shown(Scene scene) => network is T2IAdapter adapter ? new T2IAdapterControl(adapter, SceneConditions.Make("depth", scene)) : new ControlNetControl((ControlNetModel)network, SceneConditions.Make("depth", scene));
         // The outlines of things, which depth alone tells.
         double Kept(IEnumerable<ImageRequest> requests) => diffusion.Generate([.. requests]).Zip(scenes).Select(m => EdgeScores.Of(SceneConditions.Make("canny", m.First.Image), SceneConditions.Make("canny", m.Second))).Aggregate(static (a, b) => a + b).F1;
-        var (with, without) = (Kept(plain.Zip(scenes, (r, s) => r with { Controls = [new ControlNetControl(network, SceneConditions.Make("depth", s))] })), Kept(plain));
+        var (with, without) = (Kept(plain.Zip(scenes, (r, s) => r with { Controls = [Shown(s)] })), Kept(plain));
         Assert.True(with > without + 0.15, $"{with} with, {without} without");
     }
 
