@@ -119,7 +119,7 @@ public sealed class Diffusion : IDisposable
         if (request.Toward is { Share: not (>= 0 and <= 1) } toward) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"An image was to be {toward.Share} of the way to another; expected 0 to 1."));
         if (request.Toward?.Seed is < 0) throw new PanoptesException($"The other seed is {request.Toward.Seed}; expected 0 or more.");
         if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1."));
-        if (request is { Upscale: not null, Mask: not null }) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
+        if (request.Upscale is not null && (request.Mask is not null || FillsBoxes(request))) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
         if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
         return request.Seeds().Select(s => new Job(request, s));
     }
@@ -147,7 +147,8 @@ public sealed class Diffusion : IDisposable
         var request = batch[0].Request;
         var (width, height) = SizeOf(request);
         var changed = Model.ReadsPicture ? null : request.Image;
-        var strength = changed is null ? 1 : request.Strength ?? (request.Mask is null ? 0.8 : 1);
+        var mask = request.Mask?.ToGray().Resize(width, height, ResizeFilter.Nearest).ToTensor(ScalarType.Float32).unsqueeze(0) ?? (FillsBoxes(request) ? stack(batch.Select(j => Inside(j.Request, width, height))) : null);
+        var strength = changed is null ? 1 : request.Strength ?? (mask is null ? 0.8 : 1);
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
@@ -165,7 +166,7 @@ public sealed class Diffusion : IDisposable
             Sampling = new() { Eta = request.Eta, Strength = strength },
             Noise = NoiseOf(batch),
             Image = changed?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
-            Mask = request.Mask?.ToGray().Resize(width, height, ResizeFilter.Nearest).ToTensor(ScalarType.Float32).unsqueeze(0),
+            Mask = mask,
             Repeats = request.Repeats,
             Hooks = [.. controls.Hooks, .. request.Hooks, report],
             Parts = Parts,
@@ -206,6 +207,29 @@ public sealed class Diffusion : IDisposable
             });
         }
         return images;
+    }
+
+    /// <summary>Whether a GLIGEN that fills masks is to fill the boxes that it is told, since no other mask is.</summary>
+    bool FillsBoxes(ImageRequest request) => Model.ReadsWhatStays && request is { Image: not null, Mask: null } && request.Controls.OfType<BoxesControl>().Any();
+
+    /// <summary>[1, height, width]: 1 in an image's boxes, which end where latents do as the peer's do.</summary>
+    Tensor Inside(ImageRequest request, int width, int height)
+    {
+        using var scope = NewDisposeScope();
+        var (mask, place) = (zeros(1, height, width), Model.PixelsPerPlace);
+        foreach (var box in request.Controls.OfType<BoxesControl>().SelectMany(static c => c.Boxes))
+        {
+            box.Check();
+            var ((left, wide), (top, high)) = (Span(box.Left, box.Right, width / place), Span(box.Top, box.Bottom, height / place));
+            mask.narrow(1, top, high).narrow(2, left, wide).fill_(1);
+        }
+        return mask.MoveToOuterDisposeScope();
+
+        (int From, int Count) Span(double from, double to, int places)
+        {
+            var first = Math.Min((int)(from * places), places - 1);
+            return (first * place, Math.Max((int)(to * places) - first, 1) * place);
+        }
     }
 
     /// <summary>What is wanted and what is not, on the way to another image where there is one.</summary>

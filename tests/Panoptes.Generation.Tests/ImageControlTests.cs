@@ -118,4 +118,57 @@ public sealed class ImageControlTests : IDisposable
         Assert.Throws<PanoptesException>(() => diffusion.Generate([request with { Controls = [.. request.Controls, new BoxesControl([new("apple", 0, 0, 1, 1)])] }]));
         Assert.Equal(before, LiveTensors.Settle());
     }
+
+    [Fact]
+    public void A_GLIGEN_that_fills_masks_is_told_what_stays_and_fills_its_boxes()
+    {
+        using var whole = DiffusionModel.Load(Path.Combine(Goldens.Repository, "zoo", "gligen-emoji"));
+        var small = (StableDiffusion)whole;
+        using var network = new UNet2DConditionModel(small.UNet.Config with { InChannels = 9 });
+        using (var generator = new Generator(1))
+            foreach (var parameter in network.Parameters()) parameter.Initialize(generator, ScalarType.Float32);
+        var fills = new Diffusion(new StableDiffusion(network, small.Autoencoder, small.Prompts, small.Scheduler), "tiny");
+        using var seen = new Seen();
+        var scene = Image.FromTensor((rand(3, 64, 64, generator: new Generator(1)) * 255).to(ScalarType.Byte));
+        var request = new ImageRequest("a red apple") { Seed = 5, Steps = 3, Guidance = 3, Image = scene, Hooks = [seen], Controls = [new BoxesControl([new("apple", 0.1, 0.3, 0.7, 0.8)])] };
+        var boxed = fills.Generate([request])[0];
+        // The peer's order: noisy latents, the latents of what stays, where that is; the box ends as the peer's does, at whole places of the latents.
+        using var box = zeros(16, 16);
+        box.narrow(0, 4, 8).narrow(1, 1, 10).fill_(1);
+        using var kept = (small.Encode(scene.ToTensor(ScalarType.Float32).unsqueeze(0) * 2 - 1, new Generator(5), null) * (1 - box))[0];
+        foreach (var half in (int[])[0, 1])
+        {
+            Assert.Equal(1 - box, seen.Told![half, 8]);
+            Assert.True(seen.Told[half].narrow(0, 4, 4).allclose(kept, 1e-5, 1e-6));
+        }
+        Assert.True((seen.Last![0] * (1 - box)).allclose(kept, 1e-5, 1e-6));
+        Assert.NotEqual(zeros(4, 8, 10), seen.Last[0].narrow(1, 4, 8).narrow(2, 1, 10));
+        // A mask of one's own goes before the boxes.
+        var mask = Image.FromTensor((box.repeat_interleave(4, 0).repeat_interleave(4, 1).expand(3, -1, -1) * 255).to(ScalarType.Byte));
+        Assert.Equal(boxed.Image.Pixels, fills.Generate([request with { Mask = mask }])[0].Image.Pixels);
+        Assert.NotEqual(boxed.Image.Pixels, fills.Generate([request with { Mask = new(64, 64, 1, Enumerable.Repeat((byte)255, 64 * 64).ToArray()) }])[0].Image.Pixels);
+        Assert.Contains("expected a picture and a mask", Assert.Throws<PanoptesException>(() => fills.Generate([request with { Image = null }])).Message);
+    }
+
+    /// <summary>What the network is asked first, and the last latents.</summary>
+    sealed class Seen : IStepHook, IDisposable
+    {
+        public Tensor? Told { get; private set; }
+
+        public Tensor? Last { get; private set; }
+
+        public void Asking(DenoisingStep step) => Told ??= step.Call.Sample.clone().DetachFromDisposeScope();
+
+        public void Stepped(DenoisingStep step)
+        {
+            Last?.Dispose();
+            Last = step.Latents.clone().DetachFromDisposeScope();
+        }
+
+        public void Dispose()
+        {
+            Told?.Dispose();
+            Last?.Dispose();
+        }
+    }
 }

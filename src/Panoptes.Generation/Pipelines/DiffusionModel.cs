@@ -76,6 +76,12 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <summary>Channels that the network reads; more than <see cref="LatentChannels"/> where it sees a mask or an image beside them.</summary>
     public virtual int ChannelsRead => LatentChannels;
 
+    /// <summary>Whether it fills masks: behind the latents it reads what is around them.</summary>
+    public bool FillsMasks => ChannelsRead == 2 * LatentChannels + 1;
+
+    /// <summary>Whether a model that fills masks reads the latents of what stays and then where that is, and what stays is put back in every step (GLIGEN); the others read the mask, and then the latents of the picture without what is in it.</summary>
+    public virtual bool ReadsWhatStays => false;
+
     /// <summary>How many pixels a side one place of the latents stands for.</summary>
     public int PixelsPerPlace => Autoencoder?.Config.PixelsPerPlace ?? 1;
 

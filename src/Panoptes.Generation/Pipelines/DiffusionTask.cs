@@ -73,7 +73,7 @@ public sealed record DiffusionTask
         {
             var pixels = (Image * 2 - 1).expand(images, -1, -1, -1);
             // A network of nine channels that begins with noise alone looks at nothing but what is around the mask.
-            var hidden = Mask is not null && model.ChannelsRead > model.LatentChannels && (Sampling.Strength == 1 || Latents is not null);
+            var hidden = Mask is not null && model.FillsMasks && !model.ReadsWhatStays && (Sampling.Strength == 1 || Latents is not null);
             var clean = hidden ? null : model.Encode(pixels, Noise, Parts);
             var noise = Latents ?? Noise.Normal(shape, model.Dtype);
             latents = Mask is not null && (Latents is not null || Sampling.Strength == 1) ? Scaled(noise, run) : run.AddNoise(clean!, noise, run.Begin);
@@ -81,7 +81,13 @@ public sealed record DiffusionTask
             {
                 var mask = Mask.ge(0.5).to(ScalarType.Float32).expand(images, -1, -1, -1);
                 var coarse = nn.functional.interpolate(mask, size: [shape[2], shape[3]], mode: InterpolationMode.Nearest).to(model.Dtype);
-                if (model.ChannelsRead > model.LatentChannels) channels = cat([coarse, model.Encode(pixels * (1 - mask), Noise, Parts)], 1);
+                if (model.ReadsWhatStays)
+                {
+                    channels = cat([clean! * (1 - coarse), 1 - coarse], 1);
+                    latents = (1 - coarse) * run.AddNoise(clean!, noise, run.Begin) + coarse * latents;
+                    hooks.Insert(0, new KeepOutside(clean!, noise, coarse));
+                }
+                else if (model.FillsMasks) channels = cat([coarse, model.Encode(pixels * (1 - mask), Noise, Parts)], 1);
                 else
                 {
                     // The peer draws for a picture that it then does not use.
@@ -114,14 +120,14 @@ public sealed record DiffusionTask
         if (Clean is { } clean && (Image is not null || !clean.shape.AsSpan().SequenceEqual([Positive.Count, model.LatentChannels, Height / model.PixelsPerPlace, Width / model.PixelsPerPlace])))
             throw new PanoptesException($"Latents of [{string.Join(", ", clean.shape)}] were to be changed; expected [{Positive.Count}, {model.LatentChannels}, {Height / model.PixelsPerPlace}, {Width / model.PixelsPerPlace}], and no picture beside them.");
         if (Mask is not null && Image is null) throw new PanoptesException("A mask was given without a picture; expected both.");
-        if (Mask is null && model.ChannelsRead == 2 * model.LatentChannels + 1) throw new PanoptesException("This model fills masks; expected a picture and a mask.");
-        if (model.ChannelsRead != model.LatentChannels && model.ChannelsRead != 2 * model.LatentChannels + 1) throw new PanoptesException($"This network reads {model.ChannelsRead} channels; expected {model.LatentChannels}, or {2 * model.LatentChannels + 1} to fill masks.");
+        if (Mask is null && model.FillsMasks) throw new PanoptesException("This model fills masks; expected a picture and a mask.");
+        if (model.ChannelsRead != model.LatentChannels && !model.FillsMasks) throw new PanoptesException($"This network reads {model.ChannelsRead} channels; expected {model.LatentChannels}, or {2 * model.LatentChannels + 1} to fill masks.");
         if (Latents is { } latents && !latents.shape.AsSpan().SequenceEqual([Positive.Count, model.LatentChannels, Height / model.PixelsPerPlace, Width / model.PixelsPerPlace]))
             throw new PanoptesException($"Latents of [{string.Join(", ", latents.shape)}] were given; expected [{Positive.Count}, {model.LatentChannels}, {Height / model.PixelsPerPlace}, {Width / model.PixelsPerPlace}].");
     }
 }
 
-/// <summary>Inpainting by a network that knows of no masks: after every step what is outside is the picture's, with as much noise as the next step expects.</summary>
+/// <summary>Inpainting by a network that knows of no masks, or is told what stays: after every step what is outside is the picture's, with as much noise as the next step expects.</summary>
 /// <param name="clean">[images, channels, rows, columns]: the picture's latents</param>
 /// <param name="noise">As many: the one noise that it is mixed with.</param>
 /// <param name="mask">[images, 1, rows, columns]: 1 where it is made anew</param>

@@ -21,6 +21,8 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
 
     public override int ChannelsRead => UNet.Config.InChannels;
 
+    public override bool ReadsWhatStays => FillsMasks && UNet.PositionNet is not null;
+
     public override int Side => (UNet.Config.SampleSize is { } size ? size[0] : 64) * PixelsPerPlace;
 
     private protected override double FamilyGuidance => 7.5;
