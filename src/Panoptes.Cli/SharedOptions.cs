@@ -55,6 +55,26 @@ static class SharedOptions
         if (result.Tokens is [var token] && int.TryParse(token.Value, out var number) && number < 1) result.AddError($"{option.Name} is {number}; expected 1 or more.");
     });
 
+    /// <summary>Refuses what is above <paramref name="most"/>, too.</summary>
+    public static void OneTo(Option option, int most) => option.Validators.Add(result =>
+    {
+        if (result.Tokens is [var token] && int.TryParse(token.Value, out var number) && (number < 1 || number > most)) result.AddError($"{option.Name} is {number}; expected 1 to {most.ToString("N0", CultureInfo.InvariantCulture)}.");
+    });
+
+    /// <summary>Whether the user has said it.</summary>
+    public static bool IsGiven(ParseResult parsed, Option option) => parsed.GetResult(option) is { Implicit: false };
+
+    /// <summary>Refuses options that would do nothing.</summary>
+    /// <param name="parsed">What the user has said.</param>
+    /// <param name="why">What they go with, a whole clause: "goes with a ControlNet".</param>
+    /// <param name="options">Of which none may be given.</param>
+    /// <exception cref="UsageException">One is.</exception>
+    public static void Idle(ParseResult parsed, string why, params ReadOnlySpan<Option> options)
+    {
+        foreach (var option in options)
+            if (IsGiven(parsed, option)) throw new UsageException($"{option.Name} {why}.");
+    }
+
     /// <summary>Refuses what is not from 0 to 1.</summary>
     public static void Share(Option option) => option.Validators.Add(result =>
     {

@@ -110,7 +110,10 @@ public sealed class Diffusion : IDisposable
     }
 
     /// <summary>One image to be made.</summary>
-    sealed record Job(ImageRequest Request, long Seed);
+    /// <param name="Request">What is wanted.</param>
+    /// <param name="Seed">Its own.</param>
+    /// <param name="Parts">How many parts the longest of its prompts has: images that are made together get as many, and are not to depend on each other.</param>
+    sealed record Job(ImageRequest Request, long Seed, int Parts);
 
     IEnumerable<Job> JobsOf(ImageRequest request)
     {
@@ -121,21 +124,30 @@ public sealed class Diffusion : IDisposable
         if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1."));
         if (request.Upscale is not null && (request.Mask is not null || FillsBoxes(request))) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
         if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
-        return request.Seeds().Select(s => new Job(request, s));
+        if (!Model.AsksTwice && !string.IsNullOrEmpty(request.NegativePrompt)) throw new PanoptesException($"A {Model.GetType().Name} such as this one is not asked about what is not wanted; expected no negative prompt.");
+        if (!Model.SkipsLayers && request.ClipSkip is > 0) throw new PanoptesException($"A {Model.GetType().Name} leaves out no layers of a CLIP; expected no clip skip.");
+        var parts = ((string?[])[Told(request, request.Prompt), request.NegativePrompt, request.Toward?.Prompt is { } other ? Told(request, other) : null, request.Toward?.NegativePrompt]).Max(p => p is null ? 1 : Model.PartsOf(p));
+        return request.Seeds().Select(s => new Job(request, s, parts));
     }
 
     List<List<Job>> Batches(Job[] jobs)
     {
         var batches = new List<List<Job>>();
         foreach (var job in jobs)
-            if (batches is [.., var last] && last.Count < BatchSize && Alike(last[^1].Request, job.Request)) last.Add(job);
+            if (batches is [.., var last] && last.Count < BatchSize && last[^1].Parts == job.Parts && Alike(last[^1].Request, job.Request)) last.Add(job);
             else batches.Add([job]);
         return batches;
 
-        bool Alike(ImageRequest a, ImageRequest b) => ReferenceEquals(a, b)
+        bool Alike(ImageRequest a, ImageRequest b) => a.Batch is null && (ReferenceEquals(a, b)
             || a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward, Controls = b.Controls } == b && a.Toward is null == b.Toward is null
-            && a.Controls.Count == b.Controls.Count && a.Controls.Zip(b.Controls).All(static p => p.First.Joins(p.Second)) && SizeOf(a) == SizeOf(b);
+            // Nothing said of what is not wanted need not be an empty prompt (SDXL).
+            && Denies(a) == Denies(b)
+            && a.Controls.Count == b.Controls.Count && a.Controls.Zip(b.Controls).All(static p => p.First.Joins(p.Second)) && SizeOf(a) == SizeOf(b));
     }
+
+    static bool Denies(ImageRequest request) => request.NegativePrompt is not null || request.Toward?.NegativePrompt is not null;
+
+    string Told(ImageRequest request, string prompt) => request.Controls.Aggregate(prompt, (words, control) => control.Words(Model, words));
 
     /// <summary>Larger images are made twice.</summary>
     int StepsOf(ImageRequest request) => (request.Steps ?? Model.UsualSteps) * (request.Upscale is null ? 1 : 2);
@@ -145,9 +157,12 @@ public sealed class Diffusion : IDisposable
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var request = batch[0].Request;
+        var own = request.Batch;
+        if (own is not null) batch = [.. Enumerable.Repeat(batch[0], own.Size)];
+        using var noise = new Seeded(batch);
         var (width, height) = SizeOf(request);
         var changed = Model.ReadsPicture ? null : request.Image;
-        var mask = request.Mask?.ToGray().Resize(width, height, ResizeFilter.Nearest).ToTensor(ScalarType.Float32).unsqueeze(0) ?? (FillsBoxes(request) ? stack(batch.Select(j => Inside(j.Request, width, height))) : null);
+        var mask = request.Mask?.Resize(width, height, ResizeFilter.Lanczos).ToGray().ToTensor(ScalarType.Float32).unsqueeze(0) ?? (FillsBoxes(request) ? stack(batch.Select(j => Inside(j.Request, width, height))) : null);
         var strength = changed is null ? 1 : request.Strength ?? (mask is null ? 0.8 : 1);
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
@@ -164,7 +179,7 @@ public sealed class Diffusion : IDisposable
             Rescale = request.GuidanceRescale,
             Scheduler = request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : null,
             Sampling = new() { Eta = request.Eta, Strength = strength },
-            Noise = NoiseOf(batch),
+            Noise = noise.Source,
             Image = changed?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
             Mask = mask,
             Repeats = request.Repeats,
@@ -176,6 +191,8 @@ public sealed class Diffusion : IDisposable
         var images = new List<GeneratedImage>(batch.Count);
         for (var i = 0; i < batch.Count; i++)
         {
+            if (own is not null && own.Number != i + 1) continue;
+            cancel.ThrowIfCancellationRequested();
             using var inner = NewDisposeScope();
             var pixels = Model.Decode(latents.narrow(0, i, 1), Parts)[0];
             images.Add(new(ToImage(pixels), new()
@@ -196,7 +213,8 @@ public sealed class Diffusion : IDisposable
                 Strength = changed is null ? null : strength,
                 Image = ImageParameters.Hash(request.Image),
                 Mask = ImageParameters.Hash(request.Mask),
-                ClipSkip = request.ClipSkip,
+                ClipSkip = request.ClipSkip is 0 ? null : request.ClipSkip,
+                Batch = batch.Count == 1 ? null : new(batch.Count, i + 1),
                 Repeats = request.Repeats == 1 ? null : request.Repeats,
                 Toward = batch[i].Request.Toward is { Seed: { } other } toward ? toward with { Seed = other + (batch[i].Seed - (batch[i].Request.Seed ?? batch[i].Seed)) } : batch[i].Request.Toward,
                 Upscale = request.Upscale,
@@ -236,13 +254,12 @@ public sealed class Diffusion : IDisposable
     (Conditioning Positive, Conditioning Negative) Describe(List<Job> batch, int width, int height)
     {
         var options = new PromptOptions { ClipSkip = batch[0].Request.ClipSkip, Size = (height, width), Picture = Model.ReadsPicture ? batch[0].Request.Image : null, Note = Note };
-        var denies = batch.Exists(static j => j.Request.NegativePrompt is not null || j.Request.Toward?.NegativePrompt is not null);
-        string Told(Job job, string prompt) => job.Request.Controls.Aggregate(prompt, (words, control) => control.Words(Model, words));
-        string[] prompts = [.. batch.Select(j => Told(j, j.Request.Prompt))], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
+        var denies = Denies(batch[0].Request);
+        string[] prompts = [.. batch.Select(j => Told(j.Request, j.Request.Prompt))], negatives = [.. batch.Select(static j => j.Request.NegativePrompt ?? "")];
         if (batch[0].Request.Toward is null) return Model.Describe(prompts, denies ? negatives : null, options);
         using var scope = NewDisposeScope();
         // Both ends are read together, so that both have as many tokens.
-        var (wanted, unwanted) = Model.Describe([.. prompts, .. batch.Select(j => Told(j, j.Request.Toward!.Prompt ?? j.Request.Prompt))],
+        var (wanted, unwanted) = Model.Describe([.. prompts, .. batch.Select(j => Told(j.Request, j.Request.Toward!.Prompt ?? j.Request.Prompt))],
             denies ? [.. negatives, .. batch.Select(static j => j.Request.Toward!.NegativePrompt ?? j.Request.NegativePrompt ?? "")] : null, options);
         double[] shares = [.. batch.Select(static j => j.Request.Toward!.Share)];
         return (Between(wanted).MoveToOuterDisposeScope(), Between(unwanted).MoveToOuterDisposeScope());
@@ -250,12 +267,26 @@ public sealed class Diffusion : IDisposable
         Conditioning Between(Conditioning all) => Conditioning.Interpolate(all.Rows(0, batch.Count), all.Rows(batch.Count, batch.Count), shares);
     }
 
-    static NoiseSource NoiseOf(List<Job> batch)
+    /// <summary>What a batch's noise comes from, an image's from its seed.</summary>
+    sealed class Seeded : IDisposable
     {
-        var own = NoiseSource.From([.. batch.Select(static j => new Generator((ulong)j.Seed))]);
-        if (batch[0].Request.Toward is null) return own;
-        // Image k of a request goes to image k of the other.
-        return new Interpolation.Noise(own, NoiseSource.From([.. batch.Select(static j => new Generator((ulong)(j.Request.Toward!.Seed is { } other ? other + (j.Seed - (j.Request.Seed ?? j.Seed)) : j.Seed)))]), [.. batch.Select(static j => j.Request.Toward!.Share)]);
+        readonly Generator[] own, others;
+
+        public Seeded(List<Job> batch)
+        {
+            own = [.. batch.Select(static j => new Generator((ulong)j.Seed))];
+            // Image k of a request goes to image k of the other.
+            others = batch[0].Request.Toward is null ? [] : [.. batch.Select(static j => new Generator((ulong)(j.Request.Toward!.Seed is { } other ? other + (j.Seed - (j.Request.Seed ?? j.Seed)) : j.Seed)))];
+            var plain = NoiseSource.From(own);
+            Source = others.Length == 0 ? plain : new Interpolation.Noise(plain, NoiseSource.From(others), [.. batch.Select(static j => j.Request.Toward!.Share)]);
+        }
+
+        public NoiseSource Source { get; }
+
+        public void Dispose()
+        {
+            foreach (var generator in own.Concat(others)) generator.Dispose();
+        }
     }
 
     /// <summary>The latents at a larger size, made anew in part.</summary>

@@ -57,6 +57,13 @@ public sealed class ControlTests : IDisposable
         File.Delete(At("photo.png"));
         await Command.Succeeds("control", "--from", At("house.png"), "--out", At("again.png"));
         Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        // What is said anew counts, and what could do nothing is refused.
+        await Command.Succeeds("control", "--from", At("house.png"), "--scale", "0.2", "--end", "0.5", "--out", At("weaker.png"));
+        Assert.NotEqual(Pixels("house.png"), Pixels("weaker.png"));
+        Assert.Equal([(0.2, 0.5), (0.2, 0.5), (0.2, 0.5)], ImageParameters.Read(File.ReadAllBytes(At("weaker.png")))!.Controls!.Select(static c => (c.Scale, c.End)));
+        Assert.Contains("--layout-scale goes with a layout, under which", (await Command.Run("control", "--from", At("house.png"), "--layout-scale", "3", "--out", At("no.png"))).Error, StringComparison.Ordinal);
+        Assert.Contains("--kind goes with a network that is named: name it again.", (await Command.Run("control", "--from", At("house.png"), "--kind", "canny", "--out", At("no.png"))).Error, StringComparison.Ordinal);
+        Assert.False(File.Exists(At("no.png")));
         Assert.Contains("panoptes control --from", (await Command.Run("generate", "--from", At("house.png"), "--out", At("no.png"))).Error, StringComparison.Ordinal);
     }
 
@@ -175,11 +182,11 @@ public sealed class ControlTests : IDisposable
         File.Delete(At("wide.png"));
         await Command.Succeeds("control", "--from", At("led.png"), "--out", At("again.png"));
         Assert.Equal(file, File.ReadAllBytes(At("again.png")));
-        await Command.Succeeds(Words(["--guide-boxes", At("parts.json"), "--guide-scale", "3", .. models, "--out", At("boxes.png")]));
+        await Command.Succeeds(Words(["--guide-boxes", At("parts.json"), "--guide-scale", "3", .. models[2..], "--out", At("boxes.png")]));
         Assert.NotEqual(Pixels("led.png"), Pixels("boxes.png"));
         await Command.Fails(Words("--guide-boxes", At("parts.json"), "--guide-detector", Path.Combine(Goldens.Repository, "zoo", "sam-emoji"), "--out", At("no.png")), "holds no X-Decoder");
         await Command.Fails(Words("--guide-style", At("none.png"), "--out", At("no.png")), "none.png does not exist");
-        await Command.Fails(Words(["--guide-boxes", At("parts.json"), "--guide-backward", "-1", .. models, "--out", At("no.png")]), "-1 steps of backward guidance");
+        await Command.Fails(Words(["--guide-boxes", At("parts.json"), "--guide-backward", "-1", .. models[2..], "--out", At("no.png")]), "-1 steps of backward guidance");
     }
 
     [Fact]
@@ -221,6 +228,9 @@ public sealed class ControlTests : IDisposable
     [InlineData("The condition pose is drawn from what no image tells by itself; expected --poses", "--controlnet", "c", "--image", "i", "--kind", "pose")]
     [InlineData("--scale is given 2 times for 1 network;", "--controlnet", "NET", "--image", "PHOTO", "--scale", "1", "--scale", "2")]
     [InlineData("--image and --kind are for a network", "--image", "i", "--guide-text", "a cat")]
+    [InlineData("--scale goes with --controlnet or --adapter.", "--scale", "2", "--guide-text", "a cat")]
+    [InlineData("--start goes with --controlnet.", "--adapter", "a", "--start", "0.5")]
+    [InlineData("--guide-scale goes with --guide-text", "--layout", "l", "--guide-scale", "5")]
     [InlineData("--end is 2", "--controlnet", "c", "--end", "2")]
     [InlineData("go with --init", "--controlnet", "c", "--strength", "0.5")]
     public async Task Wrong_usage_is_said_in_one_sentence(string sentence, params string[] arguments)

@@ -90,6 +90,28 @@ public sealed class GenerateTests : IDisposable
         Assert.Equal(File.ReadAllBytes(At("large.png")), File.ReadAllBytes(At("again.png")));
     }
 
+    [Fact]
+    public async Task One_image_of_a_batch_is_made_again_bit_for_bit()
+    {
+        await Command.Succeeds("generate", "a cat", "a red apple", "--model", Model, "--steps", "2", "--seed", "3", "--count", "2", "--size", "16", "--out", folder);
+        foreach (var name in (string[])["a-cat-4.png", "a-red-apple-3.png"])
+        {
+            await Command.Succeeds("generate", "--from", At(name), "--out", At("again.png"));
+            Assert.Equal(File.ReadAllBytes(At(name)), File.ReadAllBytes(At("again.png")));
+        }
+    }
+
+    [Fact]
+    public async Task A_pipeline_tells_its_parts()
+    {
+        var told = System.Text.Json.JsonDocument.Parse((await Command.Succeeds("info", Model, "--json")).Output).RootElement;
+        Assert.Equal("StableDiffusionPipeline", told.GetProperty("pipeline").GetString());
+        var unet = told.GetProperty("parts").EnumerateArray().Single(static p => p.GetProperty("name").GetString() == "unet");
+        Assert.Equal("UNet2DConditionModel", unet.GetProperty("class").GetString());
+        using var model = DiffusionModel.Load(Model);
+        Assert.Equal(model.Network.NamedParameters().Sum(static p => p.Parameter.ElementCount), unet.GetProperty("parameters").GetInt64());
+    }
+
     [Theory]
     [InlineData("--interpolate has no way to go", "a cat", "--model", "M", "--interpolate", "3")]
     [InlineData("--interpolate is 1", "a cat", "a dog", "--model", "M", "--interpolate", "1")]
@@ -100,6 +122,9 @@ public sealed class GenerateTests : IDisposable
     [InlineData("--size is '9x9x9'", "a cat", "--model", "M", "--size", "9x9x9")]
     [InlineData("go with --image", "a cat", "--model", "M", "--strength", "0.5")]
     [InlineData("--rescale is 2", "a cat", "--model", "M", "--rescale", "2")]
+    [InlineData("--count is 2000000000; expected 1 to 10,000.", "a cat", "--model", "M", "--count", "2000000000")]
+    [InlineData("--steps is 2000000000; expected 1 to 10,000.", "a cat", "--model", "M", "--steps", "2000000000")]
+    [InlineData("--count goes with --interpolate where there is one prompt and one seed.", "a cat", "a dog", "--model", "M", "--interpolate", "3", "--count", "2")]
     public async Task Wrong_usage_is_said_in_one_sentence(string sentence, params string[] arguments)
     {
         var result = await Command.Run(["generate", .. arguments.Select(static a => a == "M" ? Model : a)]);

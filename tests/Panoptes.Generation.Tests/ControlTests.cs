@@ -37,15 +37,6 @@ public sealed class ControlTests
     }
 
     [Fact]
-    public void Residuals_of_several_ControlNets_are_summed()
-    {
-        using var scope = NewDisposeScope();
-        var (a, b) = (new ControlNetResiduals([tensor(1f), tensor(2f)], tensor(3f)), new ControlNetResiduals([tensor(10f), tensor(20f)], tensor(30f)));
-        using var sum = ControlNetResiduals.Sum([a, b]);
-        Assert.Equal([11f, 22f, 33f], sum.Down.Append(sum.Mid).Select(static t => t.item<float>()));
-    }
-
-    [Fact]
     public void A_condition_of_another_size_than_the_picture_is_refused_with_one_sentence()
     {
         using var scope = NewDisposeScope();

@@ -31,6 +31,120 @@ public sealed class DiffusionTests : IDisposable
         Assert.All(one.Image.Pixels.Zip(three[1].Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
     }
 
+    [Fact]
+    public void An_image_of_a_batch_is_made_again_to_the_last_bit_as_one_of_a_batch()
+    {
+        var three = diffusion.Generate([Apple with { Seed = 6, Count = 3 }]);
+        Assert.Equal([new(3, 1), new(3, 2), new(3, 3)], three.Select(static m => m.Parameters.Batch!));
+        Assert.Null(diffusion.Generate([Apple])[0].Parameters.Batch);
+        foreach (var made in three)
+        {
+            var again = diffusion.Generate([Apple with { Seed = made.Parameters.Seed, Batch = made.Parameters.Batch }])[0];
+            Assert.Equal(made.Image.Pixels, again.Image.Pixels);
+            Assert.Equal(made.Parameters, again.Parameters);
+        }
+        Assert.Contains("a number from 1 to a size", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Batch = new(3, 4) }])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_image_does_not_depend_on_how_long_its_neighbors_prompts_are_nor_on_what_they_deny()
+    {
+        var alone = diffusion.Generate([Apple])[0].Image.Pixels;
+        var longer = Apple with { Prompt = string.Join(' ', Enumerable.Repeat("a red apple", 40)) };
+        Assert.Equal(alone, diffusion.Generate([Apple, longer])[0].Image.Pixels);
+        Assert.Equal(alone, diffusion.Generate([Apple, Apple with { NegativePrompt = "a cat" }])[0].Image.Pixels);
+    }
+
+    [Fact]
+    public void One_picture_of_several_images_is_encoded_and_drawn_once_where_all_noise_is_of_one_source()
+    {
+        var (positive, negative) = diffusion.Model.Describe(["a red apple", "a cat"], ["", ""], new() { Size = (16, 16) });
+        using var picture = rand(1, 3, 16, 16, generator: new Generator(1));
+        var drawn = new Counted();
+        var task = new DiffusionTask { Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 4, Noise = drawn, Image = picture, Sampling = new() { Strength = 0.5 } };
+        task.Run(diffusion.Model).Dispose();
+        // The picture's latents, and then the noise of both images.
+        Assert.Equal([1, 2], drawn.Rows);
+    }
+
+    sealed class Counted : NoiseSource
+    {
+        public List<long> Rows { get; } = [];
+
+        public override Tensor Normal(long[] shape, ScalarType type)
+        {
+            Rows.Add(shape[0]);
+            return zeros(shape, type);
+        }
+
+        public override Tensor Uniform(long[] shape) => throw new NotSupportedException();
+
+        public override Tensor Choose(Tensor weights) => throw new NotSupportedException();
+    }
+
+    [Fact]
+    public void A_network_that_is_told_how_strong_guidance_is_is_asked_once_and_told()
+    {
+        var small = (StableDiffusion)diffusion.Model;
+        using var network = new UNet2DConditionModel(small.UNet.Config with { TimeCondProjDim = 8 });
+        using (var generator = new Generator(2))
+            foreach (var parameter in network.Parameters()) parameter.Initialize(generator, ScalarType.Float32);
+        var model = new StableDiffusion(network, small.Autoencoder, small.Prompts, small.Scheduler);
+        Assert.Equal((false, 8.5, 4), (model.AsksTwice, model.UsualGuidance, model.UsualSteps));
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var (positive, _) = model.Describe(["a red apple"], null, new() { Size = (16, 16) });
+        var call = new NetworkCall { Sample = randn(1, 4, 8, 8, generator: new Generator(3)), Timestep = tensor(500L), Conditioning = positive, Guidance = 3 };
+        // The peer's get_guidance_scale_embedding: sines, then cosines, of 1000 (w - 1).
+        double[] angles = [.. Enumerable.Range(0, 4).Select(static k => 2000 * Math.Exp(-Math.Log(10000) * k / 3))];
+        var told = tensor([.. angles.Select(static a => (float)Math.Sin((float)a)), .. angles.Select(static a => (float)Math.Cos((float)a))], [1, 8]);
+        var expected = network.Forward(new() { Sample = call.Sample, Timestep = call.Timestep, Text = positive.Text, TimestepCondition = told });
+        Assert.True(model.Predict(call).allclose(expected, 1e-4, 1e-5));
+        Assert.False(model.Predict(call with { Guidance = 9 }).allclose(expected, 1e-4, 1e-5));
+        var images = new Diffusion(model, "tiny");
+        Assert.NotEqual(images.Generate([Apple with { Guidance = 2 }])[0].Image.Pixels, images.Generate([Apple with { Guidance = 9 }])[0].Image.Pixels);
+        Assert.Contains("expected no negative prompt", Assert.Throws<PanoptesException>(() => images.Generate([Apple with { NegativePrompt = "a cat" }])).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(28, 0.8, 5, 6)]
+    [InlineData(28, 0.6, 11, 12)]
+    [InlineData(10, 0.5, 5, 5)]
+    public void Pipelines_of_flows_round_strengths_up_as_the_peers_do(int steps, double strength, int up, int down)
+    {
+        using var flow = DiffusionModel.Load(Path.Combine(Goldens.Root, "generation", "sd3_pipeline"));
+        Assert.Equal(up, flow.Start(flow.Scheduler, steps, new() { Strength = strength }, 16, 16).Begin);
+        Assert.Equal(down, diffusion.Model.Start(diffusion.Model.Scheduler.Using("ddim"), steps, new() { Strength = strength }, 16, 16).Begin);
+    }
+
+    [Fact]
+    public void A_flow_that_is_shifted_by_the_images_size_is_so_by_every_sampler()
+    {
+        var scheduler = new FlowMatchEulerScheduler { UseDynamicShifting = true };
+        using DiffusionModel flux = new Flux(new(new() { NumLayers = 1, NumSingleLayers = 1 }), new(new()), null, null, scheduler), sd3 = DiffusionModel.Load(Path.Combine(Goldens.Root, "generation", "sd3_pipeline"));
+        foreach (var model in (DiffusionModel[])[flux, sd3])
+            foreach (var name in (string[])["flow", "unipc", "dpmpp-2m", "deis"])
+            {
+                double Level(int side) => model.Start(scheduler.Using(name), 4, new(), side, side).Sigmas[1];
+                Assert.True(Level(1024) > Level(64), name);
+            }
+    }
+
+    [Fact]
+    public void Parameters_that_are_hostile_are_refused_with_one_sentence_and_no_layer_left_out_is_none()
+    {
+        Assert.Null(diffusion.Generate([Apple with { ClipSkip = 0 }])[0].Parameters.ClipSkip);
+        var made = diffusion.Generate([Apple])[0];
+        Assert.Equal(made.Parameters, ImageParameters.Read(made.ToPng()));
+        foreach (var (from, to) in ((string, string)[])[("\"a red apple\"", "null"), ("\"width\":16", "\"width\":16777208"), ("\"seed\":7", "\"seed\":7,\"controls\":[null]"), ("\"seed\":7", "\"seed\":7,\"controls\":[{\"kind\":\"boxes\",\"boxes\":[null]}]")])
+        {
+            var json = made.Parameters.ToJson();
+            Assert.Contains(from, json, StringComparison.Ordinal);
+            var png = PngText.Add(made.Image.Encode(ImageFormat.Png), ImageParameters.Keyword, json.Replace(from, to, StringComparison.Ordinal));
+            Assert.Contains("cannot be read", Assert.Throws<PanoptesException>(() => ImageParameters.Read(png)).Message, StringComparison.Ordinal);
+        }
+    }
+
     string WithDefaults(string json)
     {
         PipelineFolder.Save(Path.Combine(temporary, "own"), diffusion.Model);
@@ -191,6 +305,8 @@ public sealed class DiffusionTests : IDisposable
         { nameof(ImageRequest.Seed), "expected 0 or more" },
         { nameof(ImageRequest.ClipSkip), "layers of the text encoder" },
         { nameof(ImageRequest.Count), "expected 1 to 10,000" },
+        { nameof(ImageRequest.Height), "expected 1 to 8192 a side" },
+        { nameof(ImageRequest.Repeats), "expected room for 1 more" },
     };
 
     [Theory, MemberData(nameof(Wrong))]
@@ -207,6 +323,8 @@ public sealed class DiffusionTests : IDisposable
             nameof(ImageRequest.Strength) => Apple with { Image = picture, Strength = 0.01 },
             nameof(ImageRequest.Seed) => Apple with { Seed = -1 },
             nameof(ImageRequest.ClipSkip) => Apple with { ClipSkip = 99 },
+            nameof(ImageRequest.Height) => Apple with { Image = picture, Height = 0 },
+            nameof(ImageRequest.Repeats) => Apple with { Seed = long.MaxValue },
             _ => Apple with { Count = 0 },
         };
         Assert.Contains(sentence, Assert.Throws<PanoptesException>(() => diffusion.Generate([request])).Message, StringComparison.Ordinal);

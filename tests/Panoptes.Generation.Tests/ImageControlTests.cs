@@ -90,6 +90,53 @@ public sealed class ImageControlTests : IDisposable
     }
 
     [Fact]
+    public void Shares_of_the_steps_are_of_those_that_are_taken()
+    {
+        var init = Image.FromTensor((rand(3, 16, 16, generator: new Generator(3)) * 255).to(ScalarType.Byte));
+        var request = Apple with { Steps = 8, Image = init, Strength = 0.5 };
+        var plain = diffusion.Generate([request])[0].Image.Pixels;
+        Assert.NotEqual(plain, diffusion.Generate([request with { Controls = [new ControlNetControl(network, picture) { End = 0.5 }] }])[0].Image.Pixels);
+        Assert.NotEqual(plain, diffusion.Generate([request with { Controls = [new T2IAdapterControl(adapter, picture) { Share = 0.5 }] }])[0].Image.Pixels);
+        Assert.Contains("from 0.8 to 0.2 of the steps", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Controls = [new ControlNetControl(network, picture) { Start = 0.8, End = 0.2 }] }])).Message, StringComparison.Ordinal);
+        Assert.Contains("expected 0 or more", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Controls = [Found(0.5f) with { Scale = -1 }] }])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_ControlNet_that_sums_its_condition_up_speaks_to_what_is_wanted_alone()
+    {
+        using var pooling = new ControlNetModel(network.Config with { GlobalPoolConditions = true });
+        pooling.Initialize(new Generator(4));
+        using (no_grad())
+            foreach (var (own, other) in pooling.Parameters().Zip(network.Parameters())) own.Value.copy_(other.Value);
+        var seen = new List<float>();
+        var watching = new Watching(call => seen.AddRange(call.MidResidual!.chunk(2, 0).Select(static half => half.abs().max().item<float>())));
+        using var condition = picture.ToTensor(ScalarType.Float32).unsqueeze(0);
+        diffusion.Generate([Apple with { Guidance = 3, Hooks = [new ControlNetCondition(pooling, condition), watching] }]);
+        Assert.Equal(6, seen.Count);
+        Assert.All(seen.Chunk(2), static halves => Assert.True(halves[0] == 0 && halves[1] > 0));
+    }
+
+    sealed class Watching(Action<NetworkCall> see) : IStepHook
+    {
+        public void Asking(DenoisingStep step) => see(step.Call);
+    }
+
+    [Fact]
+    public void Nothing_but_noise_is_not_led_and_images_need_not_be_square()
+    {
+        var sd = (StableDiffusion)diffusion.Model;
+        var from = new DdimScheduler { BetaSchedule = "scaled_linear", BetaStart = 0.00085, BetaEnd = 0.012, PredictionType = "v_prediction", RescaleBetasZeroSnr = true, TimestepSpacing = "trailing", ClipSample = false };
+        var zero = new Diffusion(new StableDiffusion(sd.UNet, sd.Autoencoder, sd.Prompts, from), "zero");
+        var wide = Apple with { Width = 24, Height = 16 };
+        foreach (var control in (ImageControl[])[Found(0.2f), Found(0.2f) with { BackwardSteps = 2 }, new LayoutControl([new("apple", 0, 0, 0.5, 0.5)])])
+        {
+            var led = zero.Generate([wide with { Controls = [control] }])[0].Image;
+            Assert.Equal((24, 16), (led.Width, led.Height));
+            Assert.NotEqual(zero.Generate([wide])[0].Image.Pixels, led.Pixels);
+        }
+    }
+
+    [Fact]
     public void Words_that_a_layout_speaks_of_are_looked_for_in_each_prompt()
     {
         ImageControl[] layout = [new LayoutControl([new("apple", 0, 0, 0.5, 0.5)])];

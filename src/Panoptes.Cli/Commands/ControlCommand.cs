@@ -52,6 +52,13 @@ sealed class ControlCommand : ImageCommand
         var (networks, adapters) = (parsed.GetValue(controlnet) ?? [], parsed.GetValue(adapter) ?? []);
         var any = networks.Length + adapters.Length > 0 || parsed.GetValue(boxes) is not null || parsed.GetValue(layout) is not null || parsed.GetValue(guideText) is not null || parsed.GetValue(guideBoxes) is not null || parsed.GetValue(guideStyle) is not null;
         if (!any && before is not null) return Again(parsed, before, held);
+        if (networks.Length == 0) SharedOptions.Idle(parsed, "goes with --controlnet", start, guess);
+        if (networks.Length + adapters.Length == 0) SharedOptions.Idle(parsed, "goes with --controlnet or --adapter", [scale, .. told.All]);
+        if (networks.Length + adapters.Length == 0 && parsed.GetValue(boxes) is null) SharedOptions.Idle(parsed, "goes with --controlnet, --adapter or --boxes", end);
+        if (parsed.GetValue(layout) is null) SharedOptions.Idle(parsed, "goes with --layout", layoutScale);
+        if (parsed.GetValue(guideText) is null && parsed.GetValue(guideStyle) is null) SharedOptions.Idle(parsed, "goes with --guide-text or --guide-style", guideModel);
+        if (parsed.GetValue(guideBoxes) is null) SharedOptions.Idle(parsed, "goes with --guide-boxes", guideDetector);
+        if (parsed.GetValue(guideText) is null && parsed.GetValue(guideStyle) is null && parsed.GetValue(guideBoxes) is null) SharedOptions.Idle(parsed, "goes with --guide-text, --guide-style or --guide-boxes", guideScale, guideBackward);
         if (!any) throw new UsageException("Nothing controls the image; expected --controlnet, --adapter, --boxes, --layout, --guide-text, --guide-boxes or --guide-style.");
         var controls = new List<ImageControl>();
         string[] all = [.. networks, .. adapters];
@@ -99,12 +106,46 @@ sealed class ControlCommand : ImageCommand
         return new(loss, boxes) { Model = model };
     }
 
-    /// <summary>The controls that an image says it was made under, with the pictures that its file holds.</summary>
-    static List<ImageControl> Again(ParseResult parsed, Made before, List<IDisposable> held)
+    /// <summary>The controls that an image says it was made under, with the pictures that its file holds; how strongly, and in which steps, may be said anew.</summary>
+    List<ImageControl> Again(ParseResult parsed, Made before, List<IDisposable> held)
     {
-        var controls = new List<ImageControl>();
-        foreach (var (c, i) in (before.Parameters.Controls ?? []).Select(static (c, i) => (c, i)))
+        var told = before.Parameters.Controls ?? [];
+        SharedOptions.Idle(parsed, "goes with a network that is named: name it again", [photo, kind, .. this.told.All]);
+        int Count(params ReadOnlySpan<string> kinds)
         {
+            var found = 0;
+            foreach (var c in told) found += kinds.Contains(c.Kind) ? 1 : 0;
+            return found;
+        }
+        var networks = Count(ControlParameters.ControlNet, ControlParameters.Adapter);
+        void Only(int those, string what, params ReadOnlySpan<Option> options)
+        {
+            if (those == 0) SharedOptions.Idle(parsed, $"goes with {what}, under which {before.File} was not made", options);
+        }
+        Only(Count(ControlParameters.ControlNet), "a ControlNet", start, guess);
+        Only(networks, "a network", scale);
+        Only(networks + Count(ControlParameters.Grounded), "a network or boxes", end);
+        Only(Count(ControlParameters.Layout), "a layout", layoutScale);
+        Only(Count(ControlParameters.Said, ControlParameters.Style), "a text or a style", guideModel);
+        Only(Count(ControlParameters.Found), "boxes that a detector is to find", guideDetector);
+        Only(Count(ControlParameters.Said, ControlParameters.Style, ControlParameters.Found), "guidance", guideScale, guideBackward);
+        var scales = parsed.GetValue(scale) is { Length: > 0 } given ? Each(given, networks, scale.Name, 1) : [.. told.Where(static c => c.Kind is ControlParameters.ControlNet or ControlParameters.Adapter).Select(static c => c.Scale)];
+        var controls = new List<ImageControl>();
+        var network = 0;
+        foreach (var (own, i) in told.Select(static (c, i) => (c, i)))
+        {
+            var c = own.Kind switch
+            {
+                ControlParameters.ControlNet or ControlParameters.Adapter => own with { Scale = scales[network++], Start = parsed.GetValue(start) ?? own.Start, End = parsed.GetValue(end) ?? own.End, Guess = own.Guess || parsed.GetValue(guess) },
+                ControlParameters.Grounded => own with { End = parsed.GetValue(end) ?? own.End },
+                ControlParameters.Layout => own with { Scale = parsed.GetValue(layoutScale) ?? own.Scale },
+                _ => own with
+                {
+                    Scale = parsed.GetValue(guideScale) ?? own.Scale,
+                    Backward = parsed.GetValue(guideBackward) ?? own.Backward,
+                    Model = own.Kind == ControlParameters.Found ? Named(guideDetector) ?? own.Model : Named(guideModel) ?? own.Model,
+                },
+            };
             Image Picture() => ImageParameters.ReadCondition(before.Png, i) ?? throw new PanoptesException($"{before.File} does not hold the condition of its {c.Kind}; name the image and the network again.");
             string Model() => c.Model ?? throw new PanoptesException($"{before.File} does not say which model its {c.Kind} is; name it again.");
             IReadOnlyList<PhraseBox> Boxes() => c.Boxes is { } held && !held.Any(static b => b.Shown is not null) ? held : throw new PanoptesException($"{before.File} does not hold the boxes of its {c.Kind}, or their examples; name them again.");
@@ -121,6 +162,8 @@ sealed class ControlCommand : ImageCommand
             });
         }
         return controls;
+
+        string? Named(Option<string> option) => SharedOptions.IsGiven(parsed, option) ? parsed.GetValue(option) : null;
     }
 
     /// <summary>The condition of every network.</summary>

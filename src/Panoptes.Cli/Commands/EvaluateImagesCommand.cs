@@ -184,7 +184,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
 
     static Image[] Make(ParseResult parsed, string path, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
-        path = ModelLoader.Bundled(path);
+        path = ModelLoader.Resolve(path);
         if (ImageMaker.IsIn(path))
         {
             using var images = ImageMaker.Load(path, ModelLoader.Load(parsed), batchSize: 16);

@@ -48,7 +48,7 @@ abstract class ImageCommand : ExampleCommand
         image = picture;
         Add(prompts);
         foreach (var option in (ReadOnlySpan<Option>)[model, config, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, interpolate, variation, upscale, upscaleStrength, upscaleNearest, repeats, from, grid, tiled, sliced, batch, preview, output]) Add(option);
-        foreach (var option in (ReadOnlySpan<Option>)[steps, count, batch, repeats]) SharedOptions.AtLeastOne(option);
+        foreach (var (option, most) in (ReadOnlySpan<(Option, int)>)[(steps, 10_000), (count, 10_000), (interpolate, 10_000), (batch, 256), (repeats, 100)]) SharedOptions.OneTo(option, most);
         foreach (var option in (ReadOnlySpan<Option>)[rescale, eta, strength, variation, upscaleStrength]) SharedOptions.Share(option);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
         preview.AcceptOnlyFromAmong("auto", "kitty", "sixel", "blocks", "none");
@@ -72,8 +72,8 @@ abstract class ImageCommand : ExampleCommand
         var made = parsed.GetValue(from) is { } file ? Before(file) : null;
         var before = made?.Parameters;
         var name = parsed.GetValue(model) ?? before?.Model ?? SharedOptions.DefaultGenerator;
-        var path = ModelLoader.Bundled(name);
         var requests = Requests(parsed, before);
+        var path = ModelLoader.Resolve(name);
         var files = Files(parsed, requests);
         var settings = parsed.GetValue(config) ?? (parsed.GetValue(model) is null ? before?.Config : null);
         var held = new List<IDisposable>();
@@ -83,8 +83,8 @@ abstract class ImageCommand : ExampleCommand
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
             images = ImageMaker.IsIn(path)
-                ? await terminal.WithProgress("Generating", progress => Draw(parsed, name, requests, new Steps(progress), cancel))
-                : await Diffuse(parsed, terminal, name, settings, requests, cancel);
+                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, name, requests, new Steps(progress), cancel))
+                : await Diffuse(parsed, terminal, path, name, settings, requests, cancel);
         }
         finally
         {
@@ -110,9 +110,9 @@ abstract class ImageCommand : ExampleCommand
         return App.Success;
     }
 
-    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string name, string? settings, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
+    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
     {
-        using var diffusion = new Diffusion(DiffusionModel.Load(ModelLoader.Bundled(name), ModelLoader.Load(parsed), settings), name)
+        using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed), settings), name)
         {
             Config = settings,
             BatchSize = parsed.GetValue(batch) ?? 4,
@@ -123,9 +123,10 @@ abstract class ImageCommand : ExampleCommand
     }
 
     /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
-    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string name, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
+    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string path, string name, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
-        using var images = ImageMaker.Load(ModelLoader.Bundled(name), ModelLoader.Load(parsed), name, parsed.GetValue(batch));
+        SharedOptions.Idle(parsed, $"goes with diffusion, but {name} takes no noise away", config, tiled, sliced);
+        using var images = ImageMaker.Load(path, ModelLoader.Load(parsed), name, parsed.GetValue(batch));
         return images.Generate(requests, progress, cancel);
     }
 
@@ -168,11 +169,14 @@ abstract class ImageCommand : ExampleCommand
             Mask = hole,
             ClipSkip = parsed.GetValue(clipSkip) ?? before?.ClipSkip,
             Repeats = parsed.GetValue(repeats) ?? before?.Repeats ?? 1,
+            // To the last bit, one image of a batch is made again as one of a batch.
+            Batch = SharedOptions.IsGiven(parsed, batch) || count != 1 || words.Length > 1 || seeds.Length > 1 || toward != before?.Toward ? null : before?.Batch,
         };
         var many = parsed.GetValue(count) ?? 1;
         if (parsed.GetValue(interpolate) is { } points)
         {
             if (parsed.GetValue(variation) is not null) throw new UsageException("--interpolate and --variation contradict each other; expected one of both.");
+            if (words.Length > 1 || seeds.Length > 1) SharedOptions.Idle(parsed, "goes with --interpolate where there is one prompt and one seed", count);
             if (points < 2) throw new UsageException($"--interpolate is {points}; expected 2 or more, both ends counted.");
             if (words.Length == 1 && seeds.Length == 1) seeds = [.. Enumerable.Range(0, many).Select(k => seeds[0] + k)];
             if (words.Length == 1 && seeds.Length == 1) throw new UsageException("--interpolate has no way to go; expected several prompts, or several seeds by --seed or --count.");

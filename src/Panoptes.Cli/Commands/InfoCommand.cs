@@ -17,8 +17,9 @@ sealed class InfoCommand : ExampleCommand
     readonly Argument<string> model = new("MODEL") { Description = "A folder, a file or a hub id; or a PNG that panoptes generate has made.", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
     readonly Option<bool> keys = new("--keys") { Description = "List every tensor with its type and shape." };
 
-    public InfoCommand() : base("info", "Tell what a model is: architecture, parameters, types, sizes, configuration, tokenizer, image processor; or what an image was made with.", """
+    public InfoCommand() : base("info", "Tell what a model is: architecture, parameters, types, sizes, configuration, tokenizer, image processor; what a pipeline is made of; or what an image was made with.", """
         panoptes info zoo/clip-emoji
+        panoptes info zoo/sd-emoji
         panoptes info openai/clip-vit-base-patch32 --keys
         panoptes info model.safetensors --json
         panoptes info a-red-apple-7.png
@@ -50,11 +51,41 @@ sealed class InfoCommand : ExampleCommand
         return App.Success;
     }
 
+    /// <summary>Tells what a pipeline is made of.</summary>
+    static int Pipeline(Terminal terminal, string path)
+    {
+        var (name, parts) = PipelineFolder.Describe(path);
+        var told = parts.Select(static p => (Part: p, Held: Weigh(p.Folder))).ToArray();
+        if (terminal.IsJson)
+        {
+            terminal.WriteJson(new { model = path, pipeline = name, parameters = told.Sum(static t => t.Held?.Parameters ?? 0), parts = told.Select(static t => new { name = t.Part.Name, @class = t.Part.Class, missing = t.Part.Folder is null, parameters = t.Held?.Parameters, types = t.Held?.Types, bytes = t.Held?.Bytes }) });
+            return App.Success;
+        }
+        terminal.Note($"{path} is a {name}, {told.Sum(static t => t.Held?.Parameters ?? 0):n0} parameters; panoptes info {Path.Combine(path, told.FirstOrDefault(static t => t.Held is not null).Part?.Name ?? "PART")} tells more of a part.");
+        var table = Terminal.Table("Part", "Class", "Parameters", "Types", "Size");
+        foreach (var (part, held) in told)
+            table.AddRow(Markup.Escape(part.Name), Markup.Escape(part.Class), held is { } h ? $"{h.Parameters:n0}" : part.Folder is null ? "missing" : "", held is null ? "" : string.Join(", ", held.Types), held is { } w ? Size(w.Bytes) : "");
+        terminal.Write(table);
+        return App.Success;
+    }
+
+    sealed record Weighed(long Parameters, IReadOnlyList<string> Types, long Bytes);
+
+    /// <summary>A part's weights; null where it has none, as schedulers and tokenizers have.</summary>
+    static Weighed? Weigh(string? folder)
+    {
+        if (folder is null || !Directory.EnumerateFiles(folder).Any(static f => Path.GetExtension(f) is ".safetensors" or ".bin" or ".pth" or ".pt")) return null;
+        using var weights = Weights.Open(folder);
+        var tensors = weights.Keys.Select(key => (weights.Info(key), File: weights.FileOf(key))).Select(static t => (t.Item1.Item1, t.Item1.Item2, t.File)).ToArray();
+        return new(tensors.Sum(static t => t.Item2.Aggregate(1L, static (a, b) => checked(a * b))), [.. tensors.Select(static t => TypeName(t.Item1)).Distinct().Order(StringComparer.Ordinal)], tensors.Select(static t => t.File).Distinct().Sum(static f => new FileInfo(f).Length));
+    }
+
     int Run(ParseResult parsed)
     {
         var terminal = new Terminal(parsed);
         if (parsed.GetRequiredValue(model) is var named && named.EndsWith(".png", StringComparison.OrdinalIgnoreCase) && File.Exists(named)) return Made(terminal, named);
         var path = ModelLoader.Resolve(named);
+        if (PipelineFolder.Is(path)) return Pipeline(terminal, path);
         using var weights = Weights.Open(path);
         TensorInfo[] tensors = [.. weights.Keys.Select(key => weights.Info(key) is var (type, shape) ? new TensorInfo(key, TypeName(type), shape) : null!)];
         var folder = Directory.Exists(path) ? path : Path.GetDirectoryName(path)!;

@@ -13,12 +13,14 @@ public sealed class ControlNetCondition(ControlNetModel network, Tensor conditio
 {
     public void Asking(DenoisingStep step)
     {
-        var (i, count) = ((double)step.Index, step.Run.Count);
+        var (i, count) = ((double)step.Before, step.Total);
         if (i / count < start || (i + 1) / count > end || scale == 0) return;
         using var scope = NewDisposeScope();
         // The condition's own copy of the encoder sees the noisy latents alone, without a mask's channels.
         var call = step.Call;
-        var halves = guess && step.Denoising.IsGuided;
+        // One that sums its condition up over all places would say the same of what is not wanted (the peer's global_pool_conditions).
+        var guessing = guess || network.Config.GlobalPoolConditions;
+        var halves = guessing && step.Denoising.IsGuided;
         var asked = halves ? step.Ask(step.Latents, guided: false) : call;
         var rows = asked.Sample.shape[0];
         using var said = network.Forward(new()
@@ -28,7 +30,7 @@ public sealed class ControlNetCondition(ControlNetModel network, Tensor conditio
             Text = asked.Conditioning.Text,
             PooledText = asked.Conditioning.Pooled,
             TimeIds = asked.Conditioning.TimeIds,
-        }, condition.shape[0] == 1 ? condition.expand(rows, -1, -1, -1) : condition.repeat(rows / condition.shape[0], 1, 1, 1), scale, guess);
+        }, condition.shape[0] == 1 ? condition.expand(rows, -1, -1, -1) : condition.repeat(rows / condition.shape[0], 1, 1, 1), scale, guessing);
         step.Call = call with
         {
             DownResiduals = [.. said.Down.Select((d, k) => Added(d, call.DownResiduals?[k]))],

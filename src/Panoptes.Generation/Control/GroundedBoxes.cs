@@ -127,7 +127,7 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
 
     public void Asking(DenoisingStep step)
     {
-        if (step.Index >= (int)(share * step.Run.Count)) return;
+        if (step.Before >= (int)(share * step.Total)) return;
         var (images, halves) = (step.Denoising.Positive.Count, step.Denoising.IsGuided ? 2 : 1);
         if (told.Boxes.shape[0] is not 1 and var own && own != images) throw new PanoptesException($"Boxes of {own} images were given for {images}; expected those of each, or once those of all.");
         step.Call = step.Call with

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Representation.Objectives;
@@ -24,6 +25,8 @@ public abstract record LossControl : ImageControl
 
     internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
     {
+        Finite(Scale, "guidance");
+        if (Scale < 0) throw new PanoptesException($"Guidance was to lead by {Scale.ToString(CultureInfo.InvariantCulture)}; expected 0 or more.");
         if (BackwardSteps is < 0 or > 1000) throw new PanoptesException($"{BackwardSteps} steps of backward guidance were asked for; expected 0 to 1000.");
         var (loss, kept) = Begin([.. images.Select(static i => i.Control)]);
         return new Leading(new(loss) { ForwardScale = Scale, BackwardSteps = BackwardSteps }, kept);

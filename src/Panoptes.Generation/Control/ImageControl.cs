@@ -1,3 +1,4 @@
+using System.Globalization;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 
@@ -53,6 +54,11 @@ public abstract record ImageControl
         return stack(conditions.Select(static c => c.ToTensor(ScalarType.Float32))).MoveToOuterDisposeScope();
     }
 
+    private protected static void Finite(double scale, string of)
+    {
+        if (!double.IsFinite(scale)) throw new PanoptesException($"The {of}'s scale is {scale.ToString(CultureInfo.InvariantCulture)}; expected a number.");
+    }
+
     private protected static StableDiffusion Guided(DiffusionModel model, string by) => model as StableDiffusion ?? throw new PanoptesException($"A {model.GetType().Name} is not controlled by {by}; expected a Stable Diffusion 1, 2 or XL.");
 }
 
@@ -88,6 +94,8 @@ public sealed record ControlNetControl(ControlNetModel Network, Image Picture) :
     internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
     {
         Guided(model, "a ControlNet");
+        if (!(Start >= 0 && Start <= End && End <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A ControlNet was to speak from {Start} to {End} of the steps; expected a part of them, from 0 to 1."));
+        Finite(Scale, "ControlNet");
         return new Owning(this, Pixels(images.Select(static i => i.Condition!)));
     }
 
@@ -123,6 +131,7 @@ public sealed record T2IAdapterControl(T2IAdapter Network, Image Picture) : Imag
     internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
     {
         Guided(model, "a T2I-Adapter");
+        Finite(Scale, "T2I-Adapter");
         using var pixels = Pixels(images.Select(i => Network.Config.InChannels == 1 ? i.Condition!.ToGray() : i.Condition!));
         return new T2IAdapterCondition(Network, pixels, Scale, Share);
     }
@@ -169,6 +178,7 @@ public sealed record LayoutControl(IReadOnlyList<PhraseBox> Boxes) : ImageContro
     internal override IStepHook Hook(DiffusionModel model, IReadOnlyList<ControlledImage> images)
     {
         var prompts = Guided(model, "a layout").Prompts;
+        Finite(Scale, "layout");
         return LayoutGuidance.OfEach([.. images.Select(i => LayoutBox.Of(prompts, i.Prompt, ((LayoutControl)i.Control).Boxes))], Scale);
     }
 }

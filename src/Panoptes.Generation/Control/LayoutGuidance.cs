@@ -58,13 +58,16 @@ public sealed class LayoutGuidance : IStepHook
 
     public void Asking(DenoisingStep step)
     {
-        if (step.Index - step.Run.Begin >= Steps) return;
-        using var scope = NewDisposeScope();
+        if (step.Before >= Steps) return;
         var level = step.Run.Level(step.Index);
+        // Where there is nothing but noise, the paper's step would be endless.
+        if (level.Alpha < 1e-6) return;
+        using var scope = NewDisposeScope();
         var latents = step.Latents;
         if (layouts.Count != 1 && layouts.Count != latents.shape[0]) throw new PanoptesException($"Layouts of {layouts.Count} images were given for {latents.shape[0]}; expected those of each, or once that of all.");
         for (var i = 0; i < Iterations; i++)
         {
+            step.Cancel.ThrowIfCancellationRequested();
             using var grad = enable_grad();
             var at = latents.detach().requires_grad_();
             using var maps = new Maps();
@@ -72,7 +75,7 @@ public sealed class LayoutGuidance : IStepHook
             using (step.Denoising.Model.Predict(step.Ask(at, guided: false) with { Attention = maps })) { }
             if (maps.Of.Count == 0) throw new PanoptesException("Layout guidance needs a network whose middle or upward levels attend to the text; this one has none.");
             // Each image is moved as if it were alone.
-            var losses = stack(Enumerable.Range(0, (int)latents.shape[0]).Select(k => Loss([.. maps.Of.Select(m => m[k])], layouts[layouts.Count == 1 ? 0 : k])));
+            var losses = stack(Enumerable.Range(0, (int)latents.shape[0]).Select(k => Loss([.. maps.Of.Select(m => m[k])], layouts[layouts.Count == 1 ? 0 : k], maps.Sizes)));
             var far = losses.detach().gt(Enough);
             if (!far.any().item<bool>()) break;
             latents = Moved(at.detach(), autograd.grad([losses.masked_select(far).sum()], [at])[0], level, Scale).detach();
@@ -83,20 +86,23 @@ public sealed class LayoutGuidance : IStepHook
     }
 
     /// <summary>How much of the words' attention lies outside their boxes: the mean over objects, maps, words and heads of (1 - the share inside)², a scalar.</summary>
-    /// <param name="maps">[heads, places, tokens] each, of a square map, or [images, heads, places, tokens]</param>
-    public static Tensor Loss(IReadOnlyList<Tensor> maps, IReadOnlyList<LayoutBox> layout)
+    /// <param name="maps">[heads, places, tokens] each, or [images, heads, places, tokens]</param>
+    /// <param name="layout">At least one object.</param>
+    /// <param name="sizes">The rows and columns that each map's places lie in; null: squares.</param>
+    public static Tensor Loss(IReadOnlyList<Tensor> maps, IReadOnlyList<LayoutBox> layout, IReadOnlyList<(int Rows, int Columns)>? sizes = null)
     {
         using var scope = NewDisposeScope();
         var sum = zeros([]);
-        foreach (var map in maps)
+        foreach (var (map, k) in maps.Select(static (m, k) => (m, k)))
         {
             var side = (int)Math.Sqrt(map.shape[^2]);
+            var (rows, columns) = sizes?[k] ?? (side, side);
             foreach (var item in layout)
             {
-                var inside = new float[side * side];
+                var inside = new float[rows * columns];
                 foreach (var (left, top, right, bottom) in item.Boxes)
-                    for (var y = (int)(top * side); y < (int)(bottom * side); y++)
-                        inside.AsSpan((y * side) + (int)(left * side), Math.Max(0, (int)(right * side) - (int)(left * side))).Fill(1);
+                    for (var y = (int)(top * rows); y < (int)(bottom * rows); y++)
+                        inside.AsSpan((y * columns) + (int)(left * columns), Math.Max(0, (int)(right * columns) - (int)(left * columns))).Fill(1);
                 // [..., words, places]
                 var words = map.to(ScalarType.Float32).index_select(-1, tensor(item.Tokens.Select(static t => (long)t).ToArray())).transpose(-1, -2);
                 sum = sum + (1 - words.matmul(tensor(inside)) / words.sum(-1)).square().mean();
@@ -113,22 +119,25 @@ public sealed class LayoutGuidance : IStepHook
         return latents.add(step);
     }
 
-    /// <summary>Keeps the attention to the text of the middle, and of the first upward level that has any; maps that are no squares are left out.</summary>
+    /// <summary>Keeps the attention to the text of the middle, and of the first upward level that has any.</summary>
     sealed class Maps : IAttentionHook, IDisposable
     {
         string? level;
 
         public List<Tensor> Of { get; } = [];
 
+        public List<(int Rows, int Columns)> Sizes { get; } = [];
+
         public Tensor? Attend(AttentionCall call)
         {
-            if (!call.IsCross || call.Map.Rows != call.Map.Columns) return null;
+            if (!call.IsCross) return null;
             var upward = call.Layer.StartsWith("up_blocks.", StringComparison.Ordinal) ? call.Layer[..call.Layer.IndexOf('.', "up_blocks.".Length)] : null;
             if (upward is not null) level ??= upward;
             if (!call.Layer.StartsWith("mid_block", StringComparison.Ordinal) && (upward is null || upward != level)) return null;
             var probabilities = call.Probabilities();
             // The graph keeps what it needs; this handle must outlive the layer's scope.
             Of.Add(probabilities.alias().DetachFromDisposeScope());
+            Sizes.Add(((int)call.Map.Rows, (int)call.Map.Columns));
             return call.See(probabilities);
         }
 

@@ -26,7 +26,7 @@ public sealed class T2IAdapterCondition : IStepHook, IDisposable
 
     public void Asking(DenoisingStep step)
     {
-        if (step.Index >= (int)(share * step.Run.Count)) return;
+        if (step.Before >= (int)(share * step.Total)) return;
         using var scope = NewDisposeScope();
         var rows = step.Call.Sample.shape[0];
         var before = step.Call.AdapterFeatures;

@@ -19,8 +19,10 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
 
     public void Asking(DenoisingStep step)
     {
-        using var scope = NewDisposeScope();
         var level = step.Run.Level(step.Index);
+        // Where there is nothing but noise (flows, schedules of zero signal), no change of it makes another picture.
+        if (level.Alpha < 1e-6) return;
+        using var scope = NewDisposeScope();
         var forward = ForwardScale > 0;
         Tensor prediction, change;
         using (forward ? enable_grad() : no_grad())
@@ -38,7 +40,7 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
         prediction = prediction.detach();
         if (BackwardSteps > 0)
         {
-            var (delta, _) = Backward(clean => Of(step, clean), step.Run.PredictClean(step.Index, prediction, step.Latents).detach(), BackwardSteps, BackwardRate);
+            var (delta, _) = Backward(clean => Of(step, clean), step.Run.PredictClean(step.Index, prediction, step.Latents).detach(), BackwardSteps, BackwardRate, step.Cancel);
             change = change + FromClean(delta, level);
         }
         step.Prediction = step.Run.Shift(step.Index, prediction, change).MoveToOuterDisposeScope();
@@ -56,7 +58,9 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
     /// <summary>The change of a clean sample that gradient descent finds, and the loss before each of its steps.</summary>
     /// <param name="loss">Of a clean sample: a scalar.</param>
     /// <param name="clean">Where it begins.</param>
-    public static (Tensor Change, IReadOnlyList<double> Losses) Backward(Func<Tensor, Tensor> loss, Tensor clean, int steps, double rate)
+    /// <param name="rate">How far each goes against the gradient.</param>
+    /// <param name="cancel">Looked at before every step.</param>
+    public static (Tensor Change, IReadOnlyList<double> Losses) Backward(Func<Tensor, Tensor> loss, Tensor clean, int steps, double rate, CancellationToken cancel = default)
     {
         using var scope = NewDisposeScope();
         using var grad = enable_grad();
@@ -64,6 +68,7 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
         var (change, losses) = (zeros_like(clean), new List<double>(steps));
         for (var i = 0; i < steps; i++)
         {
+            cancel.ThrowIfCancellationRequested();
             var at = change.detach().requires_grad_();
             var value = loss(clean + at);
             losses.Add(value.item<float>());

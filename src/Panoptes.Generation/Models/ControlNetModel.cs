@@ -58,17 +58,6 @@ public sealed class ControlNetConditioning(int outputs, int inputs, int[] channe
 /// <summary>What a ControlNet adds to a UNet: of every skip, and of the middle.</summary>
 public sealed record ControlNetResiduals(IReadOnlyList<Tensor> Down, Tensor Mid) : IDisposable
 {
-    /// <summary>The sum of what several ControlNets add; the parts are left as they are.</summary>
-    public static ControlNetResiduals Sum(IReadOnlyList<ControlNetResiduals> all)
-    {
-        Tensor Added(Func<ControlNetResiduals, Tensor> of)
-        {
-            using var scope = NewDisposeScope();
-            return all.Skip(1).Aggregate(of(all[0]).alias(), (sum, next) => sum + of(next)).MoveToOuterDisposeScope();
-        }
-        return new([.. Enumerable.Range(0, all[0].Down.Count).Select(i => Added(r => r.Down[i]))], Added(static r => r.Mid));
-    }
-
     public void Dispose()
     {
         foreach (var tensor in Down) tensor.Dispose();

@@ -32,7 +32,7 @@ sealed class OneOrManyConverter : JsonConverterFactory
     sealed class Of<T> : JsonConverter<OneOrMany<T>>
     {
         public override OneOrMany<T> Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType == JsonTokenType.StartArray
-            ? new(default, JsonSerializer.Deserialize<T[]>(ref reader, options))
+            ? new(default, JsonSerializer.Deserialize<T[]>(ref reader, options) is { Length: > 0 } many ? many : throw new JsonException("found an empty list, expected one value at least"))
             : new(JsonSerializer.Deserialize<T>(ref reader, options), null);
 
         public override void Write(Utf8JsonWriter writer, OneOrMany<T> value, JsonSerializerOptions options)

@@ -60,7 +60,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     /// <exception cref="PanoptesException">Another pipeline there, or none, a part that is missing, or parts that do not fit together.</exception>
     public static Amused Load(string model, LoadOptions? options = null, string? name = null, int batchSize = UsualBatch)
     {
-        using var parts = PipelineFolder.PartsOf(model, options ?? new());
+        using var parts = PipelineFolder.PartsOf(ModelFolder.Resolve(model), options ?? new());
         if (!Classes.Contains(parts.ClassName)) throw new PanoptesException($"{model} holds a {parts.ClassName}; expected one of {string.Join(", ", Classes)}.");
         var loaded = new Amused(parts.Model<UVit>("transformer"), parts.ImageTokenizer("vqvae"), parts.Clip("text_encoder", "tokenizer"), parts.MaskedTokenScheduler(), name ?? model) { BatchSize = batchSize };
         var (u, codes) = (loaded.Transformer.Config, loaded.Vqvae.Config.NumVqEmbeddings);
@@ -94,13 +94,16 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         {
             // Neighbors that differ in words and seeds alone are made together.
             var first = jobs[at].Request;
-            var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
+            var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == PartsOf(first) && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
             images.AddRange(Make([.. batch.Select(static j => j.Request)], [.. batch.Select(static j => j.Seed)], cancel));
             at += batch.Length;
             progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null));
         }
         return images;
     }
+
+    /// <summary>How many parts the longer of its prompts has: images that are made together get as many, and are not to depend on each other.</summary>
+    int PartsOf(ImageRequest r) => Math.Max(Prompts.PartsOf(r.Prompt), Prompts.PartsOf(r.NegativePrompt ?? ""));
 
     void Check(ImageRequest r)
     {
@@ -110,7 +113,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         r.Check();
         var (width, height) = SizeOf(r);
         if (width % Multiple != 0 || height % Multiple != 0 || width < Multiple || height < Multiple) throw new PanoptesException($"Images of {width}x{height} pixels were asked for; this pipeline makes sides that are multiples of {Multiple}.");
-        if (r.Strength is { } strength && (int)((r.Steps ?? UsualSteps) * strength) < 1) throw new PanoptesException(FormattableString.Invariant($"Of {r.Steps ?? UsualSteps} steps, a strength of {strength} leaves none; expected more of either."));
+        if (StrengthOf(r) is var strength && (int)((r.Steps ?? UsualSteps) * strength) < 1) throw new PanoptesException(FormattableString.Invariant($"Of {r.Steps ?? UsualSteps} steps, a strength of {strength} leaves none; expected more of either."));
     }
 
     (int Width, int Height) SizeOf(ImageRequest r) => r.Image is not { } image ? (r.Width ?? Side, r.Height ?? Side)

@@ -13,6 +13,9 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
     /// <summary>The places that prompts may speak of; null: the tokenizer knows none.</summary>
     public ReCo? Places { get; } = ReCo.In(tokenizer);
 
+    /// <summary>How many windows a prompt has.</summary>
+    internal int PartsOf(string prompt) => PromptTokens.Of(Places?.Write(prompt) ?? prompt, Tokenizer, Encoder.ContextLength).Windows.Count;
+
     /// <summary>Reads prompts that go together, so that all get as many windows as the longest needs.</summary>
     /// <param name="prompts">One a row.</param>
     /// <param name="usual">How many last layers the family leaves out.</param>

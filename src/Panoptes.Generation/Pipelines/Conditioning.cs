@@ -24,9 +24,6 @@ public sealed record Conditioning : IDisposable
     /// <summary>Both, one behind the other: as halves of one batch.</summary>
     public static Conditioning Concatenate(Conditioning first, Conditioning second) => first.With(second, static (a, b) => cat([a, b]));
 
-    /// <summary>Every row so many times, one after the other.</summary>
-    public Conditioning Repeat(long times) => With(this, (a, _) => a.repeat_interleave(times, 0));
-
     /// <summary>Some of the rows.</summary>
     public Conditioning Rows(long start, long count) => With(this, (a, _) => a.narrow(0, start, count).alias());
 

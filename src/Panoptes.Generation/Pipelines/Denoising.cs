@@ -50,7 +50,7 @@ public interface IStepHook
 /// <summary>One step as hooks see it.</summary>
 public sealed class DenoisingStep
 {
-    internal DenoisingStep(Denoising denoising, int index, Tensor latents) => (Denoising, Index, Latents) = (denoising, index, latents);
+    internal DenoisingStep(Denoising denoising, int index, Tensor latents, CancellationToken cancel) => (Denoising, Index, Latents, Cancel) = (denoising, index, latents, cancel);
 
     public Denoising Denoising { get; }
 
@@ -58,6 +58,15 @@ public sealed class DenoisingStep
     public int Index { get; }
 
     public SchedulerRun Run => Denoising.Run;
+
+    /// <summary>How many of this denoising's calls came before; 0 at the first, also where a strength leaves the run's first ones out.</summary>
+    public int Before => Index - Run.Begin;
+
+    /// <summary>How many calls this denoising has.</summary>
+    public int Total => Run.Count - Run.Begin;
+
+    /// <summary>Looked at by hooks that take long.</summary>
+    public CancellationToken Cancel { get; }
 
     /// <summary>What the network is told.</summary>
     public double Timestep => Run.Timesteps[Index];
@@ -147,7 +156,7 @@ public sealed class Denoising : IDisposable
         {
             cancel.ThrowIfCancellationRequested();
             using var inner = NewDisposeScope();
-            var step = new DenoisingStep(this, i, current);
+            var step = new DenoisingStep(this, i, current, cancel);
             step.Call = step.Ask(current);
             foreach (var hook in hooks) hook.Asking(step);
             step.Prediction ??= Guide(Model.Predict(step.Call));

@@ -107,6 +107,12 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <summary>Whether guidance asks the network about what is not wanted, too (classifier-free); otherwise it is told how strong guidance is.</summary>
     public virtual bool AsksTwice => true;
 
+    /// <summary>Whether last layers of a CLIP may be left out (<see cref="PromptOptions.ClipSkip"/>).</summary>
+    public virtual bool SkipsLayers => false;
+
+    /// <summary>In how many parts a prompt is read that is longer than the context; prompts that are read together all get as many as the longest.</summary>
+    public virtual int PartsOf(string prompt) => 1;
+
     /// <summary>Whether a picture is not what is changed, but what is wanted, in the place of words.</summary>
     public virtual bool ReadsPicture => false;
 
@@ -137,15 +143,27 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <param name="width">In pixels.</param>
     public virtual SchedulerRun Start(DiffusionScheduler scheduler, int steps, SamplingOptions options, int height, int width) => scheduler.Start(steps, options);
 
+    /// <summary>What models of flows sample with: strengths as the peer's pipelines of flows round them, and, where the schedule is shifted by the image's size, by how much.</summary>
+    /// <param name="tokens">Of the image.</param>
+    private protected SamplingOptions OfFlow(DiffusionScheduler scheduler, SamplingOptions options, int tokens) => options with
+    {
+        RoundsStrengthUp = true,
+        // Another sampler keeps the limits of the model's own.
+        Mu = scheduler is FlowMatchEulerScheduler { UseDynamicShifting: true } or SolverScheduler { UseDynamicShifting: true } ? options.Mu ?? (Scheduler as FlowMatchEulerScheduler ?? new()).ShiftOf(tokens) : scheduler is FlowMatchEulerScheduler ? null : options.Mu,
+    };
+
     /// <summary>Latents of pictures, drawn from what the autoencoder takes them for: [b, channels, rows, columns].</summary>
     /// <param name="pixels">[b, 3, height, width] from -1 to 1</param>
     /// <param name="noise">Draws them; null: the likeliest.</param>
-    public Tensor Encode(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null)
+    /// <param name="parts">How large pictures go through the autoencoder.</param>
+    /// <param name="draws">How often latents of one picture are drawn; null: once of each picture.</param>
+    public Tensor Encode(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null, long? draws = null)
     {
         if (Autoencoder is null) return pixels.to(Dtype).alias();
         using var scope = NewDisposeScope();
         using var posterior = Autoencoder.Encode(pixels, parts);
-        return Autoencoder.Scale(noise is null ? posterior.Mean : posterior.Sample(noise.Normal(posterior.Mean.shape, posterior.Mean.dtype))).to(Dtype).alias().MoveToOuterDisposeScope();
+        var mean = posterior.Mean;
+        return Autoencoder.Scale(noise is null ? mean : posterior.Sample(noise.Normal([draws ?? mean.shape[0], .. mean.shape[1..]], mean.dtype))).to(Dtype).alias().MoveToOuterDisposeScope();
     }
 
     /// <summary>Pictures of latents: [b, 3, height, width] from 0 to 1.</summary>

@@ -71,23 +71,24 @@ public sealed record DiffusionTask
         else if (Image is null) latents = Scaled(Latents ?? Noise.Normal(shape, model.Dtype), run);
         else
         {
-            var pixels = (Image * 2 - 1).expand(images, -1, -1, -1);
+            // One picture of all images is encoded, and, where all noise is of one source, drawn, once, as the peer does it.
+            var pixels = Image * 2 - 1;
             // A network of nine channels that begins with noise alone looks at nothing but what is around the mask.
             var hidden = Mask is not null && model.FillsMasks && !model.ReadsWhatStays && (Sampling.Strength == 1 || Latents is not null);
-            var clean = hidden ? null : model.Encode(pixels, Noise, Parts);
+            var clean = hidden ? null : Encoded(pixels);
             var noise = Latents ?? Noise.Normal(shape, model.Dtype);
             latents = Mask is not null && (Latents is not null || Sampling.Strength == 1) ? Scaled(noise, run) : run.AddNoise(clean!, noise, run.Begin);
             if (Mask is not null)
             {
-                var mask = Mask.ge(0.5).to(ScalarType.Float32).expand(images, -1, -1, -1);
-                var coarse = nn.functional.interpolate(mask, size: [shape[2], shape[3]], mode: InterpolationMode.Nearest).to(model.Dtype);
+                var mask = Mask.ge(0.5).to(ScalarType.Float32);
+                var coarse = nn.functional.interpolate(mask, size: [shape[2], shape[3]], mode: InterpolationMode.Nearest).to(model.Dtype).expand(images, -1, -1, -1);
                 if (model.ReadsWhatStays)
                 {
                     channels = cat([clean! * (1 - coarse), 1 - coarse], 1);
                     latents = (1 - coarse) * run.AddNoise(clean!, noise, run.Begin) + coarse * latents;
                     hooks.Insert(0, new KeepOutside(clean!, noise, coarse));
                 }
-                else if (model.FillsMasks) channels = cat([coarse, model.Encode(pixels * (1 - mask), Noise, Parts)], 1);
+                else if (model.FillsMasks) channels = cat([coarse, Encoded(pixels * (1 - mask))], 1);
                 else
                 {
                     // The peer draws for a picture that it then does not use.
@@ -98,6 +99,8 @@ public sealed record DiffusionTask
         }
         using var denoising = new Denoising(model, run, Positive, IsGuided(model) ? Negative : null, hooks) { GuidanceScale = Guidance, Rescale = Rescale, Repeats = Repeats, Channels = channels, Noise = Noise };
         return denoising.Start(latents, cancel).MoveToOuterDisposeScope();
+
+        Tensor Encoded(Tensor pictures) => model.Encode(pictures, Noise, Parts, Noise.IsOfEach ? images : null).expand(images, -1, -1, -1);
     }
 
     bool IsGuided(DiffusionModel model) => Guidance > 1 && model.AsksTwice && Negative is not null;

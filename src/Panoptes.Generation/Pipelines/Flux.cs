@@ -40,13 +40,10 @@ public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder,
     /// <summary>Flux' own noise levels run from 1 to one over the number of steps, shifted by the image's size.</summary>
     public override SchedulerRun Start(DiffusionScheduler scheduler, int steps, SamplingOptions options, int height, int width)
     {
-        if (scheduler is not FlowMatchEulerScheduler flow || options.Sigmas is not null || options.Timesteps is not null) return base.Start(scheduler, steps, options, height, width);
         var side = 2 * PixelsPerPlace;
-        return flow.Start(null, options with
-        {
-            Sigmas = [.. Enumerable.Range(0, steps).Select(i => steps == 1 ? 1 : 1 + (1.0 / steps - 1) * i / (steps - 1))],
-            Mu = flow.UseDynamicShifting ? options.Mu ?? flow.ShiftOf(height / side * (width / side)) : null,
-        });
+        options = OfFlow(scheduler, options, height / side * (width / side));
+        if (scheduler is not FlowMatchEulerScheduler || options.Sigmas is not null || options.Timesteps is not null) return base.Start(scheduler, steps, options, height, width);
+        return scheduler.Start(null, options with { Sigmas = [.. Enumerable.Range(0, steps).Select(i => steps == 1 ? 1 : 1 + (1.0 / steps - 1) * i / (steps - 1))] });
     }
 
     public override Tensor Predict(NetworkCall call)

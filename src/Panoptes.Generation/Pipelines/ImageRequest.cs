@@ -12,6 +12,8 @@ namespace Panoptes.Generation;
 /// <param name="Prompt">In words; parts may have weights, "(red:1.3)"; of a model of classes, a class.</param>
 public sealed record ImageRequest(string Prompt)
 {
+    internal const int MostSide = 8192, MostSteps = 10_000, MostBatch = 256;
+
     /// <summary>What is not wanted.</summary>
     public string? NegativePrompt { get; init; }
 
@@ -64,6 +66,11 @@ public sealed record ImageRequest(string Prompt)
     /// <summary>What the image is to obey beside its words.</summary>
     public IReadOnlyList<ImageControl> Controls { get; init; } = [];
 
+    /// <summary>
+    /// As if made in a batch, with all but its own image thrown away: sums depend on how many images are made together, in their last bits, so that this makes one of them again bit for bit. Null: with its neighbors.
+    /// </summary>
+    public BatchPlace? Batch { get; init; }
+
     /// <summary>Control, guidance and editing of one's own, which images do not tell.</summary>
     public IReadOnlyList<IStepHook> Hooks { get; init; } = [];
 
@@ -80,12 +87,21 @@ public sealed record ImageRequest(string Prompt)
     {
         if (Count is < 1 or > 10_000) throw new PanoptesException($"{Count} images were asked for; expected 1 to 10,000.");
         if (Seed is < 0) throw new PanoptesException($"The seed is {Seed}; expected 0 or more.");
+        if (Seed > long.MaxValue - Count) throw new PanoptesException($"The seed is {Seed}; expected room for {Count} more.");
+        if (Width is < 1 or > MostSide || Height is < 1 or > MostSide) throw new PanoptesException($"An image of {Width?.ToString(CultureInfo.InvariantCulture) ?? "its usual"} by {Height?.ToString(CultureInfo.InvariantCulture) ?? "its usual"} pixels was asked for; expected 1 to {MostSide} a side.");
+        if (Steps is < 1 or > MostSteps) throw new PanoptesException($"{Steps} steps were asked for; expected 1 to {MostSteps:N0}.");
+        if (Batch is { } batch && (Count != 1 || batch.Size is < 1 or > MostBatch || batch.Number < 1 || batch.Number > batch.Size)) throw new PanoptesException($"The image was to be number {batch.Number} of a batch of {batch.Size}; expected one image, and a number from 1 to a size of at most {MostBatch}.");
         if (Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
         if (Image is null && (Mask is not null || Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
         if ((Image, Mask) is ({ } image, { } mask) && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
         if (Strength is { } strength && strength is not (> 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The strength is {strength}; expected above 0 to 1."));
     }
 }
+
+/// <summary>Which image of a batch: images are made together.</summary>
+/// <param name="Size">How many.</param>
+/// <param name="Number">From 1.</param>
+public sealed record BatchPlace(int Size, int Number);
 
 /// <summary>What an image was made with: enough to make it again, bit for bit, on the same kind of machine. Written into PNG files.</summary>
 public sealed record ImageParameters
@@ -96,7 +112,7 @@ public sealed record ImageParameters
     /// <summary>The PNG text that has it in the form that the field's tools show.</summary>
     public const string ReadableKeyword = "parameters";
 
-    static readonly JsonSerializerOptions Json = new(ModelConfig.JsonOptions) { WriteIndented = false, UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip };
+    static readonly JsonSerializerOptions Json = new(ModelConfig.JsonOptions) { WriteIndented = false, UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip, RespectNullableAnnotations = true };
 
     public required string Prompt { get; init; }
     public string? NegativePrompt { get; init; }
@@ -122,6 +138,9 @@ public sealed record ImageParameters
     public string? Mask { get; init; }
     public int? ClipSkip { get; init; }
     public int? Repeats { get; init; }
+
+    /// <summary>The batch that it was made in; null: alone.</summary>
+    public BatchPlace? Batch { get; init; }
     public Interpolation? Toward { get; init; }
     public LatentUpscale? Upscale { get; init; }
 
@@ -140,7 +159,11 @@ public sealed record ImageParameters
         if (!PngText.Read(png).TryGetValue(Keyword, out var json)) return null;
         try
         {
-            return JsonSerializer.Deserialize<ImageParameters>(json, Json);
+            var read = JsonSerializer.Deserialize<ImageParameters>(json, Json) ?? throw new JsonException("it is null");
+            if (read.Width > ImageRequest.MostSide || read.Height > ImageRequest.MostSide) throw new JsonException($"the image is {read.Width}x{read.Height}, expected at most {ImageRequest.MostSide} pixels a side");
+            foreach (var control in read.Controls ?? [])
+                if (control is null || control.Boxes?.Any(static b => b is null) == true) throw new JsonException("a control or a box of it is null");
+            return read;
         }
         catch (JsonException e)
         {

@@ -35,6 +35,8 @@ public sealed record Interpolation(double Share)
     /// <summary>Noise between that of two sources, of every draw.</summary>
     internal sealed class Noise(NoiseSource from, NoiseSource to, IReadOnlyList<double> shares) : NoiseSource
     {
+        internal override bool IsOfEach => from.IsOfEach;
+
         public override Tensor Normal(long[] shape, ScalarType type)
         {
             using Tensor a = from.Normal(shape, type), b = to.Normal(shape, type);

@@ -24,6 +24,8 @@ public static class PipelineFolder
         ["StableDiffusionImg2ImgPipeline"] = StableDiffusion,
         ["StableDiffusionInpaintPipeline"] = StableDiffusion,
         ["StableDiffusionControlNetPipeline"] = StableDiffusion,
+        ["LatentConsistencyModelPipeline"] = StableDiffusion,
+        ["LatentConsistencyModelImg2ImgPipeline"] = StableDiffusion,
         ["StableDiffusionGLIGENPipeline"] = StableDiffusion,
         ["StableDiffusionGLIGENTextImagePipeline"] = StableDiffusion,
         ["StableDiffusionImageVariationPipeline"] = ImageVariations,
@@ -68,6 +70,14 @@ public static class PipelineFolder
         var loaded = family(parts);
         parts.Keep();
         return loaded;
+    }
+
+    /// <summary>What a folder says that it holds: the pipeline's class, and its parts.</summary>
+    /// <exception cref="PanoptesException">No pipeline, or a damaged one.</exception>
+    public static (string Pipeline, IReadOnlyList<NamedPart> Parts) Describe(string folder)
+    {
+        using var parts = PartsOf(folder, new());
+        return (parts.ClassName, [.. parts.Named]);
     }
 
     /// <summary>The parts of a folder.</summary>
@@ -182,7 +192,7 @@ public static class PipelineFolder
     static string ClassOf(DiffusionModel model) => model switch
     {
         StableDiffusionXl xl => xl.ChannelsRead > xl.LatentChannels ? "StableDiffusionXLInpaintPipeline" : "StableDiffusionXLPipeline",
-        StableDiffusion sd => sd.Examples is not null ? "StableDiffusionGLIGENTextImagePipeline" : sd.UNet.PositionNet is not null ? "StableDiffusionGLIGENPipeline" : sd.ChannelsRead > sd.LatentChannels ? "StableDiffusionInpaintPipeline" : "StableDiffusionPipeline",
+        StableDiffusion sd => sd.Examples is not null ? "StableDiffusionGLIGENTextImagePipeline" : sd.UNet.PositionNet is not null ? "StableDiffusionGLIGENPipeline" : sd.ChannelsRead > sd.LatentChannels ? "StableDiffusionInpaintPipeline" : sd.AsksTwice ? "StableDiffusionPipeline" : "LatentConsistencyModelPipeline",
         ImageVariations _ => "StableDiffusionImageVariationPipeline",
         StableDiffusion3 _ => "StableDiffusion3Pipeline",
         Flux _ => "FluxPipeline",

@@ -65,6 +65,12 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
     }
 }
 
+/// <summary>A part of a pipeline as its folder names it.</summary>
+/// <param name="Name">Its folder's.</param>
+/// <param name="Class">The peer's.</param>
+/// <param name="Folder">Where it is; null: it is missing.</param>
+public sealed record NamedPart(string Name, string Class, string? Folder);
+
 /// <summary>The parts of a diffusers folder.</summary>
 /// <param name="folder">With model_index.json.</param>
 /// <param name="index">What that says.</param>
@@ -80,6 +86,9 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
 
     /// <summary>The folder of a part; null where there is none.</summary>
     public string? Find(string part) => at?.Invoke(part) ?? (Directory.Exists(Path.Combine(folder, part)) ? Path.Combine(folder, part) : null);
+
+    /// <summary>All that the index names and that is there to be named.</summary>
+    public IEnumerable<NamedPart> Named => index.Where(static p => p.Value is JsonArray { Count: 2 } a && a[1] is JsonValue).Select(p => new NamedPart(p.Key, p.Value![1]!.ToString(), Find(p.Key)));
 
     string PathOf(string part) => Find(part) ?? throw new PanoptesException($"{folder} has no folder {part}, which its {PipelineFolder.FileName} needs.");
 

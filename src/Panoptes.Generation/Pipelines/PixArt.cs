@@ -28,7 +28,8 @@ public sealed class PixArt(PixArtTransformer transformer, AutoencoderKl autoenco
     private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
         if (Prompts is null) throw new PanoptesException("This pipeline has no text encoder.");
-        var (states, mask) = Prompts.Read(prompts, options.Note);
+        // As the peer reads them for this family.
+        var (states, mask) = Prompts.Read([.. prompts.Select(static p => p.ToLowerInvariant().Trim())], options.Note);
         return new() { Text = states.to(Dtype), TextMask = mask };
     }
 

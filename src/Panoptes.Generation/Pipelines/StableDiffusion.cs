@@ -25,7 +25,18 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
 
     public override int Side => (UNet.Config.SampleSize is { } size ? size[0] : 64) * PixelsPerPlace;
 
-    private protected override double FamilyGuidance => 7.5;
+    /// <summary>Whether the network is told how strong guidance is, as latent consistency models are (Luo et al. 2023, arXiv:2310.04378).</summary>
+    bool KnowsGuidance => UNet.Config.TimeCondProjDim is not null;
+
+    public override bool AsksTwice => !KnowsGuidance;
+
+    public override bool SkipsLayers => true;
+
+    public override int PartsOf(string prompt) => Prompts.PartsOf(prompt);
+
+    private protected override double FamilyGuidance => KnowsGuidance ? 8.5 : 7.5;
+
+    private protected override int FamilySteps => KnowsGuidance ? 4 : base.FamilySteps;
 
     private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
@@ -33,20 +44,25 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
         return new() { Text = states.to(Dtype) };
     }
 
-    public override Tensor Predict(NetworkCall call) => UNet.Forward(new()
+    public override Tensor Predict(NetworkCall call)
     {
-        Sample = call.Sample,
-        Timestep = call.Timestep,
-        Text = call.Conditioning.Text,
-        PooledText = call.Conditioning.Pooled,
-        TimeIds = call.Conditioning.TimeIds,
-        DownResiduals = call.DownResiduals,
-        MidResidual = call.MidResidual,
-        AdapterFeatures = call.AdapterFeatures,
-        Grounding = call.Grounding,
-        FreeU = call.FreeU,
-        Hook = call.Attention,
-    });
+        using var scope = NewDisposeScope();
+        return UNet.Forward(new()
+        {
+            Sample = call.Sample,
+            Timestep = call.Timestep,
+            TimestepCondition = UNet.Config.TimeCondProjDim is { } width ? Timesteps.Sinusoids(full(call.Sample.shape[0], (float)(call.Guidance - 1)), width, cosFirst: false, frequencyShift: 1, scale: 1000) : null,
+            Text = call.Conditioning.Text,
+            PooledText = call.Conditioning.Pooled,
+            TimeIds = call.Conditioning.TimeIds,
+            DownResiduals = call.DownResiduals,
+            MidResidual = call.MidResidual,
+            AdapterFeatures = call.AdapterFeatures,
+            Grounding = call.Grounding,
+            FreeU = call.FreeU,
+            Hook = call.Attention,
+        }).MoveToOuterDisposeScope();
+    }
 }
 
 /// <summary>SDXL (Podell et al. 2023, arXiv:2307.01952): the states of two text encoders side by side, the second one's whole text, and the image's sizes and crop.</summary>

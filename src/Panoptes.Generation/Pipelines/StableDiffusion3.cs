@@ -23,6 +23,10 @@ public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl a
 
     public override IEnumerable<Module> TextEncoders => ((Module?[])[FirstPrompts?.Encoder, SecondPrompts?.Encoder, ThirdPrompts?.Encoder]).OfType<Module>();
 
+    public override bool SkipsLayers => true;
+
+    public override int PartsOf(string prompt) => FirstPrompts?.PartsOf(prompt) ?? 1;
+
     public override int Multiple => PixelsPerPlace * Transformer.Config.PatchSize;
 
     public override int Side => Transformer.Config.SampleSize * PixelsPerPlace;
@@ -43,6 +47,9 @@ public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl a
         var t5 = ThirdPrompts?.Read(prompts, options.Note).States ?? zeros(prompts.Count, T5Length, width);
         return new() { Text = cat([clip.to(Dtype), t5.to(Dtype)], 1), Pooled = cat([pooled, whole], -1).to(Dtype) };
     }
+
+    public override SchedulerRun Start(DiffusionScheduler scheduler, int steps, SamplingOptions options, int height, int width) =>
+        base.Start(scheduler, steps, OfFlow(scheduler, options, height / Multiple * (width / Multiple)), height, width);
 
     public override Tensor Predict(NetworkCall call) =>
         Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Text!, call.Conditioning.Pooled!, call.Attention, call.DownResiduals);

@@ -3,7 +3,7 @@ using Panoptes.Text;
 
 namespace Panoptes.Generation;
 
-/// <summary>Prompts by T5's encoder, padded to a fixed length; what is longer is cut, and said. Weights are not read: its states are of whole texts.</summary>
+/// <summary>Prompts by T5's encoder, padded to a fixed length; what is longer is cut, and said. Parts that are to count more or less count as all others, which is said, too: its states are of whole texts.</summary>
 /// <param name="encoder">The encoder.</param>
 /// <param name="tokenizer">With an end and a padding token.</param>
 /// <param name="length">How many tokens a prompt has, padded.</param>
@@ -22,7 +22,14 @@ public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int l
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var batch = Tokenizer.Encode(prompts, Length);
+        var plain = prompts.Select(p =>
+        {
+            var parts = WeightedPrompt.Parse(p);
+            if (parts.All(static part => part.Weight == 1)) return p;
+            note?.Invoke($"The prompt \"{PromptTokens.Shown(p)}\" has weights, which T5 does not read.");
+            return string.Concat(parts.Select(static part => part.Text));
+        }).ToArray();
+        var batch = Tokenizer.Encode(plain, Length);
         foreach (var i in batch.Truncated) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
         var mask = masked ? batch.AttentionMask() : null;
         return (Encoder.Forward(batch.InputIds(), mask).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());

@@ -190,6 +190,9 @@ public sealed record SamplingOptions
     /// <summary>Image to image: the share of the schedule that is run, from above 0 to 1. Only the last steps are taken, as in the peer's pipelines.</summary>
     public double Strength { get; init; } = 1;
 
+    /// <summary>Whether a strength that lies between two steps takes one more of them, as the peer's pipelines of flows do (Stable Diffusion 3, Flux), or one less.</summary>
+    public bool RoundsStrengthUp { get; init; }
+
     /// <summary>DDIM: 0 is deterministic, 1 draws as much noise as DDPM.</summary>
     public double Eta { get; init; }
 

@@ -101,7 +101,8 @@ public abstract class SchedulerRun
         Timesteps = timesteps;
         HasWholeTimesteps = whole;
         Steps = steps ?? timesteps.Length;
-        Begin = (Steps - Math.Min((int)(Steps * options.Strength), Steps)) * scheduler.Order;
+        var taken = Math.Min(Steps * options.Strength, Steps);
+        Begin = (options.RoundsStrengthUp ? (int)(Steps - taken) : Steps - (int)taken) * scheduler.Order;
         if (Begin >= timesteps.Length) throw new PanoptesException($"A strength of {options.Strength} leaves none of {Steps} steps.");
     }
 
@@ -268,6 +269,9 @@ readonly record struct Thresholding(double Ratio, double Most);
 /// <summary>Where a sampling's chance comes from: one generator for the batch, or one a sample. On the CPU the numbers are those that the peer draws with the same seed.</summary>
 public abstract class NoiseSource
 {
+    /// <summary>Whether every sample has a source of its own.</summary>
+    internal virtual bool IsOfEach => false;
+
     /// <summary>Normal noise of the shape.</summary>
     public abstract Tensor Normal(long[] shape, ScalarType type);
 
@@ -302,6 +306,8 @@ public abstract class NoiseSource
 
     sealed class PerSample(IReadOnlyList<Generator> generators) : NoiseSource
     {
+        internal override bool IsOfEach => true;
+
         public override Tensor Normal(long[] shape, ScalarType type) => Each(shape, (s, g) => Draw(s, type, g));
 
         public override Tensor Uniform(long[] shape) => Each(shape, static (s, g) => rand(s, generator: g));
