@@ -46,8 +46,10 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
         }
         var jobs = requests.SelectMany(static r => r.Seeds().Select(s => (Request: r, Seed: s))).ToArray();
         var images = new List<GeneratedImage>(jobs.Length);
+        using var pause = Native.FinalizerPause.TryBegin();
         for (var at = 0; at < jobs.Length;)
         {
+            pause?.Drain();
             // Neighbors that differ in words and seeds alone are made together.
             var request = jobs[at].Request;
             var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request.Steps == request.Steps && j.Request.Guidance == request.Guidance).ToArray();

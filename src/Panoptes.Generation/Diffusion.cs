@@ -61,12 +61,13 @@ public sealed class Diffusion : IDisposable
         Job[] jobs = [.. requests.SelectMany(JobsOf)];
         if (!packed) Model.Pack();
         packed = true;
+        using var pause = Native.FinalizerPause.TryBegin();
         var batches = Batches(jobs);
         var (done, total) = (0, batches.Sum(b => StepsOf(b[0].Request)));
         var images = new List<GeneratedImage>(jobs.Length);
         foreach (var batch in batches)
         {
-            var report = new Report(this, progress, done, total, previewEvery);
+            var report = new Report(this, progress, done, total, previewEvery, pause);
             images.AddRange(Make(batch, report, cancel));
             done += StepsOf(batch[0].Request);
         }
@@ -381,13 +382,14 @@ public sealed class Diffusion : IDisposable
     }
 
     /// <summary>Tells how far a batch is, after every step, and how it looks, after some.</summary>
-    sealed class Report(Diffusion of, IProgress<ImageProgress>? progress, int done, int total, int previewEvery) : IStepHook
+    sealed class Report(Diffusion of, IProgress<ImageProgress>? progress, int done, int total, int previewEvery, Native.FinalizerPause? pause) : IStepHook
     {
         /// <summary>So many steps are behind, and others begin.</summary>
         public void Begin(int behind) => done += behind;
 
         public void Stepped(DenoisingStep step)
         {
+            pause?.Drain();
             if (progress is null) return;
             var taken = step.Index + 1;
             // The last is shown as it is.

@@ -117,11 +117,6 @@ sealed class DemoCommand : ExampleCommand
         return true;
     }
 
-    sealed class ImageSteps(IProgress<Step> progress) : IProgress<ImageProgress>
-    {
-        public void Report(ImageProgress value) => progress.Report(new(value.Done, value.Total));
-    }
-
     /// <summary>The set's files as they are stored, one folder a style; those that are there already stay.</summary>
     static int Write(EmojiSet set, string folder, IProgress<Step> progress, CancellationToken cancel)
     {

@@ -85,7 +85,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         foreach (var path in parsed.GetRequiredValue(model))
         {
             var clock = Stopwatch.StartNew();
-            var made = await terminal.WithProgress("Making images", progress => Make(parsed, path, requests, new Steps(progress), cancel));
+            var made = await terminal.WithProgress("Making images", progress => Make(parsed, path, requests, new ImageSteps(progress), cancel));
             var seconds = clock.Elapsed.TotalSeconds;
             all.Add(await terminal.WithProgress("Looking at them", progress => new Measured(path, seconds, GenerationReport.Of(clip, real, made, [.. scenes.Select(static s => s.Caption)]), NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel), Kept(made), made)));
         }
@@ -192,10 +192,5 @@ sealed class EvaluateImagesCommand : ExampleCommand
         }
         using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed)), path) { BatchSize = 16 };
         return [.. diffusion.Generate(requests, progress, cancel: cancel).Select(static m => m.Image)];
-    }
-
-    sealed class Steps(IProgress<Step> progress) : IProgress<ImageProgress>
-    {
-        public void Report(ImageProgress value) => progress.Report(new(value.Done, value.Total));
     }
 }

@@ -83,7 +83,7 @@ abstract class ImageCommand : ExampleCommand
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
             images = ImageMaker.IsIn(path)
-                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, name, requests, new Steps(progress), cancel))
+                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, name, requests, new ImageSteps(progress), cancel))
                 : await Diffuse(parsed, terminal, path, name, settings, requests, cancel);
         }
         finally
@@ -226,7 +226,7 @@ abstract class ImageCommand : ExampleCommand
     {
         PictureProtocol? protocol = !terminal.IsInteractive || how == "none" ? null : how == "auto" ? TerminalPicture.Detect(Environment.GetEnvironmentVariable) : Enum.Parse<PictureProtocol>(how, ignoreCase: true);
         if (protocol is not { } shown)
-            return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new Steps(progress), cancel: cancel));
+            return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new ImageSteps(progress), cancel: cancel));
         IReadOnlyList<GeneratedImage> images = [];
         var clock = System.Diagnostics.Stopwatch.StartNew();
         await terminal.Messages.Live(new Markup("")).StartAsync(async live =>
@@ -242,11 +242,6 @@ abstract class ImageCommand : ExampleCommand
             }
         });
         return images;
-    }
-
-    sealed class Steps(IProgress<Step> to) : IProgress<ImageProgress>
-    {
-        public void Report(ImageProgress value) => to.Report(new(value.Done, value.Total));
     }
 
     /// <summary>Says where what an image was made of is not what it is made of now.</summary>

@@ -56,11 +56,17 @@ public abstract record ConditionMaker
     /// <summary>Draws a smaller copy of a large image and brings the picture back to its size.</summary>
     private protected static Image Bounded(Image image, ResizeFilter back, Func<Image, Image> draw)
     {
+        var small = Small(image);
+        return ReferenceEquals(small, image) ? draw(image) : draw(small).Resize(image.Width, image.Height, back);
+    }
+
+    /// <summary>The image itself, or a smaller copy of a large one.</summary>
+    private protected static Image Small(Image image)
+    {
         var pixels = (long)image.Width * image.Height;
-        if (pixels <= MostPixels) return draw(image);
+        if (pixels <= MostPixels) return image;
         var scale = Math.Sqrt((double)MostPixels / pixels);
-        var small = image.Resize(Math.Max(1, (int)(image.Width * scale)), Math.Max(1, (int)(image.Height * scale)), ResizeFilter.Box);
-        return draw(small).Resize(image.Width, image.Height, back);
+        return image.Resize(Math.Max(1, (int)(image.Width * scale)), Math.Max(1, (int)(image.Height * scale)), ResizeFilter.Box);
     }
 }
 

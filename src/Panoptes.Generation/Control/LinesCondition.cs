@@ -52,12 +52,9 @@ public sealed record LinesCondition : ConditionMaker
     public IReadOnlyList<LineSegment> Find(Image image)
     {
         Check();
-        const int Most = 1 << 22;
-        var pixels = (double)image.Width * image.Height;
-        if (pixels > Most)
+        var small = Small(image);
+        if (!ReferenceEquals(small, image))
         {
-            var shrink = Math.Sqrt(Most / pixels);
-            var small = image.Resize(Math.Max(1, (int)(image.Width * shrink)), Math.Max(1, (int)(image.Height * shrink)), ResizeFilter.Box);
             var (sx, sy) = ((double)image.Width / small.Width, (double)image.Height / small.Height);
             return [.. Find(small).Select(l => new LineSegment(((l.X1 + 0.5) * sx) - 0.5, ((l.Y1 + 0.5) * sy) - 0.5, ((l.X2 + 0.5) * sx) - 0.5, ((l.Y2 + 0.5) * sy) - 0.5, l.Sureness))];
         }

@@ -90,8 +90,10 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         foreach (var r in requests) Check(r);
         var jobs = requests.SelectMany(static r => r.Seeds().Select(s => (Request: r, Seed: s))).ToArray();
         var images = new List<GeneratedImage>(jobs.Length);
+        using var pause = Native.FinalizerPause.TryBegin();
         for (var at = 0; at < jobs.Length;)
         {
+            pause?.Drain();
             // Neighbors that differ in words and seeds alone are made together.
             var first = jobs[at].Request;
             var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == PartsOf(first) && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
