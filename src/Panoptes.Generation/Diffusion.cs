@@ -326,7 +326,7 @@ public sealed class Diffusion : IDisposable
 
             int Near(int side) => Math.Clamp((int)Math.Round(side * scale / multiple) * multiple, multiple, 8192);
         }
-        if (request.Image is not { } image || Model.ReadsPicture) return (request.Width ?? Model.Side, request.Height ?? Model.Side);
+        if (request.Image is not { } image || Model.ReadsPicture) return (request.Width ?? Model.UsualSize.Width, request.Height ?? Model.UsualSize.Height);
         return (request.Width ?? Math.Max(Model.Multiple, image.Width / Model.Multiple * Model.Multiple), request.Height ?? Math.Max(Model.Multiple, image.Height / Model.Multiple * Model.Multiple));
     }
 

@@ -47,6 +47,17 @@ public sealed class DiffusionTests : IDisposable
     }
 
     [Fact]
+    public void A_network_that_was_made_for_rows_and_columns_makes_images_of_them()
+    {
+        var small = (StableDiffusion)diffusion.Model;
+        using var network = new UNet2DConditionModel(small.UNet.Config with { SampleSize = (int[])[8, 12] });
+        using (var generator = new Generator(2))
+            foreach (var parameter in network.Parameters()) parameter.Initialize(generator, ScalarType.Float32);
+        var made = new Diffusion(new StableDiffusion(network, small.Autoencoder, small.Prompts, small.Scheduler), "wide").Generate([new("a red apple") { Steps = 2, Seed = 1 }])[0];
+        Assert.Equal((24, 16), (made.Image.Width, made.Image.Height));
+    }
+
+    [Fact]
     public void An_image_does_not_depend_on_how_long_its_neighbors_prompts_are_nor_on_what_they_deny()
     {
         var alone = diffusion.Generate([Apple])[0].Image.Pixels;

@@ -91,6 +91,12 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <summary>The side of the images that the network was made for, in pixels.</summary>
     public abstract int Side { get; }
 
+    /// <summary>The size of images that nobody says a size of, in pixels: <see cref="Side"/> twice, unless the network was made for another shape.</summary>
+    public virtual (int Width, int Height) UsualSize => (Side, Side);
+
+    /// <summary>That size by a UNet's sample_size: one side, or rows and columns.</summary>
+    private protected (int Width, int Height) SizeBy(OneOrMany<int>? sample) => sample is { Many: [var rows, var columns] } ? (columns * PixelsPerPlace, rows * PixelsPerPlace) : (Side, Side);
+
     /// <summary>How this model's images are usually made, where its family's way does not suit it; null: as in the family.</summary>
     public GenerationDefaults? Defaults { get; set; }
 

@@ -21,6 +21,8 @@ public sealed class ImageVariations(UNet2DConditionModel unet, AutoencoderKl aut
 
     public override int Side => (UNet.Config.SampleSize is { } size ? size[0] : 64) * PixelsPerPlace;
 
+    public override (int Width, int Height) UsualSize => SizeBy(UNet.Config.SampleSize);
+
     public override bool ReadsPicture => true;
 
     private protected override double FamilyGuidance => 7.5;

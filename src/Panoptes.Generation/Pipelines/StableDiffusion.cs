@@ -34,6 +34,8 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
 
     public override int PartsOf(string prompt) => Prompts.PartsOf(prompt);
 
+    public override (int Width, int Height) UsualSize => SizeBy(UNet.Config.SampleSize);
+
     private protected override double FamilyGuidance => KnowsGuidance ? 8.5 : 7.5;
 
     private protected override int FamilySteps => KnowsGuidance ? 4 : base.FamilySteps;

@@ -22,6 +22,8 @@ public sealed class UnconditionalDiffusion : DiffusionModel
 
     public override int Side => UNet.Config.SampleSize?[0] ?? 32;
 
+    public override (int Width, int Height) UsualSize => SizeBy(UNet.Config.SampleSize);
+
     private protected override double FamilyGuidance => 1;
 
     /// <summary>The chain that it was trained on has as many steps as that; others jump.</summary>
