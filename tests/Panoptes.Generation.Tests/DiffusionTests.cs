@@ -58,6 +58,19 @@ public sealed class DiffusionTests : IDisposable
     }
 
     [Fact]
+    public void T5_passes_over_weights_and_says_so()
+    {
+        using var encoder = new Representation.T5EncoderModel(new() { VocabSize = 49408, DModel = 8, DKv = 4, DFf = 16, NumLayers = 1, NumHeads = 2 });
+        using (var generator = new Generator(1))
+            foreach (var parameter in encoder.Parameters()) parameter.Initialize(generator, ScalarType.Float32);
+        var t5 = new T5Prompts(encoder, ((StableDiffusion)diffusion.Model).Prompts.Tokenizer, 16, masked: false);
+        var notes = new List<string>();
+        using Tensor weighted = t5.Read(["a (red:1.3) apple", "a (red:1.3) apple"], notes.Add).States, plain = t5.Read(["a red apple", "a red apple"], notes.Add).States;
+        Assert.Equal(plain, weighted);
+        Assert.Equal("The prompt \"a (red:1.3) apple\" has weights, which T5 does not read.", Assert.Single(notes));
+    }
+
+    [Fact]
     public void An_image_does_not_depend_on_how_long_its_neighbors_prompts_are_nor_on_what_they_deny()
     {
         var alone = diffusion.Generate([Apple])[0].Image.Pixels;

@@ -33,7 +33,7 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
         using var noGrad = no_grad();
         var (context, room) = (Encoder.ContextLength, Encoder.ContextLength - 2);
         PromptTokens[] all = [.. prompts.Select(p => PromptTokens.Of(Places?.Write(p) ?? p, Tokenizer, context))];
-        foreach (var (own, prompt) in all.Zip(prompts))
+        foreach (var (own, prompt) in all.Zip(prompts).DistinctBy(static p => p.Second))
             if (own.Windows.Count > 1) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has {own.Count} tokens and is read in {own.Windows.Count} parts of {room}.");
         var windows = all.Max(static t => t.Windows.Count);
         var empty = windows > 1 ? PromptTokens.Of("", Tokenizer, context).Windows[0] : null;

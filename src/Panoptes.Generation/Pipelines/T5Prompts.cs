@@ -22,16 +22,14 @@ public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int l
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var plain = prompts.Select(p =>
-        {
-            var parts = WeightedPrompt.Parse(p);
-            if (parts.All(static part => part.Weight == 1)) return p;
-            note?.Invoke($"The prompt \"{PromptTokens.Shown(p)}\" has weights, which T5 does not read.");
-            return string.Concat(parts.Select(static part => part.Text));
-        }).ToArray();
-        var batch = Tokenizer.Encode(plain, Length);
-        foreach (var i in batch.Truncated) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
+        var batch = Tokenizer.Encode([.. prompts.Select(Plain)], Length);
+        foreach (var prompt in prompts.Distinct())
+            if (Plain(prompt) != prompt) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has weights, which T5 does not read.");
+        foreach (var i in batch.Truncated.DistinctBy(i => prompts[i])) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
         var mask = masked ? batch.AttentionMask() : null;
         return (Encoder.Forward(batch.InputIds(), mask).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
+
+        // What is no weight stays as it is, backslashes, too.
+        static string Plain(string prompt) => WeightedPrompt.Parse(prompt) is var parts && parts.All(static part => part.Weight == 1) ? prompt : string.Concat(parts.Select(static part => part.Text));
     }
 }
