@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Panoptes.Data;
 using Panoptes.Evaluation;
 using Panoptes.Generation;
@@ -42,13 +43,19 @@ sealed class SceneControls : IDisposable
         if (ControlNet is not null) controls.Add(new ControlNetControl(ControlNet, SceneConditions.Make(Kind!, scene)));
         if (Adapter is not null) controls.Add(new T2IAdapterControl(Adapter, SceneConditions.Make(Kind!, scene)));
         if (Boxes) controls.Add(Share is { } share ? new BoxesControl(PhraseBox.Of(scene)) { Share = share } : new BoxesControl(PhraseBox.Of(scene)));
-        // A caption may call things by other words; those are led nowhere.
-        if (Layout && PhraseBox.Of(scene).Where(b => scene.Caption.Contains(b.Phrase, StringComparison.OrdinalIgnoreCase)).ToArray() is { Length: > 0 } placed) controls.Add(new LayoutControl(placed));
+        if (Layout && Named(scene) is { Length: > 0 } placed) controls.Add(new LayoutControl(placed));
         if (TextGuide is not null) controls.Add(new TextControl(TextGuide, scene.Caption) { Scale = GuideScale, BackwardSteps = GuideBackward });
         if (BoxGuide is not null)
             controls.Add(new FoundBoxesControl(PictureLosses.Boxes(BoxGuide, Detection.Of(scene), (scene.Size, scene.Size)), PhraseBox.Of(scene)) { Scale = GuideScale, BackwardSteps = GuideBackward });
         return controls;
     }
+
+    /// <summary>The things that the caption names, by its own words ("two ducks"); what it calls otherwise is led nowhere.</summary>
+    static PhraseBox[] Named(Scene scene) =>
+    [
+        .. PhraseBox.Of(scene).Select(b => (Box: b, Word: Regex.Match(scene.Caption, $@"\b{Regex.Escape(b.Phrase)}(e?s)?\b", RegexOptions.IgnoreCase | RegexOptions.CultureInvariant)))
+            .Where(static b => b.Word.Success).Select(static b => b.Box with { Phrase = b.Word.Value }),
+    ];
 
     public void Dispose()
     {

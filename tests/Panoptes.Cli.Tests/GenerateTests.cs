@@ -1,6 +1,8 @@
+using Panoptes.Data;
 using Panoptes.Generation;
 using Panoptes.Imaging;
 using Panoptes.Parity;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Cli.Tests;
 
@@ -99,6 +101,17 @@ public sealed class GenerateTests : IDisposable
             await Command.Succeeds("generate", "--from", At(name), "--out", At("again.png"));
             Assert.Equal(File.ReadAllBytes(At(name)), File.ReadAllBytes(At("again.png")));
         }
+    }
+
+    [Fact]
+    public void Every_layout_of_scenes_is_of_words_that_their_captions_have_also_of_several_things_of_a_name()
+    {
+        using var diffusion = DiffusionModel.Load(Path.Combine(Goldens.Repository, "zoo", "sd-emoji"));
+        var prompts = ((StableDiffusion)diffusion).Prompts;
+        using var controls = new SceneControls { Layout = true };
+        var scenes = SceneRecipe.Load(Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), SceneTasks.All).Tests(200).Scenes(EmojiSplit.Train);
+        var layouts = scenes.Select(s => (s.Caption, Boxes: LayoutBox.Of(prompts, s.Caption, ((LayoutControl)Assert.Single(controls.Of(s))).Boxes))).ToArray();
+        Assert.Contains(layouts, static l => l.Caption.Contains("two ducks", StringComparison.Ordinal) && l.Boxes.Single().Boxes.Count == 2);
     }
 
     [Fact]
