@@ -111,12 +111,7 @@ sealed class ControlCommand : ImageCommand
     {
         var told = before.Parameters.Controls ?? [];
         SharedOptions.Idle(parsed, "goes with a network that is named: name it again", [photo, kind, .. this.told.All]);
-        int Count(params ReadOnlySpan<string> kinds)
-        {
-            var found = 0;
-            foreach (var c in told) found += kinds.Contains(c.Kind) ? 1 : 0;
-            return found;
-        }
+        int Count(params string[] kinds) => told.Count(c => kinds.Contains(c.Kind));
         var networks = Count(ControlParameters.ControlNet, ControlParameters.Adapter);
         void Only(int those, string what, params ReadOnlySpan<Option> options)
         {

@@ -96,7 +96,8 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
             pause?.Drain();
             // Neighbors that differ in words and seeds alone are made together.
             var first = jobs[at].Request;
-            var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == PartsOf(first) && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
+            var parts = PartsOf(first);
+            var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == parts && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
             images.AddRange(Make([.. batch.Select(static j => j.Request)], [.. batch.Select(static j => j.Seed)], cancel));
             at += batch.Length;
             progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null));

@@ -22,9 +22,10 @@ public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int l
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var batch = Tokenizer.Encode([.. prompts.Select(Plain)], Length);
-        foreach (var prompt in prompts.Distinct())
-            if (Plain(prompt) != prompt) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has weights, which T5 does not read.");
+        string[] plain = [.. prompts.Select(Plain)];
+        var batch = Tokenizer.Encode(plain, Length);
+        foreach (var (prompt, own) in prompts.Zip(plain).DistinctBy(static p => p.First))
+            if (own != prompt) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has weights, which T5 does not read.");
         foreach (var i in batch.Truncated.DistinctBy(i => prompts[i])) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
         var mask = masked ? batch.AttentionMask() : null;
         return (Encoder.Forward(batch.InputIds(), mask).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
