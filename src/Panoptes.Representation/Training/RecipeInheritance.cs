@@ -71,7 +71,7 @@ static class RecipeInheritance
             using var reader = new StringReader(change[(sign + 1)..]);
             stream.Load(reader);
         }
-        catch (YamlException e)
+        catch (Exception e) when (RecipeYaml.IsOfReader(e))
         {
             throw new PanoptesException($"\"{change}\" is no change of a recipe: its value is no YAML.", e);
         }

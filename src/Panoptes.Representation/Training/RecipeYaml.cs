@@ -37,12 +37,18 @@ static partial class RecipeYaml
                 .Build();
             return (deserializer.Deserialize<T?>(text) ?? throw new PanoptesException($"{source} is empty; expected a recipe with name, model, data and schedule."), text);
         }
-        catch (YamlException e)
+        catch (Exception e) when (IsOfReader(e))
         {
-            var why = e.InnerException is { } inner and not YamlException ? inner.Message : e.Message;
-            throw new PanoptesException($"{source}, line {e.Start.Line}: {why.TrimEnd('.')}.", e);
+            throw Refusal(e, source);
         }
     }
+
+    /// <summary>Whether an exception is the YAML reader's word on a text: a text that begins with the end of a document makes it throw an InvalidOperationException.</summary>
+    internal static bool IsOfReader(Exception e) => e is YamlException or InvalidOperationException;
+
+    static PanoptesException Refusal(Exception e, string source) => e is YamlException yaml
+        ? new($"{source}, line {yaml.Start.Line}: {(e.InnerException is { } inner and not YamlException ? inner : e).Message.TrimEnd('.')}.", e)
+        : new($"{source} is no YAML: {e.Message.TrimEnd('.')}.", e);
 
     /// <summary>Whether a recipe, or one that it extends, has a field at its top.</summary>
     /// <exception cref="PanoptesException">One of the texts is no YAML.</exception>
@@ -53,9 +59,9 @@ static partial class RecipeYaml
         {
             return RecipeInheritance.HasField(text, source, field);
         }
-        catch (YamlException e)
+        catch (Exception e) when (IsOfReader(e))
         {
-            throw new PanoptesException($"{source}, line {e.Start.Line}: {e.Message.TrimEnd('.')}.", e);
+            throw Refusal(e, source);
         }
     }
 

@@ -123,6 +123,7 @@ public sealed class RecipeTests
     [InlineData("data.batch_size", "expected FIELD=VALUE")]
     [InlineData("=3", "expected FIELD=VALUE")]
     [InlineData("data.batch_size=[3", "its value is no YAML")]
+    [InlineData("data.batch_size=... 3", "its value is no YAML")]
     [InlineData("data..batch_size=3", "there is no \"\"")]
     [InlineData("objectives.2.weight=3", "there is no \"objectives\"", "objectives.2")]
     [InlineData("data.batch_size=many", "batch_size", "many")]
@@ -132,6 +133,18 @@ public sealed class RecipeTests
         var e = Assert.Throws<PanoptesException>(() => Recipe.Parse(Minimal, "small.yaml", change));
         Assert.True(expected.Any(part => e.Message.Contains(part, StringComparison.Ordinal)), e.Message);
         Assert.DoesNotContain('\n', e.Message);
+    }
+
+    [Theory]
+    [InlineData("...\n")]
+    [InlineData("... ")]
+    public void A_recipe_that_begins_with_the_end_of_a_document_is_refused(string start)
+    {
+        foreach (var changes in new string[][] { [], ["data.batch_size=3"] })
+        {
+            var e = Assert.Throws<PanoptesException>(() => Recipe.Parse(start + Minimal, "small.yaml", changes));
+            Assert.StartsWith("small.yaml is no YAML: ", e.Message, StringComparison.Ordinal);
+        }
     }
 
     [Fact]
