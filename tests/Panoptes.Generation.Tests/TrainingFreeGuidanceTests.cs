@@ -93,6 +93,27 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
     }
 
     [Fact]
+    public void Layout_guidance_moves_latents_alike_in_whichever_scale_a_sampler_holds_them()
+    {
+        using var scope = NewDisposeScope();
+        var (positive, negative) = diffusion.Model.Describe(["a red apple"], null, new());
+        (Tensor Before, Tensor After) Latents(string sampler)
+        {
+            var (before, after) = (new Held(), new Held());
+            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 4, Guidance = 2, Noise = new Generator(1), Scheduler = diffusion.Model.Scheduler.Using(sampler), Hooks = [before, new LayoutGuidance([new([2, 3], [(0.5, 0, 1, 0.5)])]) { Enough = 0 }, after] };
+            task.Run(diffusion.Model).Dispose();
+            return (tensor(before.Latents!), tensor(after.Latents!));
+        }
+        var (ddim, euler) = (Latents("ddim"), Latents("euler"));
+        var alpha = diffusion.Model.Scheduler.Using("ddim").Start(4).Level(0).Alpha;
+        Assert.True((euler.Before * alpha).allclose(ddim.Before, 1e-4, 1e-5));
+        Assert.False(ddim.After.allclose(ddim.Before, 1e-3, 1e-3), "Nothing was moved.");
+        Assert.True((euler.After * alpha).allclose(ddim.After, 1e-4, 1e-4), $"{(euler.After * alpha - ddim.After).abs().max().item<float>()} apart.");
+        positive.Dispose();
+        negative.Dispose();
+    }
+
+    [Fact]
     public void Guidance_keeps_no_tensor()
     {
         var request = Apple with { Steps = 2, Hooks = [new LayoutGuidance([new([2], [(0, 0, 0.5, 1)])]) { Enough = 0 }, new UniversalGuidance(Darkness) { ForwardScale = 1, BackwardSteps = 2 }] };
@@ -107,6 +128,14 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
         public List<int> Steps { get; } = [];
 
         public void Asking(DenoisingStep step) => Steps.Add(step.Index);
+    }
+
+    /// <summary>The latents of the first step.</summary>
+    sealed class Held : IStepHook
+    {
+        public float[]? Latents { get; private set; }
+
+        public void Asking(DenoisingStep step) => Latents ??= step.Latents.data<float>().ToArray();
     }
 
     /// <summary>How much of the words' attention lies outside their boxes, before each step.</summary>

@@ -59,9 +59,6 @@ public sealed class LayoutGuidance : IStepHook
     public void Asking(DenoisingStep step)
     {
         if (step.Before >= Steps) return;
-        var level = step.Run.Level(step.Index);
-        // Where there is nothing but noise, the paper's step would be endless.
-        if (level.Alpha < 1e-6) return;
         using var scope = NewDisposeScope();
         var latents = step.Latents;
         if (layouts.Count != 1 && layouts.Count != latents.shape[0]) throw new PanoptesException($"Layouts of {layouts.Count} images were given for {latents.shape[0]}; expected those of each, or once that of all.");
@@ -78,7 +75,7 @@ public sealed class LayoutGuidance : IStepHook
             var losses = stack(Enumerable.Range(0, (int)latents.shape[0]).Select(k => Loss([.. maps.Of.Select(m => m[k])], layouts[layouts.Count == 1 ? 0 : k], maps.Sizes)));
             var far = losses.detach().gt(Enough);
             if (!far.any().item<bool>()) break;
-            latents = Moved(at.detach(), autograd.grad([losses.masked_select(far).sum()], [at])[0], level, Scale).detach();
+            latents = Moved(at.detach(), autograd.grad([losses.masked_select(far).sum()], [at])[0], step.Run.Level(step.Index).Sigma, Scale).detach();
         }
         if (ReferenceEquals(latents, step.Latents)) return;
         step.Latents = latents.MoveToOuterDisposeScope();
@@ -111,10 +108,14 @@ public sealed class LayoutGuidance : IStepHook
         return (sum / (layout.Count * maps.Count)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Latents against the loss's gradient, by as much as there is noise: x - η σ² ∇, σ being the deviation beside a clean sample of 1.</summary>
-    public static Tensor Moved(Tensor latents, Tensor gradient, NoiseLevel level, double scale)
+    /// <summary>
+    /// Latents against the loss's gradient, by as much as there is noise: x - η σ² ∇. The paper's latents, as Euler's and LMS's, hold the clean sample whole, and σ² is there (1 - ᾱ) / ᾱ;
+    /// those that are √ᾱ times as large, with gradients that are so many times smaller, are moved to the same place with σ² = 1 - ᾱ, which is their own noise's.
+    /// </summary>
+    /// <param name="sigma">The deviation of the noise that the latents hold.</param>
+    public static Tensor Moved(Tensor latents, Tensor gradient, double sigma, double scale)
     {
-        using var factor = (-scale * level.Sigma * level.Sigma / (level.Alpha * level.Alpha)).ToScalar();
+        using var factor = (-scale * sigma * sigma).ToScalar();
         using var step = gradient.mul(factor);
         return latents.add(step);
     }

@@ -58,6 +58,6 @@ sealed class LayoutGuidanceAdapter : IAdapter
         yield return ("loss", loss);
         foreach (var (name, gradient) in names.Zip(autograd.grad([loss], logits))) yield return (name.Replace("_logits", "_gradient", StringComparison.Ordinal), gradient);
         var alpha = c.Arguments.GetProperty("alpha_t").GetDouble();
-        yield return ("updated", LayoutGuidance.Moved(c.Input("latents"), c.Input("latent_gradient"), new(Math.Sqrt(alpha), Math.Sqrt(1 - alpha)), c.Arguments.GetProperty("loss_scale").GetDouble()));
+        yield return ("updated", LayoutGuidance.Moved(c.Input("latents"), c.Input("latent_gradient"), Math.Sqrt((1 - alpha) / alpha), c.Arguments.GetProperty("loss_scale").GetDouble()));
     }
 }
