@@ -7,7 +7,7 @@ public sealed class GoldenTests
     // Tokenizers and preprocessing are tested where they live.
     public static TheoryData<string> Cases =>
         [.. Goldens.Names("representation", static n => !n.StartsWith("preprocess_", StringComparison.Ordinal) && !n.Contains("tokenizer", StringComparison.Ordinal)),
-            .. Goldens.Names("generation", static n => n.StartsWith("vq", StringComparison.Ordinal)),
+            .. Goldens.Names("generation", static n => n.StartsWith("vq_model", StringComparison.Ordinal) || n.StartsWith("vqgan", StringComparison.Ordinal)),
             .. Goldens.Names("language", static n => n.StartsWith("t5", StringComparison.Ordinal)),
             .. Goldens.Names("training", static n => n.StartsWith("clip_train", StringComparison.Ordinal))];
 
