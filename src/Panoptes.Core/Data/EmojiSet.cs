@@ -108,9 +108,10 @@ public sealed class EmojiSet
     readonly Lock[] locks = [.. Enumerable.Range(0, 64).Select(static _ => new Lock())];
     readonly int[] imageOf;
 
-    EmojiSet(string root, EmojiManifest manifest, IReadOnlyList<EmojiConcept> concepts, IReadOnlyList<EmojiImage> images, ReadOnlyMemory<byte>[] encoded)
+    EmojiSet(string root, EmojiManifest manifest, IReadOnlyList<EmojiConcept> concepts, IReadOnlyList<EmojiImage> images, ReadOnlyMemory<byte>[] encoded, bool isNamed = false)
     {
         this.root = root;
+        IsNamed = isNamed;
         this.encoded = encoded;
         Size = manifest.Size;
         Concepts = concepts;
@@ -135,6 +136,9 @@ public sealed class EmojiSet
 
     /// <summary>The folder that it was read from.</summary>
     internal string Root => root;
+
+    /// <summary>Whether its concepts were named one by one.</summary>
+    internal bool IsNamed { get; }
 
     /// <summary>Bytes of one decoded image: size * size * 4.</summary>
     public int ImageBytes => Size * Size * 4;
@@ -179,7 +183,7 @@ public sealed class EmojiSet
         if (count < 1 || count > Concepts.Count) throw new PanoptesException($"{count} concepts were asked for; the emoji set has {Concepts.Count}.");
         var order = Enumerable.Range(0, Concepts.Count).ToArray();
         new SampleRandom(seed, 0, 0).Shuffle<int>(order);
-        return Subset([.. order.Take(count).Order()]);
+        return Subset([.. order.Take(count).Order()], isNamed: false);
     }
 
     /// <summary>The concepts of some names, in all styles, numbered anew; what is held out stays held out.</summary>
@@ -190,20 +194,27 @@ public sealed class EmojiSet
         var known = Concepts.GroupBy(static c => c.Name, StringComparer.OrdinalIgnoreCase).ToDictionary(static g => g.Key, static g => g.First().Index, StringComparer.OrdinalIgnoreCase);
         int[] chosen = [.. names.Select(n => known.TryGetValue(n, out var c) ? c : throw new PanoptesException($"The emoji set has no concept named {n}.")).Order()];
         if (chosen.Length == 0 || chosen.Distinct().Count() != chosen.Length) throw new PanoptesException("Concepts were named twice, or none at all; expected names, each once.");
-        return Subset(chosen);
+        return Subset(chosen, isNamed: true);
     }
 
-    EmojiSet Subset(int[] chosen)
+    EmojiSet Subset(int[] chosen, bool isNamed)
     {
         var index = chosen.Select(static (concept, i) => (concept, i)).ToDictionary(static p => p.concept, static p => p.i);
         EmojiImage[] kept = [.. Images.Where(i => index.ContainsKey(i.Concept))];
         var manifest = new EmojiManifest(Size, chosen.Length, [.. Styles.Select(s => s with { Count = kept.Count(i => i.Style == s.Index) })]);
         return new(root, manifest, [.. chosen.Select(c => Concepts[c] with { Index = index[c] })],
-            [.. kept.Select((image, i) => new EmojiImage(i, index[image.Concept], image.Style))], [.. kept.Select(i => encoded[i.Index])]);
+            [.. kept.Select((image, i) => new EmojiImage(i, index[image.Concept], image.Style))], [.. kept.Select(i => encoded[i.Index])], isNamed);
     }
 
     /// <summary>The image of a concept in a style, or null where that style does not draw it.</summary>
     public EmojiImage? Find(int concept, int style) => imageOf[(concept * Styles.Count) + style] is >= 0 and var i ? Images[i] : null;
+
+    /// <summary>
+    /// Where the joints of the person are that an image shows: COCO's 17 keypoints (nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right) in parts of the image's side from its upper left
+    /// corner, null where it does not show one. Null where nothing is known, as of nearly all.
+    /// </summary>
+    /// <exception cref="PanoptesException">The file of poses is damaged.</exception>
+    public IReadOnlyList<(float X, float Y)?>? Pose(int image) => EmojiPoses.Bundled.Of(Concepts[Images[image].Concept].Code, Styles[Images[image].Style].Name);
 
     /// <summary>The image's file: lossless WebP with alpha.</summary>
     public ReadOnlyMemory<byte> Encoded(int image) => encoded[image];

@@ -43,6 +43,7 @@ public sealed class SceneConditions(IReadOnlyList<string> kinds)
 
     static ConditionSources Known(Scene? scene) => new()
     {
+        Poses = _ => scene!.Poses(),
         Depth = _ => new(scene!.Size, scene.Size, scene.Depth()),
         Classes = _ => new(scene!.Size, scene.Size, Array.ConvertAll(scene.Ids, static id => id - 1), [.. scene.Objects.Select(static o => o.Name)]),
     };

@@ -73,11 +73,12 @@ public sealed record SceneQuestion(SceneQuestionKind Kind, string Text, string A
 /// <summary>A picture composed of emoji, with everything that is known about it.</summary>
 public sealed class Scene
 {
-    internal Scene(SceneLayout layout, Image image, ushort[] coverage, byte[] ids, IReadOnlyList<SceneObject> objects, IReadOnlyList<SceneRelation> relations, (float X, float Y)[] points, SceneStuff background, int[]? horizon) =>
-        (Layout, Image, this.coverage, Ids, Objects, Relations, this.points, Background, this.horizon) = (layout, image, coverage, ids, objects, relations, points, background, horizon);
+    internal Scene(SceneLayout layout, Image image, ushort[] coverage, byte[] ids, IReadOnlyList<SceneObject> objects, IReadOnlyList<SceneRelation> relations, (float X, float Y)[] points, (float X, float Y)?[]?[] poses, SceneStuff background, int[]? horizon) =>
+        (Layout, Image, this.coverage, Ids, Objects, Relations, this.points, this.poses, Background, this.horizon) = (layout, image, coverage, ids, objects, relations, points, poses, background, horizon);
 
     readonly ushort[] coverage;
     readonly (float X, float Y)[] points;                                             // the keypoints of each object
+    readonly (float X, float Y)?[]?[] poses;                                          // the joints of each object that is a person
     readonly int[]? horizon;                                                          // for each column the first row of the ground; null: no ground
 
     /// <summary>What lies where: all that the picture follows from.</summary>
@@ -201,6 +202,13 @@ public sealed class Scene
         var kinds = points.Length / Objects.Count;
         return [.. Enumerable.Range(0, kinds).Select(i => points[(index * kinds) + i]).Select((p, i) => new SceneKeypoint((SceneKeypointKind)i, p.X, p.Y, IsSeen(index, p.X, p.Y)))];
     }
+
+    /// <summary>
+    /// The poses of the people whose joints are known (see <see cref="EmojiSet.Pose"/>), each as COCO has them: x, y (in pixels) and whether it is seen (2), hidden by another object or outside the picture (1), or unknown (0) of its
+    /// 17 keypoints.
+    /// </summary>
+    public IReadOnlyList<IReadOnlyList<double>> Poses() =>
+        [.. poses.Select(static (joints, index) => (joints, index)).Where(static p => p.joints is not null).Select(p => (double[])[.. p.joints!.SelectMany(j => j is { } at ? (double[])[at.X, at.Y, IsSeen(p.index, at.X, at.Y) ? 2 : 1] : [0, 0, 0])])];
 
     bool IsSeen(int index, float x, float y)
     {

@@ -67,10 +67,11 @@ public sealed class SceneGenerator
 
     /// <summary>
     /// The drawings of a split that show things one can point at: animals, plants, food, places, vehicles, toys and other objects; no faces, people,
-    /// symbols and flags, no clock faces, whose names tell the time, and none that are called by an adjective (locked, foggy).
+    /// symbols and flags, no clock faces, whose names tell the time, and none that are called by an adjective (locked, foggy). Of concepts that were named one by one (<see cref="EmojiSet.Subset(IReadOnlyList{string})"/>), all.
     /// </summary>
     public static int[] Things(EmojiSet set, EmojiSplit split = EmojiSplit.Train)
     {
+        if (set.IsNamed) return set.Select(split);
         var isThing = set.Concepts.Select(static c => c.Group is "animals-nature" or "food-drink" or "travel-places" or "activities" or "objects" && IsNoun(c.Name)).ToArray();
         return [.. set.Select(split).Where(i => isThing[set.Images[i].Concept])];
 

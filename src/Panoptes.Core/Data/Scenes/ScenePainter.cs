@@ -66,7 +66,7 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
             }
         }
 
-        var (objects, points) = (new SceneObject[count], new (float, float)[5 * count]);
+        var (objects, points, poses) = (new SceneObject[count], new (float, float)[5 * count], new (float, float)?[]?[count]);
         for (var k = 0; k < count; k++)
         {
             var (placement, box) = (layout.Objects[k], boxes[k]);
@@ -75,9 +75,9 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
             objects[k] = new(image.Index, image.Concept, image.Style, set.Concepts[image.Concept].Name,
                 seen[k] == 0 ? default : new(box.Left, box.Top, box.Right - box.Left + 1, box.Bottom - box.Top + 1), seen[k], all[k] == 0 ? 0 : (float)seen[k] / all[k],
                 share < 0.26f ? SceneSize.Small : share < 0.42f ? SceneSize.Medium : SceneSize.Large, placement.Depth);
-            Points(placement, points.AsSpan(5 * k, 5));
+            poses[k] = Points(placement, points.AsSpan(5 * k, 5));
         }
-        return new(layout, Bytes(canvas, size), coverage, ids, objects, Relate(objects, hides, all, size), points, background, horizon);
+        return new(layout, Bytes(canvas, size), coverage, ids, objects, Relate(objects, hides, all, size), points, poses, background, horizon);
     }
 
     /// <summary>Draws a ground, with its own chance: for each column its first row; null where there is none.</summary>
@@ -99,18 +99,21 @@ sealed class ScenePainter(EmojiSet set, SceneOptions options)
         return horizon;
     }
 
-    /// <summary>Where the drawing's points are in the picture.</summary>
-    void Points(ScenePlacement placement, Span<(float, float)> points)
+    /// <summary>Where the drawing's points are in the picture, and the joints of the person that it shows, if it is known to show one.</summary>
+    (float X, float Y)?[]? Points(ScenePlacement placement, Span<(float, float)> points)
     {
         var (box, at) = (Tight(placement.Image), Extremes(placement.Image));
         var scale = placement.Side / Math.Max(Math.Max(box.Width, box.Height), 1);
         var (cos, sin) = (MathF.Cos(placement.Angle) * scale, MathF.Sin(placement.Angle) * scale);
-        for (var i = 0; i < 4; i++)
-        {
-            var (u, v) = (at[i].X + 0.5f - box.CenterX, at[i].Y + 0.5f - box.CenterY);
-            points[i] = (placement.X + (cos * u) - (sin * v), placement.Y + (sin * u) + (cos * v));
-        }
+        for (var i = 0; i < 4; i++) points[i] = Place(at[i].X + 0.5f, at[i].Y + 0.5f);
         points[4] = (placement.X, placement.Y);
+        return set.Pose(placement.Image) is { } pose ? [.. pose.Select(p => p is { } joint ? Place(joint.X * set.Size, joint.Y * set.Size) : ((float, float)?)null)] : null;
+
+        (float, float) Place(float x, float y)
+        {
+            var (u, v) = (x - box.CenterX, y - box.CenterY);
+            return (placement.X + (cos * u) - (sin * v), placement.Y + (sin * u) + (cos * v));
+        }
     }
 
     static List<SceneRelation> Relate(SceneObject[] objects, int[] hides, int[] all, int size)
