@@ -92,25 +92,46 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
         Assert.Equal(before.Losses[2], after.Losses[2]);
     }
 
+    /// <summary>What a hook does in the first step, by two samplers that begin at the same noise in other scales.</summary>
+    (float[] Before, float[] After)[] InTwoScales(Func<IStepHook> hook, Func<DenoisingStep, Tensor> what)
+    {
+        using var scope = NewDisposeScope();
+        var (positive, negative) = diffusion.Model.Describe(["a red apple"], null, new());
+        (float[], float[]) Of(string sampler)
+        {
+            var (before, after) = (new Held(what), new Held(what));
+            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 4, Guidance = 2, Noise = new Generator(1), Scheduler = diffusion.Model.Scheduler.Using(sampler), Hooks = [before, hook(), after] };
+            task.Run(diffusion.Model).Dispose();
+            return (before.Values!, after.Values!);
+        }
+        var both = new[] { Of("ddim"), Of("euler") };
+        positive.Dispose();
+        negative.Dispose();
+        return both;
+    }
+
     [Fact]
     public void Layout_guidance_moves_latents_alike_in_whichever_scale_a_sampler_holds_them()
     {
         using var scope = NewDisposeScope();
-        var (positive, negative) = diffusion.Model.Describe(["a red apple"], null, new());
-        (Tensor Before, Tensor After) Latents(string sampler)
-        {
-            var (before, after) = (new Held(), new Held());
-            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 4, Guidance = 2, Noise = new Generator(1), Scheduler = diffusion.Model.Scheduler.Using(sampler), Hooks = [before, new LayoutGuidance([new([2, 3], [(0.5, 0, 1, 0.5)])]) { Enough = 0 }, after] };
-            task.Run(diffusion.Model).Dispose();
-            return (tensor(before.Latents!), tensor(after.Latents!));
-        }
-        var (ddim, euler) = (Latents("ddim"), Latents("euler"));
+        var both = InTwoScales(static () => new LayoutGuidance([new([2, 3], [(0.5, 0, 1, 0.5)])]) { Enough = 0 }, static s => s.Latents);
         var alpha = diffusion.Model.Scheduler.Using("ddim").Start(4).Level(0).Alpha;
-        Assert.True((euler.Before * alpha).allclose(ddim.Before, 1e-4, 1e-5));
-        Assert.False(ddim.After.allclose(ddim.Before, 1e-3, 1e-3), "Nothing was moved.");
-        Assert.True((euler.After * alpha).allclose(ddim.After, 1e-4, 1e-4), $"{(euler.After * alpha - ddim.After).abs().max().item<float>()} apart.");
-        positive.Dispose();
-        negative.Dispose();
+        var (ddim, euler) = (both[0], both[1]);
+        Assert.True((tensor(euler.Before) * alpha).allclose(tensor(ddim.Before), 1e-4, 1e-5));
+        Assert.False(tensor(ddim.After).allclose(tensor(ddim.Before), 1e-3, 1e-3), "Nothing was moved.");
+        Assert.True((tensor(euler.After) * alpha).allclose(tensor(ddim.After), 1e-4, 1e-4), $"{(tensor(euler.After) * alpha - tensor(ddim.After)).abs().max().item<float>()} apart.");
+    }
+
+    [Theory, InlineData(true), InlineData(false)]
+    public void Universal_guidance_changes_the_noise_alike_in_whichever_scale_a_sampler_holds_it(bool forward)
+    {
+        using var scope = NewDisposeScope();
+        var target = randn(1, 4, 8, 8, generator: new Generator(9));
+        var both = InTwoScales(() => new UniversalGuidance(clean => (clean - target).square().sum(), inPixels: false) { ForwardScale = forward ? 0.1 : 0, BackwardSteps = forward ? 0 : 5 }, static s => s.Prediction ?? zeros_like(s.Latents));
+        var (ddim, euler) = (tensor(both[0].After), tensor(both[1].After));
+        Assert.True(euler.allclose(ddim, 1e-3, 1e-3), $"{(euler - ddim).abs().max().item<float>()} apart, of {ddim.abs().max().item<float>()}.");
+        var without = tensor(InTwoScales(() => new UniversalGuidance(clean => (clean - target).square().sum(), inPixels: false) { ForwardScale = 0, BackwardSteps = 0 }, static s => s.Prediction ?? zeros_like(s.Latents))[1].After);
+        Assert.True((euler - without).abs().max().item<float>() > 0.1, "Nothing was changed.");
     }
 
     [Fact]
@@ -130,12 +151,12 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
         public void Asking(DenoisingStep step) => Steps.Add(step.Index);
     }
 
-    /// <summary>The latents of the first step.</summary>
-    sealed class Held : IStepHook
+    /// <summary>What something is in the first step.</summary>
+    sealed class Held(Func<DenoisingStep, Tensor> what) : IStepHook
     {
-        public float[]? Latents { get; private set; }
+        public float[]? Values { get; private set; }
 
-        public void Asking(DenoisingStep step) => Latents ??= step.Latents.data<float>().ToArray();
+        public void Asking(DenoisingStep step) => Values ??= what(step).data<float>().ToArray();
     }
 
     /// <summary>How much of the words' attention lies outside their boxes, before each step.</summary>

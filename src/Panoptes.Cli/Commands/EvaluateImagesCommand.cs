@@ -87,9 +87,9 @@ sealed class EvaluateImagesCommand : ExampleCommand
             var clock = Stopwatch.StartNew();
             var made = await terminal.WithProgress("Making images", progress => Make(parsed, path, requests, new ImageSteps(progress), cancel));
             var seconds = clock.Elapsed.TotalSeconds;
-            all.Add(await terminal.WithProgress("Looking at them", progress => new Measured(path, seconds, GenerationReport.Of(clip, real, made, [.. scenes.Select(static s => s.Caption)]), NamedThings.Of(finder, scenes, made, tests.Names, progress, cancel), Kept(made), made)));
+            all.Add(await terminal.WithProgress("Looking at them", progress => new Measured(path, seconds, GenerationReport.Of(clip, real, made, [.. scenes.Select(static s => s.Caption)]), NamedThings.Of(clip, finder, scenes, made, tests.Names, progress, cancel), Kept(made), made)));
         }
-        var (things, conditions) = await terminal.WithProgress("Looking at the scenes", progress => (NamedThings.Of(finder, scenes, real, tests.Names, progress, cancel), Kept(real)));
+        var (things, conditions) = await terminal.WithProgress("Looking at the scenes", progress => (NamedThings.Of(clip, finder, scenes, real, tests.Names, progress, cancel), Kept(real)));
         if (parsed.GetValue(sheet) is { } drawn) Sheet(parsed, all, scenes).Save(drawn);
         var asked = new { recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed) };
         object named = all is [var one]
@@ -114,9 +114,10 @@ sealed class EvaluateImagesCommand : ExampleCommand
         Row("CLIP score", static m => $"{m.Report.Clip:F2}", $"{all[0].Report.ClipReal:F2}");
         Row("Named things that are found", static m => $"{m.Things.Found:P1}", $"{things.Found:P1}");
         Row("Found things that are named", static m => $"{m.Things.Named:P1}", $"{things.Named:P1}");
-        Row("Relations that hold", static m => $"{m.Things.Relations:P1}", $"{things.Relations:P1}");
+        if (things.Relations is { } relations) Row("Relations that hold", static m => $"{m.Things.Relations:P1}", $"{relations:P1}");
         Row("AP of their boxes", static m => $"{m.Things.BoxAp:P1}", $"{things.BoxAp:P1}");
         Row("AP50 of their boxes", static m => $"{m.Things.BoxAp50:P1}", $"{things.BoxAp50:P1}");
+        Row("Boxes that show their thing", static m => $"{m.Things.InBoxes:P1}", $"{things.InBoxes:P1}");
         foreach (var (kind, real) in conditions)
         {
             if (real.EdgeF1 is { } edges) Row($"F1 of {kind}", m => $"{m.Conditions[kind].EdgeF1:P1}", $"{edges:P1}");

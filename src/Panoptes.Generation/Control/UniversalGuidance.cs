@@ -5,7 +5,7 @@ namespace Panoptes.Generation;
 /// gradient through the network to the noise; backward guidance looks for the change of the clean picture that makes the loss least, and asks for it; self-recurrence takes every step several times
 /// (<see cref="Denoising.Repeats"/>). With forward guidance alone this is classifier guidance (Dhariwal and Nichol 2021, arXiv:2105.05233) by any classifier of clean pictures.
 /// </summary>
-/// <param name="loss">Of what the images seem to become, a scalar: latents of the model, or, with <paramref name="inPixels"/>, pictures [b, 3, height, width] from 0 to 1. Gradients go through it.</param>
+/// <param name="loss">Of what the images seem to become, a scalar: latents of the model, or, with <paramref name="inPixels"/>, pictures [b, 3, height, width], black being 0 and white 1, which may go beyond: what is cut off could not be led back. Gradients go through it.</param>
 public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels = true) : IStepHook
 {
     /// <summary>How strong forward guidance is: the paper's s, times the deviation of the noise that is left. 0: none.</summary>
@@ -46,12 +46,15 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
         step.Prediction = step.Run.Shift(step.Index, prediction, change).MoveToOuterDisposeScope();
     }
 
-    Tensor Of(DenoisingStep step, Tensor clean) => loss(inPixels ? step.Denoising.Model.Decode(clean.to(step.Denoising.Model.Dtype)) : clean);
+    Tensor Of(DenoisingStep step, Tensor clean) => loss(inPixels ? step.Denoising.Model.DecodeUnbounded(clean.to(step.Denoising.Model.Dtype)) : clean);
 
-    /// <summary>How forward guidance changes the noise: the loss's gradient by the noisy sample, times the scale and the noise's deviation.</summary>
+    /// <summary>
+    /// How forward guidance changes the noise: the loss's gradient by the noisy sample, times the scale and the deviation of the noise that the sample holds. That is the paper's √(1 - ᾱ); samples that are larger, as Euler's,
+    /// hold as much more, and the gradient by them is as much smaller.
+    /// </summary>
     public static Tensor Forward(Tensor gradient, NoiseLevel level, double scale)
     {
-        using var factor = (scale * level.Sigma / Math.Sqrt(level.Alpha * level.Alpha + level.Sigma * level.Sigma)).ToScalar();
+        using var factor = (scale * level.Sigma).ToScalar();
         return gradient.mul(factor);
     }
 

@@ -176,7 +176,14 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     public Tensor Decode(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return ((Autoencoder?.Decode(Autoencoder.Unscale(latents), parts) ?? latents).to(ScalarType.Float32) / 2 + 0.5).clamp(0, 1).MoveToOuterDisposeScope();
+        return DecodeUnbounded(latents, parts).clamp(0, 1).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The same as the autoencoder has them, some of it blacker than black or whiter than white: gradients reach everywhere.</summary>
+    internal Tensor DecodeUnbounded(Tensor latents, AutoencoderParts? parts = null)
+    {
+        using var scope = NewDisposeScope();
+        return ((Autoencoder?.Decode(Autoencoder.Unscale(latents), parts) ?? latents).to(ScalarType.Float32) / 2 + 0.5).MoveToOuterDisposeScope();
     }
 
     public void Dispose()

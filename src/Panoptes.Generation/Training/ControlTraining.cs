@@ -127,11 +127,19 @@ public sealed record ControlNetOptions : ControlOptions
     {
         var conditions = new SceneConditions(Conditions);
         var channels = EmbeddingChannels ?? [.. Enumerable.Range(0, 1 + int.Log2(pipeline.PixelsPerPlace)).Select(static i => 16 << i)];
-        if (1 << (channels.Length - 1) != pipeline.PixelsPerPlace) throw new PanoptesException($"embedding_channels has {channels.Length} layers, which halve an image {channels.Length - 1} times; expected what makes {pipeline.PixelsPerPlace} pixels one.");
+        if (channels.Any(static c => c is < 1 or > 4096)) throw new PanoptesException($"embedding_channels is [{string.Join(", ", channels)}]; expected 1 to 4096 of each layer.");
+        if (channels.Length is 0 or > 16 || 1 << (channels.Length - 1) != pipeline.PixelsPerPlace) throw new PanoptesException($"embedding_channels has {channels.Length} layers, which halve an image {Math.Max(0, channels.Length - 1)} times; expected what makes {pipeline.PixelsPerPlace} pixels one.");
         var network = ControlNetModel.Of(pipeline.UNet, setting.Generator, embeddingChannels: channels);
         using var noGrad = no_grad();
         if (!ZeroConvolutions)
-            foreach (var layer in (Conv2d[])[.. network.ControlnetDownBlocks, network.ControlnetMidBlock]) layer.Weight.Value.uniform_(-1 / Math.Sqrt(layer.Weight.Shape[1]), 1 / Math.Sqrt(layer.Weight.Shape[1]), setting.Generator);
+        {
+            foreach (var layer in (Conv2d[])[network.ControlnetCondEmbedding.ConvOut, .. network.ControlnetDownBlocks, network.ControlnetMidBlock])
+            {
+                // As a convolution is usually begun.
+                var bound = 1 / Math.Sqrt(layer.Weight.Shape[1] * layer.Weight.Shape[2] * layer.Weight.Shape[3]);
+                layer.Weight.Value.uniform_(-bound, bound, setting.Generator);
+            }
+        }
         return new ControlNetTraining(pipeline, network, conditions, this, setting);
     });
 }
@@ -237,8 +245,17 @@ public sealed record GligenOptions : ControlOptions
                     if (before.TryGetValue(key, out var source)) parameter.Assign(source.Value.detach().clone());
                     else parameter.Initialize(setting.Generator);
             }
-            pipeline.UNet.Dispose();
-            return new GligenTraining(new(gated, pipeline.Autoencoder, pipeline.Prompts, pipeline.Scheduler) { Defaults = pipeline.Defaults }, this, setting);
+            try
+            {
+                var training = new GligenTraining(new(gated, pipeline.Autoencoder, pipeline.Prompts, pipeline.Scheduler) { Defaults = pipeline.Defaults }, this, setting);
+                pipeline.UNet.Dispose();
+                return training;
+            }
+            catch
+            {
+                gated.Dispose();
+                throw;
+            }
         });
     }
 }
@@ -285,7 +302,8 @@ sealed class GligenTraining : ControlTraining
 
     private protected override IReadOnlyList<Image> Generate(GenerationMeasures measures, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, CancellationToken cancel)
     {
-        using var boxes = GroundedBoxes.OfEach(Pipeline, [.. scenes.Select(PhraseBox.Of)], 1);
+        // What was learned of much noise alone is asked no longer.
+        using var boxes = GroundedBoxes.OfEach(Pipeline, [.. scenes.Select(PhraseBox.Of)], 1 - options.FromNoise);
         return measures.Generate(Pipeline, scenes, seeds, [boxes], cancel);
     }
 
