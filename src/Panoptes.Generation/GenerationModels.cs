@@ -1,5 +1,6 @@
 using Panoptes.Checkpoints;
 using Panoptes.Nn;
+using Panoptes.Representation;
 
 namespace Panoptes.Generation;
 
@@ -28,9 +29,15 @@ public static class GenerationModels
     ];
 
     /// <summary>What loads and saves them.</summary>
-    public static ModelRegistry Registry { get; } = new(All) { Adjust = static (module, weights, options) => module is AutoencoderKl && HasOldKeys(weights) ? options with { Mapping = AutoencoderKl.FromOldKey } : options };
-
-    static bool HasOldKeys(Weights weights) => weights.Keys.Any(static k => k.EndsWith(".proj_attn.weight", StringComparison.Ordinal));
+    public static ModelRegistry Registry { get; } = new(All)
+    {
+        Adjust = static (module, weights, options) => module switch
+        {
+            AutoencoderKl or UNet2DModel => OldAttentionKeys.Adjust(weights, options),
+            PixArtTransformer => options with { Ignored = PixArtTransformer.IsIgnored },
+            _ => options,
+        },
+    };
 
     /// <summary>Loads a model as the architecture that its own files name.</summary>
     /// <param name="model">A folder, a file or a hub id.</param>

@@ -142,6 +142,7 @@ public static class Models
     /// <summary>A tower out of a whole model's file leaves the other parts; a text tower's file may leave out "text_model.".</summary>
     static LoadOptions Options(Module module, Weights weights, LoadOptions options)
     {
+        if (module is VqModel) return OldAttentionKeys.Adjust(weights, options);
         if (module is VisionTextDualEncoder or StairModel) return options with { Mapping = options.Mapping ?? Nested(module, weights) };
         // Some of T5's files have a table in the first attention to what was read, which nothing uses; an encoder is found in a whole model's file.
         if (module is T5EncoderModel or T5ForConditionalGeneration)

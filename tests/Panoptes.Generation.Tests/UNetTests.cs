@@ -1,5 +1,6 @@
 using Panoptes.Checkpoints;
 using Panoptes.Nn;
+using Panoptes.Representation;
 
 namespace Panoptes.Generation.Tests;
 
@@ -129,8 +130,8 @@ public sealed class UNetTests
     {
         using var model = new AutoencoderKl(new() { BlockOutChannels = [8], NormNumGroups = 4 });
         string[] keys = [.. model.NamedParameters().Select(static p => p.Key)];
-        Assert.Contains("encoder.mid_block.attentions.0.proj_attn.bias", keys.Select(AutoencoderKl.ToOldKey));
-        Assert.Equal(keys, keys.Select(AutoencoderKl.ToOldKey).Select(AutoencoderKl.FromOldKey));
+        Assert.Contains("encoder.mid_block.attentions.0.proj_attn.bias", keys.Select(OldAttentionKeys.ToOld));
+        Assert.Equal(keys, keys.Select(OldAttentionKeys.ToOld).Select(OldAttentionKeys.ToNew));
     }
 
     [Fact]

@@ -29,10 +29,18 @@ public abstract record ModelConfig
     /// </summary>
     static void CheckValues(JsonTypeInfo type)
     {
-        foreach (var property in type.Properties)
+        for (var i = 0; i < type.Properties.Count; i++)
         {
+            var property = type.Properties[i];
             if (property.Set is not { } set) continue;
-            var mayBeNull = property.IsSetNullable || property.PropertyType.IsValueType;
+            var mayBeNull = property.IsSetNullable || Nullable.GetUnderlyingType(property.PropertyType) is not null;
+            if (!mayBeNull && property.PropertyType.IsValueType && property is { CustomConverter: null, AssociatedParameter: null })
+            {
+                // Read as one that may be null, so that null can be told from a value.
+                var nullable = type.CreateJsonPropertyInfo(typeof(Nullable<>).MakeGenericType(property.PropertyType), property.Name);
+                (nullable.Get, nullable.Set, nullable.Order, nullable.IsRequired, nullable.NumberHandling, nullable.ShouldSerialize) = (property.Get, set, property.Order, property.IsRequired, property.NumberHandling, property.ShouldSerialize);
+                type.Properties[i] = property = nullable;
+            }
             var most = property.Name.EndsWith("_id", StringComparison.Ordinal) ? 0 : property.Name.EndsWith("layers", StringComparison.Ordinal) ? 1000 : 1 << 24;
             var least = property.Name.EndsWith("_tokens", StringComparison.Ordinal) ? 0 : 1;
             property.Set = (target, value) =>

@@ -107,9 +107,6 @@ public sealed record AutoencoderParts
 /// <summary>Images to latents and back. Keys: encoder, quant_conv, post_quant_conv, decoder.</summary>
 public sealed class AutoencoderKl(AutoencoderKlConfig config) : Module
 {
-    // What attention's layers are called in the public files of Stable Diffusion 1 and 2, and here.
-    static readonly (string Old, string New)[] OldNames = [("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")];
-
     public AutoencoderKlConfig Config { get; } = config;
 
     public VqEncoder Encoder { get; } = new(config.Checked());
@@ -165,19 +162,6 @@ public sealed class AutoencoderKl(AutoencoderKlConfig config) : Module
         if (Statistics(latents) is var (mean, std)) return (latents * std / Config.ScalingFactor + mean).MoveToOuterDisposeScope();
         var plain = latents / Config.ScalingFactor;
         return (Config.ShiftFactor is { } shift ? plain + shift : plain).MoveToOuterDisposeScope();
-    }
-
-    /// <summary>The key here of a key in the public files of Stable Diffusion 1 and 2, whose attention layers have older names (query, key, value, proj_attn).</summary>
-    public static string FromOldKey(string key) => Renamed(key, static n => n.Old, static n => n.New);
-
-    /// <summary>The opposite of <see cref="FromOldKey"/>.</summary>
-    public static string ToOldKey(string key) => Renamed(key, static n => n.New, static n => n.Old);
-
-    static string Renamed(string key, Func<(string Old, string New), string> from, Func<(string Old, string New), string> to)
-    {
-        if (!key.Contains(".attentions.", StringComparison.Ordinal)) return key;
-        foreach (var name in OldNames) key = key.Replace($".{from(name)}.", $".{to(name)}.", StringComparison.Ordinal);
-        return key;
     }
 
     (Tensor Mean, Tensor Std)? Statistics(Tensor like) => Config is { LatentsMean: { } mean, LatentsStd: { } std }

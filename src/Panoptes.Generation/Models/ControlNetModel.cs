@@ -10,6 +10,12 @@ public sealed record ControlNetConfig : UNetEncoderConfig
 {
     public int ConditioningChannels { get; init; } = 3;
 
+    [JsonIgnore]
+    internal override bool HasHeadsBySize => false;
+
+    [JsonIgnore]
+    internal override Activation ClassAct => Activation.Silu;
+
     /// <summary><c>rgb</c>, or <c>bgr</c>: the image's channels are turned around.</summary>
     public string ControlnetConditioningChannelOrder { get; init; } = "rgb";
 

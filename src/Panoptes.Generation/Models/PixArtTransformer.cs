@@ -157,6 +157,9 @@ public sealed class PixArtTransformer : Module
         HookedAttention.NameLayers(this);
     }
 
+    /// <summary>Whether a key of a file is nothing of the model: PixArt-α's have the caption that stood for none in training, which the peer passes over, too.</summary>
+    internal static bool IsIgnored(string key) => key.EndsWith("caption_projection.y_embedding", StringComparison.Ordinal);
+
     public PixArtConfig Config { get; }
 
     public Parameter ScaleShiftTable { get; }

@@ -67,6 +67,18 @@ public abstract record UNetEncoderConfig : ModelConfig
     [JsonIgnore]
     internal int Levels => BlockOutChannels.Length;
 
+    /// <summary>Between the layers that embed a class that is told as timesteps are; a ControlNet's is always SiLU.</summary>
+    [JsonIgnore]
+    internal virtual Activation ClassAct => ActFn;
+
+    /// <summary>Whether heads are told by <see cref="AttentionHeadDim"/> alone, as in whole UNets.</summary>
+    [JsonIgnore]
+    internal virtual bool HasHeadsBySize => true;
+
+    /// <summary>The heads of blocks with transformers.</summary>
+    [JsonIgnore]
+    internal OneOrMany<int> HeadCount => NumAttentionHeads ?? AttentionHeadDim;
+
     [JsonIgnore]
     internal virtual int TimeWidth => BlockOutChannels[0] * 4;
 
@@ -98,8 +110,8 @@ public abstract record UNetEncoderConfig : ModelConfig
     };
 
     /// <summary>The transformer blocks after every resnet of a level.</summary>
-    internal static int[] Transformers(OneOrMany<int> layers, int resnets, string field) => layers.Of(resnets, field) is var all && all.All(static n => n is >= 0 and <= 1000) ? all
-        : throw new PanoptesException($"{field} asks for more transformer blocks than 1000, or fewer than none.");
+    internal static int[] Transformers(OneOrMany<int>? layers, int resnets, string field) => layers?.Of(resnets, field) is { } all && all.All(static n => n is >= 0 and <= 1000) ? all
+        : throw new PanoptesException($"{field} asks for more transformer blocks than 1000, for fewer than none, or does not say how many.");
 
     internal UNetLevelOptions Down(int i) => new()
     {
@@ -108,7 +120,7 @@ public abstract record UNetEncoderConfig : ModelConfig
         To = BlockOutChannels[i],
         Layers = LayersPerBlock[i],
         Resamples = i < Levels - 1,
-        Heads = AttentionHeadDim[i],
+        Heads = HeadCount[i],
         HeadSize = AttentionHeadDim[i],
         ContextWidth = CrossAttentionDim[i],
         Transformers = Transformers(TransformerLayersPerBlock[i], LayersPerBlock[i], "transformer_layers_per_block"),
@@ -123,7 +135,7 @@ public abstract record UNetEncoderConfig : ModelConfig
         {
             null => null,
             "UNetMidBlock2D" => new(o, channels, 0, MidBlockScaleFactor, false, null),
-            "UNetMidBlock2DCrossAttn" => new(o, channels, 1, MidBlockScaleFactor, false, () => new SpatialTransformer(channels, AttentionHeadDim[last], Transformers(TransformerLayersPerBlock[last], 1, "transformer_layers_per_block")[0],
+            "UNetMidBlock2DCrossAttn" => new(o, channels, 1, MidBlockScaleFactor, false, () => new SpatialTransformer(channels, HeadCount[last], Transformers(TransformerLayersPerBlock[last]?[0], 1, "transformer_layers_per_block")[0],
                 context, o.Groups, UseLinearProjection, onlyCross: false, o.Grounded)),
             "UNetMidBlock2DSimpleCrossAttn" => new(o, channels, 1, MidBlockScaleFactor, o.SkipTimeAct, () => new AddedKeyAttention(channels, UNetBlocks.Heads(channels, AttentionHeadDim[last]), context, o.Groups, MiddleOnlyCross, o.CrossNorm)),
             _ => throw new PanoptesException($"mid_block_type is {MidBlockType}; expected UNetMidBlock2DCrossAttn, UNetMidBlock2DSimpleCrossAttn, UNetMidBlock2D or null."),
@@ -135,11 +147,12 @@ public abstract record UNetEncoderConfig : ModelConfig
     {
         if (Levels is < 1 or > 16 || DownBlockTypes.Length != Levels) throw new PanoptesException($"block_out_channels has {Levels} levels, down_block_types {DownBlockTypes.Length}; expected as many of each, from 1 to 16.");
         if (BlockOutChannels.Max() > 1 << 15 || InChannels > 1 << 10) throw new PanoptesException($"A level of {BlockOutChannels.Max()} channels was asked for; expected at most 32768, and 1024 of the input.");
-        if (NumAttentionHeads is not null) throw new PanoptesException("num_attention_heads is set; expected null: the number of heads is called attention_head_dim in these models.");
+        if (DownBlockTypes.Any(static t => t is null)) throw new PanoptesException("down_block_types has a null; expected the names of blocks.");
+        if (NumAttentionHeads is not null && HasHeadsBySize) throw new PanoptesException("num_attention_heads is set; expected null: the number of heads is called attention_head_dim in these models.");
         if (ResnetTimeScaleShift is not ("default" or "scale_shift")) throw new PanoptesException($"resnet_time_scale_shift is {ResnetTimeScaleShift}; expected default or scale_shift.");
         OnlyCrossAttention.Of(Levels, "only_cross_attention");
         TransformerLayersPerBlock.Of(Levels, "transformer_layers_per_block");
-        foreach (var (field, values) in (ReadOnlySpan<(string, OneOrMany<int>)>)[("layers_per_block", LayersPerBlock), ("attention_head_dim", AttentionHeadDim), ("cross_attention_dim", CrossAttentionDim)])
+        foreach (var (field, values) in (ReadOnlySpan<(string, OneOrMany<int>)>)[("layers_per_block", LayersPerBlock), ("attention_head_dim", AttentionHeadDim), ("num_attention_heads", HeadCount), ("cross_attention_dim", CrossAttentionDim)])
             foreach (var value in values.Of(Levels, field))
                 if (value < 1 || value > 1 << 16 || (field == "layers_per_block" && value > 1000)) throw new PanoptesException($"{field} is {value}; expected at least 1, and no more than any model has.");
     }
@@ -235,6 +248,8 @@ public sealed record UNet2DConditionConfig : UNetEncoderConfig
     internal UNet2DConditionConfig Checked()
     {
         CheckEncoder();
+        if (UpBlockTypes.Any(static t => t is null)) throw new PanoptesException("up_block_types has a null; expected the names of blocks.");
+        OneOrMany.CheckSides(SampleSize, "sample_size");
         if (UpBlockTypes.Length != Levels) throw new PanoptesException($"block_out_channels has {Levels} levels, up_block_types {UpBlockTypes.Length}; expected as many of each.");
         if (DualCrossAttention) throw new PanoptesException("dual_cross_attention is true, which is not supported; expected false.");
         if (TimeEmbeddingType != "positional") throw new PanoptesException($"time_embedding_type is {TimeEmbeddingType}; expected positional.");
@@ -317,7 +332,7 @@ public abstract class UNetEncoder : Module
         ClassEmbedding = c.ClassEmbedType switch
         {
             null => c.NumClassEmbeds is { } classes ? new Embedding(classes, width) : null,
-            "timestep" => new TimestepEmbedding(c.TimeInputs, width, c.ActFn),
+            "timestep" => new TimestepEmbedding(c.TimeInputs, width, c.ClassAct),
             "identity" => null,
             "projection" => new TimestepEmbedding(Projected("class_embed_type projection"), width),
             "simple_projection" => new Linear(Projected("class_embed_type simple_projection"), width),

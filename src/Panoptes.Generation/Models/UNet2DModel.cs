@@ -121,6 +121,8 @@ public sealed record UNet2DConfig : ModelConfig
     {
         if (Levels is < 1 or > 16 || DownBlockTypes.Length != Levels || UpBlockTypes.Length != Levels)
             throw new PanoptesException($"block_out_channels has {Levels} levels, down_block_types {DownBlockTypes.Length} and up_block_types {UpBlockTypes.Length}; expected as many of each, from 1 to 16.");
+        if (DownBlockTypes.Concat(UpBlockTypes).Any(static t => t is null)) throw new PanoptesException("down_block_types or up_block_types has a null; expected the names of blocks.");
+        OneOrMany.CheckSides(SampleSize, "sample_size");
         if (BlockOutChannels.Max() > 1 << 15 || Math.Max(InChannels, OutChannels) > 1 << 10 || LayersPerBlock > 1000)
             throw new PanoptesException($"{LayersPerBlock} layers of up to {BlockOutChannels.Max()} channels were asked for; expected at most 1000 of 32768, and 1024 of an image.");
         foreach (var (field, value, allowed) in (ReadOnlySpan<(string, string?, string[])>)[("resnet_time_scale_shift", ResnetTimeScaleShift, ["default", "scale_shift"]),

@@ -16,7 +16,8 @@ public sealed record FreeU(double S1, double S2, double B1, double B2)
     /// <returns>Both as they go on, of the current dispose scope.</returns>
     public (Tensor Hidden, Tensor Skip) Apply(int level, Tensor hidden, Tensor skip)
     {
-        if (level > 1) return (hidden.alias(), skip.alias());
+        // As in the peer, a factor of 0 turns it off.
+        if (level > 1 || B1 * B2 * S1 * S2 == 0) return (hidden.alias(), skip.alias());
         using var scope = NewDisposeScope();
         var (b, s) = level == 0 ? (B1, S1) : (B2, S2);
         var half = hidden.shape[1] / 2;

@@ -22,6 +22,20 @@ public sealed record OneOrMany<T>(T? One, IReadOnlyList<T>? Many)
         : [.. Enumerable.Range(0, count).Select(i => this[i])];
 }
 
+static class OneOrMany
+{
+    /// <summary>The most places that a side may have.</summary>
+    const int MostPlaces = 8192;
+
+    /// <exception cref="PanoptesException">Sides that no model has.</exception>
+    public static void CheckSides(OneOrMany<int>? sides, string field)
+    {
+        foreach (var side in sides?.Many ?? (sides is null ? [] : [sides.One]))
+            if (side is < 1 or > MostPlaces) throw new PanoptesException($"{field} is {side}; expected 1 to {MostPlaces}.");
+        if (sides?.Many is { Count: not 2 } many) throw new PanoptesException($"{field} has {many.Count} sides; expected one, or rows and columns.");
+    }
+}
+
 sealed class OneOrManyConverter : JsonConverterFactory
 {
     public override bool CanConvert(Type typeToConvert) => typeToConvert.IsGenericType && typeToConvert.GetGenericTypeDefinition() == typeof(OneOrMany<>);

@@ -41,6 +41,6 @@ public sealed class ClassDiffusion(DitTransformer transformer, AutoencoderKl aut
     {
         using var scope = NewDisposeScope();
         // Behind the noise comes the variance, which guidance leaves out, as the peer does.
-        return Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Classes!).narrow(1, 0, LatentChannels).MoveToOuterDisposeScope();
+        return Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Classes!, call.Attention).narrow(1, 0, LatentChannels).MoveToOuterDisposeScope();
     }
 }

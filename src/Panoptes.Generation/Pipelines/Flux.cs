@@ -20,6 +20,9 @@ public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder,
 
     public override IEnumerable<Module> TextEncoders => ((Module?[])[FirstPrompts?.Encoder, SecondPrompts?.Encoder]).OfType<Module>();
 
+    /// <summary>Of every place; four of them make a token.</summary>
+    public override int ChannelsRead => Transformer.Config.InChannels / 4;
+
     public override int Multiple => 2 * PixelsPerPlace;
 
     public override int Side => 128 * PixelsPerPlace;

@@ -94,7 +94,7 @@ static class OriginalConfigs
             UseLinearProjection = linear,
             UpcastAttention = family == OriginalFamily.StableDiffusion2 && !fills,
             AdditionEmbedType = added is null ? null : "text_time",
-            AdditionTimeEmbedDim = added is null ? null : (int)((added[1] - pooledWidth) / 6),
+            AdditionTimeEmbedDim = added is null ? null : added[1] - pooledWidth is >= 6 and <= 1 << 16 and var sizes && sizes % 6 == 0 ? (int)(sizes / 6) : throw new PanoptesException($"label_emb.0.0.weight reads {added[1]} numbers; expected the {pooledWidth} of the text, and as many of each of six sizes."),
             ProjectionClassEmbeddingsInputDim = added is null ? null : (int)added[1],
         };
     }
@@ -104,7 +104,7 @@ static class OriginalConfigs
     {
         var (first, image, encoder) = (Shape(shape, "input_blocks.0.0.weight", 4), Shape(shape, "input_hint_block.0.weight", 4), Encoder.Of(shape));
         // Stable Diffusion 1 projects by convolutions, 2 by matrices.
-        var linear = Enumerable.Range(1, Most).Select(i => shape($"input_blocks.{i}.1.proj_in.weight")).First(static s => s is not null) is { Length: 2 };
+        var linear = Enumerable.Range(1, Most).Select(i => shape($"input_blocks.{i}.1.proj_in.weight")).FirstOrDefault(static s => s is not null) is { Length: 2 };
         // Behind the first layer two a level, the second of which halves the image, and one more.
         var layers = Count(n => shape($"input_hint_block.{2 * n}.weight"));
         if (layers < 2 || layers % 2 != 0) throw new PanoptesException($"the image is read by {layers} layers; expected two a level.");

@@ -38,7 +38,7 @@ public static class PipelineFolder
         ["PixArtSigmaPipeline"] = PixArt,
         ["DiTPipeline"] = ClassDiffusion,
         ["DDPMPipeline"] = Unconditional,
-        ["DDIMPipeline"] = Unconditional,
+        ["DDIMPipeline"] = Jumping,
     };
 
     /// <summary>Whether a folder holds a pipeline.</summary>
@@ -206,9 +206,11 @@ public static class PipelineFolder
     {
         try
         {
-            return JsonNode.Parse(ModelFolder.ReadText(path)) as JsonObject ?? throw new PanoptesException($"{path}: expected a JSON object.");
+            var index = JsonNode.Parse(ModelFolder.ReadText(path)) as JsonObject ?? throw new PanoptesException($"{path}: expected a JSON object.");
+            _ = index.Count;                                                             // names are looked at here
+            return index;
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or ArgumentException)                // the other is what a name given twice throws
         {
             throw new PanoptesException($"{path}: {e.Message.TrimEnd('.')}.", e);
         }
@@ -239,6 +241,9 @@ public static class PipelineFolder
         p.Has("text_encoder") ? p.T5("text_encoder", "tokenizer", p.ClassName == "PixArtSigmaPipeline" ? 300 : Generation.PixArt.T5Length, masked: true) : null, p.Scheduler());
 
     static UnconditionalDiffusion Unconditional(PipelineParts p) => new(p.Model<UNet2DModel>("unet"), p.Scheduler());
+
+    /// <summary>The peer's jumps whatever its folder's scheduler is.</summary>
+    static UnconditionalDiffusion Jumping(PipelineParts p) => new(p.Model<UNet2DModel>("unet"), (DiffusionScheduler)p.Scheduler().As(typeof(DdimScheduler)));
 
     static ClassDiffusion ClassDiffusion(PipelineParts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.Labels());
 }

@@ -108,7 +108,13 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
         return labels;
     }
 
-    internal override T LoadModel<T>(string part) => GenerationModels.Load<T>(PathOf(part), Options);
+    internal override T LoadModel<T>(string part)
+    {
+        // Transformer2DModel is what older files call several classes.
+        if (index[part] is JsonArray { Count: 2 } a && a[1]?.ToString() is { } named and not "Transformer2DModel" && GenerationModels.All.FirstOrDefault(e => e.Architecture == named) is { } entry && !typeof(T).IsAssignableFrom(entry.Type))
+            throw new PanoptesException($"{folder}: {part} is {named}, which such a pipeline is not read with; expected {GenerationModels.All.First(static e => typeof(T).IsAssignableFrom(e.Type)).Architecture}.");
+        return GenerationModels.Load<T>(PathOf(part), Options);
+    }
 
     internal override ClipTextModel LoadClip(string part) => Models.Load<ClipTextModel>(PathOf(part), Options);
 

@@ -190,6 +190,7 @@ public static class SingleFile
             if (Begins("conditioner.embedders.0.model.")) throw new PanoptesException($"{file.Source} is SDXL's refiner, which is not supported; expected a base model.");
             if (denoiser.Length > 0 && Has("input_blocks.0.0.weight"))
             {
+                if (file.Contains("edm_mean")) throw new PanoptesException($"{file.Source} is Playground 2.5's, whose noise levels and latents are others than SDXL's; it is not supported.");
                 if (Has("label_emb.0.0.weight")) return OriginalFamily.StableDiffusionXl;
                 // Stable Diffusion 1 projects by convolutions, 2 by matrices.
                 return file.Keys.FirstOrDefault(k => k.StartsWith(denoiser, StringComparison.Ordinal) && k.EndsWith(".proj_in.weight", StringComparison.Ordinal)) is { } key && Shape(key) is { Length: 2 } ? OriginalFamily.StableDiffusion2 : OriginalFamily.StableDiffusion1;

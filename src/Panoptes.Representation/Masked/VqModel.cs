@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
 using Panoptes.Nn;
 
@@ -24,7 +25,8 @@ public abstract record AutoencoderConfig : ModelConfig
     public Activation ActFn { get; init; } = Activation.Silu;
     public int LatentChannels { get; init; } = 3;
 
-    /// <summary>The side of the images that it was made for; it takes others as well.</summary>
+    /// <summary>The side of the images that it was made for; it takes others as well. Of a list, the first, as the peer has it.</summary>
+    [JsonConverter(typeof(FirstSideConverter))]
     public int SampleSize { get; init; } = 32;
     public int NormNumGroups { get; init; } = 32;
     public double ScalingFactor { get; init; } = 0.18215;
@@ -408,4 +410,14 @@ public sealed class VqModel(VqConfig config) : Module, IImageTower, IImageTokeni
         var pooled = tokens.mean([1]);
         return new(tokens.MoveToOuterDisposeScope(), pooled.MoveToOuterDisposeScope(), pooled);
     }
+}
+
+/// <summary>A side, or a list of sides, of which the first counts.</summary>
+sealed class FirstSideConverter : JsonConverter<int>
+{
+    public override int Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType == JsonTokenType.StartArray
+        ? JsonSerializer.Deserialize<int[]>(ref reader, options) is { Length: > 0 } sides ? sides[0] : throw new JsonException("found an empty list, expected a side")
+        : reader.GetInt32();
+
+    public override void Write(Utf8JsonWriter writer, int value, JsonSerializerOptions options) => writer.WriteNumberValue(value);
 }

@@ -1,6 +1,7 @@
 using Panoptes.Checkpoints;
 using Panoptes.Generation;
 using Panoptes.Nn;
+using Panoptes.Representation;
 
 namespace Panoptes.Parity.Adapters;
 
@@ -227,7 +228,7 @@ sealed class UNetLayouts : ILayoutAdapter
     public IEnumerable<(string Key, long[] Shape)> Keys(Module model, ParityLayout layout)
     {
         var old = model is AutoencoderKl && layout.Keys.Keys.Any(static k => k.EndsWith(".proj_attn.weight", StringComparison.Ordinal));
-        return model.NamedParameters().Select(p => (old ? AutoencoderKl.ToOldKey(p.Key) : p.Key, p.Parameter.Shape));
+        return model.NamedParameters().Select(p => (old ? OldAttentionKeys.ToOld(p.Key) : p.Key, p.Parameter.Shape));
     }
 
     static T Config<T>(ParityLayout layout) where T : ModelConfig => ModelConfig.Parse<T>(layout.Config.GetRawText(), layout.Name);
