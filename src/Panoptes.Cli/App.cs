@@ -45,7 +45,7 @@ public static class App
         }
         catch (UsageException e)
         {
-            await error.WriteLineAsync($"panoptes: {e.Message}");
+            await error.WriteLineAsync($"panoptes: {Terminal.Plain(e.Message)}");
             await error.WriteLineAsync($"Try '{PathOf(parsed.CommandResult.Command)} --help'.");
             return WrongUsage;
         }
@@ -116,7 +116,7 @@ public static class App
     static async Task Report(Exception e, bool verbose, TextWriter error)
     {
         if (e is AggregateException { InnerExceptions.Count: 1 }) e = e.InnerException!;
-        if (e is PanoptesException) await error.WriteLineAsync($"panoptes: {e.Message}");
+        if (e is PanoptesException) await error.WriteLineAsync($"panoptes: {Terminal.Plain(e.Message)}");
         else await error.WriteLineAsync($"panoptes: {OneLine(e)}{(verbose ? "" : " This is a fault of the program; --verbose shows where it happened.")}");
         if (verbose) await error.WriteLineAsync(e.ToString());
     }

@@ -50,14 +50,22 @@ sealed class Terminal
     public void WriteLine(string line = "") => output.WriteLine(line);
 
     /// <summary>A message beside the result.</summary>
-    public void Note(string message) => error.WriteLine(message);
+    public void Note(string message) => error.WriteLine(Plain(message));
+
+    /// <summary>A text, which may come from a file, as it is safe to be shown: what would command the terminal stands as a replacement character.</summary>
+    internal static string Plain(string text) => text.Any(IsCommand) ? string.Concat(text.Select(static c => IsCommand(c) ? '\uFFFD' : c)) : text;
+
+    static bool IsCommand(char c) => char.IsControl(c) && c is not ('\n' or '\r' or '\t');
+
+    /// <summary>The same between markup.</summary>
+    internal static string Escape(string text) => Markup.Escape(Plain(text));
 
     public void Write(IRenderable what) => Results.Write(what);
 
     public static Table Table(params ReadOnlySpan<string> columns)
     {
         var table = new Table { Border = TableBorder.Rounded, UseSafeBorder = true };
-        foreach (var column in columns) table.AddColumn(new TableColumn($"[bold]{Markup.Escape(column)}[/]"));
+        foreach (var column in columns) table.AddColumn(new TableColumn($"[bold]{Terminal.Escape(column)}[/]"));
         return table;
     }
 
@@ -92,7 +100,7 @@ sealed class Terminal
             .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn(), new SpinnerColumn())
             .StartAsync(async context =>
             {
-                var bar = context.AddTask(Markup.Escape(title));
+                var bar = context.AddTask(Terminal.Escape(title));
                 bar.IsIndeterminate = true;
                 while (!running.IsCompleted)
                 {

@@ -25,10 +25,14 @@ sealed class TerminalPicture : IRenderable
     readonly PictureProtocol protocol;
     readonly int columns, rows;
 
-    public TerminalPicture(Image image, PictureProtocol protocol, int columns)
+    /// <param name="image">Any.</param>
+    /// <param name="protocol">How it is shown.</param>
+    /// <param name="columns">The most columns.</param>
+    /// <param name="most">The most rows, which a high picture is made narrower for.</param>
+    public TerminalPicture(Image image, PictureProtocol protocol, int columns, int most = int.MaxValue)
     {
-        (this.protocol, this.columns) = (protocol, Math.Max(1, columns));
-        rows = Math.Max(1, (int)Math.Round((double)image.Height / image.Width * this.columns / 2));
+        (this.protocol, this.columns) = (protocol, (int)Math.Clamp(Math.Min(columns, 2.0 * most * image.Width / image.Height), 1, Math.Max(1, columns)));
+        rows = Math.Clamp((int)Math.Round((double)image.Height / image.Width * this.columns / 2), 1, Math.Max(1, most));
         var (width, height) = protocol == PictureProtocol.Blocks ? (this.columns, rows * 2) : (this.columns * CellWidth, rows * CellHeight);
         // kitty enlarges by itself, and less is sent.
         if (protocol == PictureProtocol.Kitty) (width, height) = (Math.Min(width, image.Width), Math.Min(height, image.Height));

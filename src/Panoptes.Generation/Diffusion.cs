@@ -168,7 +168,8 @@ public sealed class Diffusion : IDisposable
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
-        using var controls = new ControlHooks(Model, [.. batch.Select(static j => j.Request)], width, height);
+        var larger = request.Upscale is { } growth ? Enlarged(width, height, growth) : (width, height);
+        using var controls = new ControlHooks(Model, [.. batch.Select(static j => j.Request)], (width, height), larger);
         var task = new DiffusionTask
         {
             Positive = positive,
@@ -188,7 +189,7 @@ public sealed class Diffusion : IDisposable
             Parts = Parts,
         };
         var latents = task.Run(Model, cancel);
-        if (request.Upscale is { } upscale) latents = Enlarged(batch, task, latents, upscale, report, cancel);
+        if (request.Upscale is { } upscale) latents = Enlarge(batch, task, latents, upscale, larger, report, cancel);
         var images = new List<GeneratedImage>(batch.Count);
         for (var i = 0; i < batch.Count; i++)
         {
@@ -217,6 +218,7 @@ public sealed class Diffusion : IDisposable
                 ClipSkip = request.ClipSkip is 0 ? null : request.ClipSkip,
                 Batch = batch.Count == 1 ? null : new(batch.Count, i + 1),
                 Repeats = request.Repeats == 1 ? null : request.Repeats,
+                Tiled = Parts is { Tiled: true } ? true : null,
                 Toward = batch[i].Request.Toward is { Seed: { } other } toward ? toward with { Seed = other + (batch[i].Seed - (batch[i].Request.Seed ?? batch[i].Seed)) } : batch[i].Request.Toward,
                 Upscale = request.Upscale,
                 Controls = request.Controls.Count == 0 ? null : [.. batch[i].Request.Controls.Select(static c => c.Parameters)],
@@ -291,13 +293,13 @@ public sealed class Diffusion : IDisposable
     }
 
     /// <summary>The latents at a larger size, made anew in part.</summary>
-    Tensor Enlarged(List<Job> batch, DiffusionTask task, Tensor latents, LatentUpscale upscale, Report report, CancellationToken cancel)
+    Tensor Enlarge(List<Job> batch, DiffusionTask task, Tensor latents, LatentUpscale upscale, (int Width, int Height) size, Report report, CancellationToken cancel)
     {
-        var (width, height) = (Sized(task.Width), Sized(task.Height));
+        var (width, height) = size;
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
-        using var controls = new ControlHooks(Model, [.. batch.Select(static j => j.Request)], width, height);
+        using var controls = new ControlHooks(Model, [.. batch.Select(static j => j.Request)], size, size);
         report.Begin(task.Steps);
         return (task with
         {
@@ -310,6 +312,12 @@ public sealed class Diffusion : IDisposable
             Sampling = task.Sampling with { Strength = upscale.Strength },
             Hooks = [.. controls.Hooks, .. batch[0].Request.Hooks, report],
         }).Run(Model, cancel);
+    }
+
+    /// <summary>The size of an image that is made larger.</summary>
+    (int Width, int Height) Enlarged(int width, int height, LatentUpscale upscale)
+    {
+        return (Sized(width), Sized(height));
 
         int Sized(int side) => Math.Max(Model.Multiple, (int)Math.Round(side * upscale.Factor / Model.Multiple) * Model.Multiple);
     }
@@ -347,13 +355,20 @@ public sealed class Diffusion : IDisposable
         readonly List<IStepHook> hooks = [];
 
         /// <param name="requests">One an image, whose controls join each other's.</param>
-        public ControlHooks(DiffusionModel model, IReadOnlyList<ImageRequest> requests, int width, int height)
+        /// <param name="size">Of the images that are made.</param>
+        /// <param name="last">Of the images that come of them: conditions are kept at this size and brought from it to the other, so that the file of an image tells both.</param>
+        public ControlHooks(DiffusionModel model, IReadOnlyList<ImageRequest> requests, (int Width, int Height) size, (int Width, int Height) last)
         {
             // Images of one request share their controls.
-            var fitted = new Dictionary<ImageControl, Image?>(ReferenceEqualityComparer.Instance);
+            var (kept, fitted) = (new Dictionary<ImageControl, Image?>(ReferenceEqualityComparer.Instance), new Dictionary<ImageControl, Image?>(ReferenceEqualityComparer.Instance));
             foreach (var control in requests.SelectMany(static r => r.Controls))
-                if (!fitted.ContainsKey(control)) fitted[control] = control.Condition is { } condition && control.Covers ? ImageControl.Fitted(condition, width, height) : control.Condition;
-            Conditions = [.. requests.Select(r => (IReadOnlyList<Image?>)[.. r.Controls.Select(c => fitted[c])])];
+            {
+                if (kept.ContainsKey(control)) continue;
+                var condition = control.Condition;
+                kept[control] = condition is not null && control.Covers ? ImageControl.Fitted(condition, last.Width, last.Height) : condition;
+                fitted[control] = kept[control] is { } whole && control.Covers ? ImageControl.Fitted(whole, size.Width, size.Height) : condition;
+            }
+            Conditions = [.. requests.Select(r => (IReadOnlyList<Image?>)[.. r.Controls.Select(c => kept[c])])];
             try
             {
                 foreach (var k in Enumerable.Range(0, requests[0].Controls.Count).OrderBy(k => requests[0].Controls[k].Rank))

@@ -157,6 +157,26 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public async Task A_controlled_image_that_is_made_larger_is_made_again_bit_for_bit()
+    {
+        await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--kind", "canny", "--size", "16", "--upscale", "2", "--out", At("large.png")));
+        Assert.Equal((32, 32), (Image.Load(At("large.png")).Width, ImageParameters.ReadCondition(File.ReadAllBytes(At("large.png")), 0)!.Width));
+        File.Delete(At("photo.png"));
+        await Command.Succeeds("control", "--from", At("large.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("large.png")), File.ReadAllBytes(At("again.png")));
+    }
+
+    [Fact]
+    public async Task A_photograph_larger_than_a_PNG_could_hold_gives_its_style()
+    {
+        var photograph = new Image(2200, 2200, 3);
+        new Random(1).NextBytes(photograph.Pixels);
+        photograph.Save(At("large.png"));
+        await Command.Succeeds(Words("--guide-style", At("large.png"), "--guide-model", Path.Combine(Goldens.Repository, "zoo", "clip-emoji"), "--out", At("led.png")));
+        Assert.True(new FileInfo(At("led.png")).Length < 100_000);
+    }
+
+    [Fact]
     public async Task Words_are_led_by_a_layout_and_a_CLIP_and_both_are_repeated_from_the_file()
     {
         await Command.Succeeds(Words("--layout", At("parts.json"), "--layout-scale", "5", "--guide-text", "a cat", "--guide-scale", "3", "--repeats", "2", "--out", At("led.png")));
@@ -176,8 +196,8 @@ public sealed class ControlTests : IDisposable
         var file = File.ReadAllBytes(At("led.png"));
         var controls = ImageParameters.Read(file)!.Controls!;
         Assert.Equal([("style", 2), ("found", 2)], controls.Select(static c => (c.Kind, c.Backward!.Value)));
-        // A style does not lie over the image: its picture keeps its size.
-        Assert.Equal((40, 24), (ImageParameters.ReadCondition(file, 0)!.Width, ImageParameters.ReadCondition(file, 0)!.Height));
+        // A style does not lie over the image: what is kept is what the CLIP sees of it.
+        Assert.Equal((64, 64), (ImageParameters.ReadCondition(file, 0)!.Width, ImageParameters.ReadCondition(file, 0)!.Height));
         Assert.Equal((16, 16), (Image.Load(At("led.png")).Width, Image.Load(At("led.png")).Height));
         File.Delete(At("wide.png"));
         await Command.Succeeds("control", "--from", At("led.png"), "--out", At("again.png"));

@@ -93,6 +93,49 @@ public sealed class GenerateTests : IDisposable
     }
 
     [Fact]
+    public async Task An_image_that_went_in_tiles_or_in_bfloat16_is_made_again_so()
+    {
+        string[] words = ["generate", "a cat", "--model", Model, "--size", "64", "--steps", "2", "--seed", "5"];
+        await Command.Succeeds([.. words, "--out", At("whole.png")]);
+        await Command.Succeeds([.. words, "--tiled", "--out", At("tiled.png")]);
+        await Command.Succeeds([.. words, "--precision", "bfloat16", "--out", At("short.png")]);
+        foreach (var name in (string[])["tiled.png", "short.png"])
+        {
+            Assert.NotEqual(Image.Load(At("whole.png")).Pixels, Image.Load(At(name)).Pixels);
+            await Command.Succeeds("generate", "--from", At(name), "--out", At("again.png"));
+            Assert.Equal(File.ReadAllBytes(At(name)), File.ReadAllBytes(At("again.png")));
+        }
+        await Command.Succeeds("generate", "--from", At("short.png"), "--precision", "float32", "--out", At("again.png"));
+        Assert.Equal(Image.Load(At("whole.png")).Pixels, Image.Load(At("again.png")).Pixels);
+    }
+
+    [Fact]
+    public async Task Nothing_that_is_there_is_written_over()
+    {
+        string[] words = ["generate", "a cat", "--model", Model, "--size", "16", "--steps", "1", "--seed", "5", "--json"];
+        string[] Names(Command command) => [.. command.Json.GetProperty("images").EnumerateArray().Select(static i => Path.GetFileName(i.GetProperty("file").GetString()!))];
+        Assert.Equal(["a-cat-5.png"], Names(await Command.Succeeds([.. words, "--out", folder])));
+        var before = File.ReadAllBytes(At("a-cat-5.png"));
+        Assert.Equal(["a-cat-5.2.png"], Names(await Command.Succeeds("generate", "--from", At("a-cat-5.png"), "--steps", "2", "--out", folder, "--json")));
+        Assert.Equal(before, File.ReadAllBytes(At("a-cat-5.png")));
+        Assert.Contains("which --out names, too", (await Command.Run([.. words, "--grid", "--out", At("grid.png")])).Error, StringComparison.Ordinal);
+        Assert.Contains("--eta goes with DDIM", (await Command.Run([.. words, "--scheduler", "euler", "--eta", "1", "--out", At("no.png")])).Error, StringComparison.Ordinal);
+        Assert.False(File.Exists(At("grid.png")) || File.Exists(At("no.png")));
+    }
+
+    [Fact]
+    public async Task What_a_file_says_cannot_command_the_terminal()
+    {
+        await Command.Succeeds("generate", "a cat \e]0;mine\a\e[31mred", "--model", Model, "--size", "16", "--steps", "1", "--seed", "5", "--out", At("cat.png"));
+        foreach (var command in (Command[])[await Command.Succeeds("info", At("cat.png")), await Command.Succeeds("generate", "--from", At("cat.png"), "--out", At("again.png"))])
+        {
+            Assert.Contains("]0;mine", command.Output, StringComparison.Ordinal);
+            Assert.DoesNotContain('\e', command.Output + command.Error);
+            Assert.DoesNotContain('\a', command.Output + command.Error);
+        }
+    }
+
+    [Fact]
     public async Task One_image_of_a_batch_is_made_again_bit_for_bit()
     {
         await Command.Succeeds("generate", "a cat", "a red apple", "--model", Model, "--steps", "2", "--seed", "3", "--count", "2", "--size", "16", "--out", folder);

@@ -39,7 +39,7 @@ sealed class AnswerCommand : ExampleCommand
         {
             var table = Terminal.Table("Image", "Answers");
             foreach (var (file, given) in files.Zip(answers))
-                table.AddRow(Markup.Escape(file), Markup.Escape(string.Join(", ", given.Select(static a => string.Create(CultureInfo.InvariantCulture, $"{a.Text} ({a.Probability:P0})")))));
+                table.AddRow(Terminal.Escape(file), Terminal.Escape(string.Join(", ", given.Select(static a => string.Create(CultureInfo.InvariantCulture, $"{a.Text} ({a.Probability:P0})")))));
             terminal.Write(table);
         }
         return App.Success;
@@ -55,7 +55,7 @@ sealed class AnswerCommand : ExampleCommand
         else
         {
             var table = Terminal.Table("Image", "Answer");
-            foreach (var (file, given) in files.Zip(answers)) table.AddRow(Markup.Escape(file), Markup.Escape(given.Text));
+            foreach (var (file, given) in files.Zip(answers)) table.AddRow(Terminal.Escape(file), Terminal.Escape(given.Text));
             terminal.Write(table);
         }
         return App.Success;

@@ -67,8 +67,8 @@ sealed class CaptionCommand : ExampleCommand
         {
             var table = Terminal.Table("Image", "Caption", captions.Exists(static c => c.Phrases is not null) ? "Boxes" : "Score");
             foreach (var (file, caption) in files.Zip(captions))
-                table.AddRow(Markup.Escape(file), Markup.Escape(caption.Text), caption.Phrases is { } phrases
-                    ? Markup.Escape(string.Join('\n', phrases.SelectMany(static p => p.Boxes.Select(b => $"{p.Text}: {Pictures.Cells(b.Named(p.Text))[1]}")))) : caption.Score?.ToString("0.00", CultureInfo.InvariantCulture) ?? "");
+                table.AddRow(Terminal.Escape(file), Terminal.Escape(caption.Text), caption.Phrases is { } phrases
+                    ? Terminal.Escape(string.Join('\n', phrases.SelectMany(static p => p.Boxes.Select(b => $"{p.Text}: {Pictures.Cells(b.Named(p.Text))[1]}")))) : caption.Score?.ToString("0.00", CultureInfo.InvariantCulture) ?? "");
             terminal.Write(table);
             Pictures.Note(terminal, pictures);
         }

@@ -40,7 +40,7 @@ sealed class ClaimsCommand : ExampleCommand
             return;
         }
         var table = Terminal.Table("Claim", "What the paper says", "Measured here", "Verdict");
-        foreach (var claim in claims) table.AddRow(Markup.Escape(claim.Name), Markup.Escape($"{claim.Statement} ({claim.Paper})"), Markup.Escape(string.Join("; ", claim.Measures)), claim.Verdict);
+        foreach (var claim in claims) table.AddRow(Terminal.Escape(claim.Name), Terminal.Escape($"{claim.Statement} ({claim.Paper})"), Terminal.Escape(string.Join("; ", claim.Measures)), claim.Verdict);
         terminal.Write(table);
     }
 

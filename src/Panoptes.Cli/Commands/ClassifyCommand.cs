@@ -61,7 +61,7 @@ sealed class ClassifyCommand : ExampleCommand
     {
         var table = Terminal.Table("Label", "Probability", "");
         foreach (var (label, probability) in labels.Take(top))
-            table.AddRow(Markup.Escape(label), $"{probability:P1}", $"[green]{new string('█', (int)Math.Round(probability * 30))}[/]");
+            table.AddRow(Terminal.Escape(label), $"{probability:P1}", $"[green]{new string('█', (int)Math.Round(probability * 30))}[/]");
         return table;
     }
 
@@ -69,8 +69,8 @@ sealed class ClassifyCommand : ExampleCommand
     {
         var table = Terminal.Table("Image", "Label", "Probability", "Others");
         for (var i = 0; i < files.Length; i++)
-            table.AddRow(Markup.Escape(files[i]), Markup.Escape(results[i][0].Label), $"{results[i][0].Probability:P1}",
-                Markup.Escape(string.Join(", ", results[i].Skip(1).Take(top - 1).Select(static l => $"{l.Label} {l.Probability:P0}"))));
+            table.AddRow(Terminal.Escape(files[i]), Terminal.Escape(results[i][0].Label), $"{results[i][0].Probability:P1}",
+                Terminal.Escape(string.Join(", ", results[i].Skip(1).Take(top - 1).Select(static l => $"{l.Label} {l.Probability:P0}"))));
         return table;
     }
 }

@@ -163,7 +163,7 @@ sealed class DataCommand : ExampleCommand
             terminal.WriteLine($"{emoji.Images.Count} images of {emoji.Size}x{emoji.Size} pixels: {emoji.Concepts.Count} concepts ({emoji.Concepts.Count(static c => c.HeldOut)} held out) in {emoji.Styles.Count} styles.");
             var table = Terminal.Table("Style", "Images", "License", "Author", "");
             foreach (var style in emoji.Styles)
-                table.AddRow(Markup.Escape(style.Title), $"{style.Count}", style.License, Markup.Escape(style.Author), style.HeldOut ? "held out" : "");
+                table.AddRow(Terminal.Escape(style.Title), $"{style.Count}", style.License, Terminal.Escape(style.Author), style.HeldOut ? "held out" : "");
             terminal.Write(table);
             return App.Success;
         }

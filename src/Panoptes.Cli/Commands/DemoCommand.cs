@@ -82,8 +82,8 @@ sealed class DemoCommand : ExampleCommand
         }
         var hits = Terminal.Table("Query", "Best", "Score", "Then");
         foreach (var answer in answers)
-            hits.AddRow(Markup.Escape(answer.Title), Markup.Escape(answer.Hits[0].Path), $"{answer.Hits[0].Score:0.000}",
-                Markup.Escape(string.Join(", ", answer.Hits.Skip(1).Select(static h => Path.GetFileNameWithoutExtension(h.Path)).Distinct().Take(4))));
+            hits.AddRow(Terminal.Escape(answer.Title), Terminal.Escape(answer.Hits[0].Path), $"{answer.Hits[0].Score:0.000}",
+                Terminal.Escape(string.Join(", ", answer.Hits.Skip(1).Select(static h => Path.GetFileNameWithoutExtension(h.Path)).Distinct().Take(4))));
         terminal.Write(hits);
         var tested = Terminal.Table($"Zero-shot on {unseen.Title}, a style never seen", "Top-1", "Top-5");
         tested.AddRow($"{accuracy.Images} drawings, {accuracy.Candidates} names", $"{accuracy.Top1:P1}", $"{accuracy.Top5:P1}");

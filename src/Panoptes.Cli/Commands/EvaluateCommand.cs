@@ -269,7 +269,7 @@ sealed class EvaluateCommand : ExampleCommand
         const int Most = 30;
         var table = Terminal.Table("Class", "Images", "Recall", "Precision", "F1");
         foreach (var c in classes.PerClass.Where(static c => c.Support > 0).OrderBy(static c => c.F1).Take(Most))
-            table.AddRow(Markup.Escape(c.Label), $"{c.Support}", Percent(c.Recall), Percent(c.Precision), Percent(c.F1));
+            table.AddRow(Terminal.Escape(c.Label), $"{c.Support}", Percent(c.Recall), Percent(c.Precision), Percent(c.F1));
         if (classes.PerClass.Count(static c => c.Support > 0) is > Most and var all) table.Caption = new($"the {Most} worst of {all}; --report has all");
         return table;
     }

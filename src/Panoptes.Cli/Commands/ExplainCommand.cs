@@ -159,8 +159,8 @@ sealed class ExplainCommand : ExampleCommand
             rows.Add(new(Path.GetFileName(files[i]), [.. shown.Select(n => new SheetCell(gallery.Load(n.Index), gallery.NameOf(n.Index), n.Similarity))]) { Query = images[i], Note = "the nearest by the cosine of features" });
             found.Add(new { image = files[i], neighbors = shown.Select(n => new { image = gallery.NameOf(n.Index), n.Similarity }) });
             if (terminal.IsJson) continue;
-            var table = Terminal.Table(Markup.Escape(Path.GetFileName(files[i])), "Cosine");
-            foreach (var n in shown) table.AddRow(Markup.Escape(gallery.NameOf(n.Index)), $"{n.Similarity:0.000}");
+            var table = Terminal.Table(Terminal.Escape(Path.GetFileName(files[i])), "Cosine");
+            foreach (var n in shown) table.AddRow(Terminal.Escape(gallery.NameOf(n.Index)), $"{n.Similarity:0.000}");
             terminal.Write(table);
         }
     }
@@ -190,9 +190,9 @@ sealed class ExplainCommand : ExampleCommand
 
     static Table Bars(string name, IReadOnlyList<WeightedToken> words)
     {
-        var table = Terminal.Table(Markup.Escape(name), "Weight", "");
+        var table = Terminal.Table(Terminal.Escape(name), "Weight", "");
         var most = words.Count > 0 ? words[0].Weight : 1;
-        foreach (var (token, weight, _) in words) table.AddRow(Markup.Escape(token), $"{weight:0.000}", $"[green]{new string('█', (int)Math.Round(weight / most * 30))}[/]");
+        foreach (var (token, weight, _) in words) table.AddRow(Terminal.Escape(token), $"{weight:0.000}", $"[green]{new string('█', (int)Math.Round(weight / most * 30))}[/]");
         return table;
     }
 }

@@ -2,10 +2,12 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Security.Cryptography;
+using Panoptes.Checkpoints;
 using Panoptes.Generation;
 using Panoptes.Imaging;
 using Spectre.Console;
 using Spectre.Console.Rendering;
+using static TorchSharp.torch;
 
 namespace Panoptes.Cli.Commands;
 
@@ -69,12 +71,15 @@ abstract class ImageCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
         var made = parsed.GetValue(from) is { } file ? Before(file) : null;
         var before = made?.Parameters;
         var name = parsed.GetValue(model) ?? before?.Model ?? SharedOptions.DefaultGenerator;
         var requests = Requests(parsed, before);
         var path = ModelLoader.Resolve(name);
         var files = Files(parsed, requests);
+        var gridFile = parsed.GetValue(grid) ? Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } beside ? beside : ".", "grid.png") : null;
+        if (gridFile is not null && files.Any(f => string.Equals(Path.GetFullPath(f), Path.GetFullPath(gridFile), StringComparison.OrdinalIgnoreCase))) throw new UsageException($"--grid writes {gridFile}, which --out names, too; expected another file.");
         var settings = parsed.GetValue(config) ?? (parsed.GetValue(model) is null ? before?.Config : null);
         var held = new List<IDisposable>();
         IReadOnlyList<GeneratedImage> images;
@@ -83,8 +88,8 @@ abstract class ImageCommand : ExampleCommand
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
             images = ImageMaker.IsIn(path)
-                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, name, requests, new ImageSteps(progress), cancel))
-                : await Diffuse(parsed, terminal, path, name, settings, requests, cancel);
+                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, name, before, requests, new ImageSteps(progress), cancel))
+                : await Diffuse(parsed, terminal, path, name, settings, before, requests, cancel);
         }
         finally
         {
@@ -96,38 +101,46 @@ abstract class ImageCommand : ExampleCommand
             if (Path.GetDirectoryName(files[i]) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
             images[i].Save(files[i]);
         }
-        string? sheet = null;
-        if (parsed.GetValue(grid)) Sheet(images).Save(sheet = Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } folder ? folder : ".", "grid.png"));
+        if (gridFile is not null) Sheet(images).Save(gridFile);
         if (terminal.IsJson)
         {
-            terminal.WriteJson(new { images = images.Select((m, i) => new { file = files[i], m.Parameters }), grid = sheet });
+            terminal.WriteJson(new { images = images.Select((m, i) => new { file = files[i], m.Parameters }), grid = gridFile });
             return App.Success;
         }
         var table = Terminal.Table("Image", "Seed", "Prompt");
-        for (var i = 0; i < images.Count; i++) table.AddRow(Markup.Escape(files[i]), images[i].Parameters.Seed.ToString(CultureInfo.InvariantCulture), Markup.Escape(images[i].Parameters.Prompt));
+        for (var i = 0; i < images.Count; i++) table.AddRow(Terminal.Escape(files[i]), images[i].Parameters.Seed.ToString(CultureInfo.InvariantCulture), Terminal.Escape(images[i].Parameters.Prompt));
         terminal.Write(table);
-        if (sheet is not null) terminal.Note($"All of them are in {sheet}.");
+        if (gridFile is not null) terminal.Note($"All of them are in {gridFile}.");
         return App.Success;
     }
 
-    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
+    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, ImageParameters? before, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
     {
-        using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed), settings), name)
+        var inTiles = parsed.GetValue(tiled) || before?.Tiled == true;
+        using var diffusion = new Diffusion(DiffusionModel.Load(path, Loading(parsed, before), settings), name)
         {
             Config = settings,
             BatchSize = parsed.GetValue(batch) ?? 4,
-            Parts = parsed.GetValue(tiled) || parsed.GetValue(sliced) ? new() { Tiled = parsed.GetValue(tiled), Sliced = parsed.GetValue(sliced) } : null,
+            Parts = inTiles || parsed.GetValue(sliced) ? new() { Tiled = inTiles, Sliced = parsed.GetValue(sliced) } : null,
             Note = terminal.Note,
         };
+        if (SharedOptions.IsGiven(parsed, eta) && (requests[0].Sampler is { } sampler ? diffusion.Model.Scheduler.Using(sampler) : diffusion.Model.Scheduler) is not DdimScheduler and var other) throw new UsageException($"--eta goes with DDIM; {other.ClassName} has none.");
         return await Make(terminal, diffusion, requests, parsed.GetRequiredValue(preview), cancel);
     }
 
     /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
-    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string path, string name, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
+    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string path, string name, ImageParameters? before, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
         SharedOptions.Idle(parsed, $"goes with diffusion, but {name} takes no noise away", config, tiled, sliced);
-        using var images = ImageMaker.Load(path, ModelLoader.Load(parsed), name, parsed.GetValue(batch));
+        using var images = ImageMaker.Load(path, Loading(parsed, before), name, parsed.GetValue(batch));
         return images.Generate(requests, progress, cancel);
+    }
+
+    /// <summary>As the options say, or else as the image was computed that is made again.</summary>
+    static LoadOptions Loading(ParseResult parsed, ImageParameters? before)
+    {
+        var options = ModelLoader.Load(parsed);
+        return SharedOptions.IsGiven(parsed, SharedOptions.Precision) || before?.Dtype is not ("bfloat16" or "float32") ? options : options with { Dtype = before.Dtype == "bfloat16" ? ScalarType.BFloat16 : ScalarType.Float32 };
     }
 
     static Made Before(string file)
@@ -208,7 +221,8 @@ abstract class ImageCommand : ExampleCommand
         if (isFile) return all.Length == 1 ? [named!] : throw new UsageException($"--out is '{named}', but there are {all.Length} images; expected a folder.");
         string[] files = [.. all.Select(a => Path.Combine(named ?? "", string.Create(CultureInfo.InvariantCulture, $"{Slug(a.Prompt)}-{a.Seed}.png")))];
         if (files.Distinct(StringComparer.OrdinalIgnoreCase).Count() < files.Length) files = [.. files.Select((f, i) => Path.ChangeExtension(f, string.Create(CultureInfo.InvariantCulture, $".{i}.png")))];
-        return files;
+        // What is there may have been made by other options, or be what is made again.
+        return [.. files.Select(static file => Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? file : Path.ChangeExtension(file, string.Create(CultureInfo.InvariantCulture, $".{n}.png"))).First(static f => !File.Exists(f)))];
     }
 
     /// <summary>How many prompts, wanted or not, are given and empty: images of nothing in particular, or of a model that reads no words.</summary>
@@ -238,7 +252,7 @@ abstract class ImageCommand : ExampleCommand
                 picture = progress.Images is [.., var last] ? last.Image : progress.Preview ?? picture;
                 var left = progress.Done == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {TimeSpan.FromSeconds(Math.Round(clock.Elapsed.TotalSeconds / progress.Done * (progress.Total - progress.Done))):c} left");
                 var line = new Markup($"Step {progress.Done} of {progress.Total}{left}");
-                live.UpdateTarget(picture is null ? line : new Rows((IRenderable[])[new TerminalPicture(picture, shown, Math.Min(48, terminal.Messages.Profile.Width)), line]));
+                live.UpdateTarget(picture is null ? line : new Rows((IRenderable[])[new TerminalPicture(picture, shown, Math.Min(48, terminal.Messages.Profile.Width), Math.Max(1, terminal.Messages.Profile.Height - 2)), line]));
             }
         });
         return images;

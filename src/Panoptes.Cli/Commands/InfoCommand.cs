@@ -46,7 +46,7 @@ sealed class InfoCommand : ExampleCommand
         }
         var table = Terminal.Table("", "").HideHeaders();
         using var fields = JsonDocument.Parse(made.ToJson());
-        foreach (var field in fields.RootElement.EnumerateObject()) table.AddRow(Markup.Escape(field.Name.Replace('_', ' ')), Markup.Escape(field.Value.ToString()));
+        foreach (var field in fields.RootElement.EnumerateObject()) table.AddRow(Terminal.Escape(field.Name.Replace('_', ' ')), Terminal.Escape(field.Value.ToString()));
         terminal.Write(table);
         return App.Success;
     }
@@ -64,7 +64,7 @@ sealed class InfoCommand : ExampleCommand
         terminal.Note($"{path} is a {name}, {told.Sum(static t => t.Held?.Parameters ?? 0):n0} parameters; panoptes info {Path.Combine(path, told.FirstOrDefault(static t => t.Held is not null).Part?.Name ?? "PART")} tells more of a part.");
         var table = Terminal.Table("Part", "Class", "Parameters", "Types", "Size");
         foreach (var (part, held) in told)
-            table.AddRow(Markup.Escape(part.Name), Markup.Escape(part.Class), held is { } h ? $"{h.Parameters:n0}" : part.Folder is null ? "missing" : "", held is null ? "" : string.Join(", ", held.Types), held is { } w ? Size(w.Bytes) : "");
+            table.AddRow(Terminal.Escape(part.Name), Terminal.Escape(part.Class), held is { } h ? $"{h.Parameters:n0}" : part.Folder is null ? "missing" : "", held is null ? "" : string.Join(", ", held.Types), held is { } w ? Size(w.Bytes) : "");
         terminal.Write(table);
         return App.Success;
     }
@@ -110,13 +110,13 @@ sealed class InfoCommand : ExampleCommand
             return App.Success;
         }
         var table = Terminal.Table("", "").HideHeaders();
-        table.AddRow("Model", Markup.Escape(path));
-        table.AddRow("Architecture", Markup.Escape(summary.architecture));
+        table.AddRow("Model", Terminal.Escape(path));
+        table.AddRow("Architecture", Terminal.Escape(summary.architecture));
         table.AddRow("Parameters", $"{summary.parameters:n0} in {tensors.Length} tensors");
         table.AddRow("Types", string.Join(", ", summary.types.Select(static t => $"{t.Key} {t.Value:n0}")));
-        foreach (var (name, bytes) in files) table.AddRow("File", $"{Markup.Escape(Path.GetFileName(name))} ({Size(bytes)})");
-        table.AddRow("Tokenizer", Markup.Escape(summary.tokenizer ?? "none"));
-        table.AddRow("Processor", Markup.Escape(summary.processor ?? "none"));
+        foreach (var (name, bytes) in files) table.AddRow("File", $"{Terminal.Escape(Path.GetFileName(name))} ({Size(bytes)})");
+        table.AddRow("Tokenizer", Terminal.Escape(summary.tokenizer ?? "none"));
+        table.AddRow("Processor", Terminal.Escape(summary.processor ?? "none"));
         terminal.Write(table);
         if (config is not null)
         {
@@ -127,7 +127,7 @@ sealed class InfoCommand : ExampleCommand
         if (parsed.GetValue(keys))
         {
             var list = Terminal.Table("Key", "Type", "Shape");
-            foreach (var t in tensors) list.AddRow(Markup.Escape(t.Key), t.Type, Markup.Escape($"[{string.Join(", ", t.Shape)}]"));
+            foreach (var t in tensors) list.AddRow(Terminal.Escape(t.Key), t.Type, Terminal.Escape($"[{string.Join(", ", t.Shape)}]"));
             terminal.Write(list);
         }
         return App.Success;
@@ -189,8 +189,8 @@ sealed class InfoCommand : ExampleCommand
     {
         foreach (var (name, value) in fields)
         {
-            if (value is JsonObject inner) AddFields(tree.AddNode($"[bold]{Markup.Escape(name)}[/]"), inner);
-            else tree.AddNode(Markup.Escape($"{name}: {value?.ToJsonString() ?? "null"}"));
+            if (value is JsonObject inner) AddFields(tree.AddNode($"[bold]{Terminal.Escape(name)}[/]"), inner);
+            else tree.AddNode(Terminal.Escape($"{name}: {value?.ToJsonString() ?? "null"}"));
         }
     }
 

@@ -77,7 +77,7 @@ static class ModelComparison
     {
         var table = Terminal.Table("Model", "Parameters", "Pixels", "Emoji: names, zero-shot", "Emoji: subgroups, k-NN", "probe", "Fashion-MNIST: k-NN", "probe");
         foreach (var m in comparison.Models)
-            table.AddRow(Markup.Escape(m.Model), $"{m.MillionParameters:0.0} M", $"{m.ImageSize}", Percent(m.EmojiZeroShot), Percent(m.EmojiNeighbors), Percent(m.EmojiProbe), Percent(m.FashionNeighbors), Percent(m.FashionProbe));
+            table.AddRow(Terminal.Escape(m.Model), $"{m.MillionParameters:0.0} M", $"{m.ImageSize}", Percent(m.EmojiZeroShot), Percent(m.EmojiNeighbors), Percent(m.EmojiProbe), Percent(m.FashionNeighbors), Percent(m.FashionProbe));
         foreach (var m in (ComparedModel[])[comparison.Colors, comparison.Chance])
             table.AddRow(m.Model, "", "", Percent(m.EmojiZeroShot), Percent(m.EmojiNeighbors), "", Percent(m.FashionNeighbors), "");
         table.Caption = new("All in a drawing style that no model here was trained on; k-NN and probe learn from the other styles. Top-1.");

@@ -154,9 +154,9 @@ sealed class SearchCommand : ExampleCommand
         }
         foreach (var answer in answers)
         {
-            var table = Terminal.Table("", "Score", "Image").Title($"[bold]{Markup.Escape(answer.Title)}[/]");
+            var table = Terminal.Table("", "Score", "Image").Title($"[bold]{Terminal.Escape(answer.Title)}[/]");
             for (var i = 0; i < answer.Hits.Count; i++)
-                table.AddRow($"{i + 1}", $"{answer.Hits[i].Score:0.000}", Markup.Escape(answer.Hits[i].Path));
+                table.AddRow($"{i + 1}", $"{answer.Hits[i].Score:0.000}", Terminal.Escape(answer.Hits[i].Path));
             terminal.Write(table);
         }
         terminal.Note(report is null ? $"{index.Count} images in the index." : Summary(report));

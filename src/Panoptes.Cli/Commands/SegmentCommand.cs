@@ -91,7 +91,7 @@ sealed class SegmentCommand : ExampleCommand
         {
             var table = Terminal.Table("Segment", "Score", "Box", "Pixels");
             foreach (var (s, i) in found.Select(static (s, i) => (s, i)))
-                table.AddRow(Markup.Escape(s.Label ?? $"{i + 1}"), s.Score.ToString("0.00", CultureInfo.InvariantCulture), $"{s.Box.X},{s.Box.Y},{s.Box.Right},{s.Box.Bottom}", s.Mask.Area.ToString(CultureInfo.InvariantCulture));
+                table.AddRow(Terminal.Escape(s.Label ?? $"{i + 1}"), s.Score.ToString("0.00", CultureInfo.InvariantCulture), $"{s.Box.X},{s.Box.Y},{s.Box.Right},{s.Box.Bottom}", s.Mask.Area.ToString(CultureInfo.InvariantCulture));
             terminal.Write(table);
             if (found.Count == 0) terminal.Note("Nothing was found.");
             terminal.Note($"The picture is {drawn}{(labeled is null ? "" : $"; COCO's panoptic JSON is {file}")}.");

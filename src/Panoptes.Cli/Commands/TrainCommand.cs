@@ -63,7 +63,7 @@ sealed class TrainCommand : ExampleCommand
         else
         {
             var table = Terminal.Table("Measure", "Value");
-            foreach (var (name, value) in result.Validation) table.AddRow(Markup.Escape(name), value.ToString("0.####", CultureInfo.InvariantCulture));
+            foreach (var (name, value) in result.Validation) table.AddRow(Terminal.Escape(name), value.ToString("0.####", CultureInfo.InvariantCulture));
             if (result.Best is { } best) table.AddRow("best", $"{best:0.####} at step {result.BestStep}");
             terminal.Write(table);
             terminal.Note($"{(result.StoppedEarly ? "Stopped early" : "Finished")} after {result.Steps} steps; the models are in {Path.Combine(folder, "best")} and {Path.Combine(folder, "last")}.");
@@ -96,7 +96,7 @@ sealed class TrainCommand : ExampleCommand
         {
             bar.MaxValue = value.TotalSteps;
             bar.Value = value.Step;
-            bar.Description = Markup.Escape(Describe(value));
+            bar.Description = Terminal.Escape(Describe(value));
         }
     }
 

@@ -12,42 +12,75 @@ public static class PngText
 
     static ReadOnlySpan<byte> Signature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
 
-    /// <summary>The texts by their keywords; of several under one keyword, the first. A file that is no PNG, or that ends early, has those that come before.</summary>
+    /// <summary>The texts by their keywords; of several under one keyword, the first. A file that is no PNG, or that ends early, has those that come before; no more than <see cref="MostBytes"/> are read of all together.</summary>
     public static IReadOnlyDictionary<string, string> Read(ReadOnlySpan<byte> png)
     {
-        var texts = new Dictionary<string, string>(StringComparer.Ordinal);
-        if (!png.StartsWith(Signature)) return texts;
-        for (var rest = png[Signature.Length..]; rest.Length >= 12;)
+        var (texts, left) = (new Dictionary<string, string>(StringComparer.Ordinal), MostBytes);
+        var chunks = new Chunks(png);
+        while (chunks.Next())
         {
-            var length = BinaryPrimitives.ReadUInt32BigEndian(rest);
-            if (length > rest.Length - 12) break;
-            var type = rest.Slice(4, 4);
-            var data = rest.Slice(8, (int)length);
-            if ((type.SequenceEqual("tEXt"u8) || type.SequenceEqual("zTXt"u8) || type.SequenceEqual("iTXt"u8)) && length <= MostBytes && data.IndexOf((byte)0) is > 0 and < 80 and var end && TextOf(type[0], data[(end + 1)..]) is { } text)
-                texts.TryAdd(Encoding.Latin1.GetString(data[..end]), text);
-            rest = rest[(12 + (int)length)..];
+            if (texts.ContainsKey(chunks.Keyword) || chunks.Text(left) is not { } text) continue;
+            texts.Add(chunks.Keyword, text);
+            left -= text.Length;
         }
         return texts;
     }
 
-    static string? TextOf(byte kind, ReadOnlySpan<byte> data)
+    /// <summary>The first text under a keyword; null where there is none. Others are not unpacked.</summary>
+    public static string? Find(ReadOnlySpan<byte> png, string keyword)
     {
-        if (kind == (byte)'t') return Encoding.Latin1.GetString(data);
-        if (kind == (byte)'z') return data.Length > 1 && data[0] == 0 && Unpacked(data[1..]) is { } latin ? Encoding.Latin1.GetString(latin) : null;
-        // iTXt: whether it is packed, how, its language, its keyword in that language.
-        if (data.Length < 4) return null;
-        var (packed, method) = (data[0], data[1]);
-        var rest = data[2..];
-        for (var skipped = 0; skipped < 2; skipped++)
-        {
-            if (rest.IndexOf((byte)0) is not (>= 0 and var end)) return null;
-            rest = rest[(end + 1)..];
-        }
-        return packed == 0 ? Encoding.UTF8.GetString(rest) : method == 0 && Unpacked(rest) is { } text ? Encoding.UTF8.GetString(text) : null;
+        var chunks = new Chunks(png);
+        while (chunks.Next())
+            if (chunks.Keyword == keyword && chunks.Text(MostBytes) is { } text) return text;
+        return null;
     }
 
-    /// <summary>Null where the data are damaged or more than <see cref="MostBytes"/>.</summary>
-    static byte[]? Unpacked(ReadOnlySpan<byte> packed)
+    /// <summary>The chunks of a file that are texts, one after the other.</summary>
+    ref struct Chunks(ReadOnlySpan<byte> png)
+    {
+        ReadOnlySpan<byte> rest = png.StartsWith(Signature) ? png[Signature.Length..] : default, data;
+        byte kind;
+
+        public string Keyword { get; private set; } = "";
+
+        public bool Next()
+        {
+            while (rest.Length >= 12)
+            {
+                var length = BinaryPrimitives.ReadUInt32BigEndian(rest);
+                if (length > rest.Length - 12) return false;
+                var type = rest.Slice(4, 4);
+                var body = rest.Slice(8, (int)length);
+                rest = rest[(12 + (int)length)..];
+                if (!(type.SequenceEqual("tEXt"u8) || type.SequenceEqual("zTXt"u8) || type.SequenceEqual("iTXt"u8)) || length > MostBytes || body.IndexOf((byte)0) is not (> 0 and < 80 and var end)) continue;
+                (Keyword, kind) = (Encoding.Latin1.GetString(body[..end]), type[0]);
+                data = body[(end + 1)..];
+                return true;
+            }
+            return false;
+        }
+
+        /// <summary>Null where it is damaged or has more bytes than <paramref name="most"/>.</summary>
+        public readonly string? Text(int most)
+        {
+            if (kind == (byte)'t') return data.Length <= most ? Encoding.Latin1.GetString(data) : null;
+            if (kind == (byte)'z') return data.Length > 1 && data[0] == 0 && Unpacked(data[1..], most) is { } latin ? Encoding.Latin1.GetString(latin) : null;
+            // iTXt: whether it is packed, how, its language, its keyword in that language.
+            if (data.Length < 4) return null;
+            var (packed, method) = (data[0], data[1]);
+            var text = data[2..];
+            for (var skipped = 0; skipped < 2; skipped++)
+            {
+                if (text.IndexOf((byte)0) is not (>= 0 and var end)) return null;
+                text = text[(end + 1)..];
+            }
+            if (packed == 0) return text.Length <= most ? Encoding.UTF8.GetString(text) : null;
+            return method == 0 && Unpacked(text, most) is { } unpacked ? Encoding.UTF8.GetString(unpacked) : null;
+        }
+    }
+
+    /// <summary>Null where the data are damaged or too many.</summary>
+    static byte[]? Unpacked(ReadOnlySpan<byte> packed, int most)
     {
         try
         {
@@ -56,7 +89,7 @@ public static class PngText
             var block = new byte[4096];
             while (stream.Read(block) is > 0 and var read)
             {
-                if (text.Length + read > MostBytes) return null;
+                if (text.Length + read > most) return null;
                 text.Write(block, 0, read);
             }
             return text.ToArray();

@@ -223,6 +223,8 @@ public static class TorchOps
             if (!fused && beside is not null) y = y.add_(beside);
             return y.permute(0, 3, 1, 2).MoveToOuterDisposeScope();
         }
+        // A map of one place lies in memory in several ways at once, of which oneDNN takes another than the sum's.
+        if (added is { } one && one.shape[2] == 1 && one.shape[3] == 1) return PackedConvolution(x, packed, bias, stride, padding, null).add_(one);
         var call = Dispatcher.Call("mkldnn::_convolution_pointwise", added is null ? "" : "binary").Tensor(x);
         if (added is not null) call.Tensor(added);
         call.Tensor(packed).OptionalTensor(bias).Ints(padding, padding).Ints(stride, stride).Ints(1, 1).Int(1);

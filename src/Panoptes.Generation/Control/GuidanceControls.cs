@@ -55,11 +55,16 @@ sealed class TowerView(Clip clip)
     public Tensor Of(Tensor pictures)
     {
         using var scope = NewDisposeScope();
-        var side = clip.Model.Images.ImageSize;
+        return ((Square(pictures, clip.Model.Images.ImageSize) - mean) / deviation).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The middle square of pictures, at a size.</summary>
+    public static Tensor Square(Tensor pictures, long side)
+    {
+        using var scope = NewDisposeScope();
         var least = Math.Min(pictures.shape[2], pictures.shape[3]);
         var square = pictures.narrow(2, (pictures.shape[2] - least) / 2, least).narrow(3, (pictures.shape[3] - least) / 2, least);
-        var sized = least > side ? nn.functional.adaptive_avg_pool2d(square, [side, side]) : nn.functional.interpolate(square, [side, side], mode: InterpolationMode.Bilinear, align_corners: false);
-        return ((sized - mean) / deviation).MoveToOuterDisposeScope();
+        return (least > side ? nn.functional.adaptive_avg_pool2d(square, [side, side]) : nn.functional.interpolate(square, [side, side], mode: InterpolationMode.Bilinear, align_corners: false)).MoveToOuterDisposeScope();
     }
 }
 
@@ -93,7 +98,16 @@ public sealed record TextControl(Clip Clip, string Text) : LossControl
 /// <param name="Picture">Of any size.</param>
 public sealed record StyleControl(Clip Clip, Image Picture) : LossControl
 {
-    public override Image Condition => Picture;
+    /// <summary>What the CLIP sees of the picture, and no more: the file of an image holds it.</summary>
+    public override Image Condition
+    {
+        get
+        {
+            using var scope = NewDisposeScope();
+            var (picture, side) = (Picture.ToRgb(), Clip.Model.Images.ImageSize);
+            return picture.Width == side && picture.Height == side ? picture : Diffusion.ToImage(TowerView.Square(picture.ToTensor(ScalarType.Float32).unsqueeze(0), side)[0].clamp(0, 1));
+        }
+    }
 
     internal override bool Covers => false;
 
@@ -104,7 +118,7 @@ public sealed record StyleControl(Clip Clip, Image Picture) : LossControl
         var view = new TowerView(Clip);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        Tensor[] wanted = [.. States(view.Of(Picture.ToRgb().ToTensor(ScalarType.Float32).unsqueeze(0))).Select(static s => StyleDistance.Gram(s).DetachFromDisposeScope())];
+        Tensor[] wanted = [.. States(view.Of(Condition.ToTensor(ScalarType.Float32).unsqueeze(0))).Select(static s => StyleDistance.Gram(s).DetachFromDisposeScope())];
         return (Loss, [.. view.Kept, .. wanted]);
 
         Tensor Loss(Tensor pictures)

@@ -139,6 +139,9 @@ public sealed record ImageParameters
     public int? ClipSkip { get; init; }
     public int? Repeats { get; init; }
 
+    /// <summary>Whether the autoencoder took it in tiles, which changes it a little; null: at once.</summary>
+    public bool? Tiled { get; init; }
+
     /// <summary>The batch that it was made in; null: alone.</summary>
     public BatchPlace? Batch { get; init; }
     public Interpolation? Toward { get; init; }
@@ -156,7 +159,7 @@ public sealed record ImageParameters
     /// <exception cref="PanoptesException">They are damaged.</exception>
     public static ImageParameters? Read(ReadOnlySpan<byte> png)
     {
-        if (!PngText.Read(png).TryGetValue(Keyword, out var json)) return null;
+        if (PngText.Find(png, Keyword) is not { } json) return null;
         try
         {
             var read = JsonSerializer.Deserialize<ImageParameters>(json, Json) ?? throw new JsonException("it is null");
@@ -177,7 +180,7 @@ public sealed record ImageParameters
     /// <exception cref="PanoptesException">It is damaged.</exception>
     public static Image? ReadCondition(ReadOnlySpan<byte> png, int control)
     {
-        if (!PngText.Read(png).TryGetValue(ControlParameters.ConditionKeyword + control.ToString(CultureInfo.InvariantCulture), out var text)) return null;
+        if (PngText.Find(png, ControlParameters.ConditionKeyword + control.ToString(CultureInfo.InvariantCulture)) is not { } text) return null;
         try
         {
             return Imaging.Image.Decode(Convert.FromBase64String(text), "the condition inside the image");
@@ -204,7 +207,7 @@ public sealed record ImageParameters
 /// <summary>An image with what it was made with.</summary>
 public sealed record GeneratedImage(Image Image, ImageParameters Parameters)
 {
-    /// <summary>The pictures of its controls at its size, in their order; null where one has none.</summary>
+    /// <summary>The pictures of its controls at its size (or as what looks at them does), in their order; null where one has none.</summary>
     public IReadOnlyList<Image?> Conditions { get; init; } = [];
 
     /// <summary>A PNG file that says how it was made, and holds the pictures of its controls.</summary>

@@ -40,6 +40,20 @@ public sealed class PngTextTests
     }
 
     [Fact]
+    public void Many_texts_that_unpack_to_much_are_read_no_further_than_is_allowed_and_another_is_found_behind_them()
+    {
+        using var packed = new MemoryStream();
+        using (var zlib = new ZLibStream(packed, CompressionLevel.Optimal, leaveOpen: true)) zlib.Write(new byte[PngText.MostBytes / 2]);
+        var png = Picture;
+        byte[] file = [.. png[..33], .. Enumerable.Range(0, 30).SelectMany(i => Chunk("zTXt", [.. Encoding.ASCII.GetBytes($"bomb{i}"), 0, 0, .. packed.ToArray()])), .. Chunk("tEXt", [.. "Title\0here"u8]), .. png[33..]];
+        Assert.True(PngText.Read(file).Values.Sum(static t => t.Length) <= PngText.MostBytes);
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        Assert.Equal("here", PngText.Find(file, "Title"));
+        Assert.True(GC.GetAllocatedBytesForCurrentThread() - before < 1 << 20);
+        Assert.Null(PngText.Find(file, "none"));
+    }
+
+    [Fact]
     public void A_damaged_file_never_throws()
     {
         var png = PngText.Add(Picture, "parameters", "a red apple");

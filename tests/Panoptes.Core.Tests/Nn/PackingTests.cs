@@ -101,9 +101,9 @@ public class PackingTests
         foreach (var parameter in convolution.Parameters()) parameter.Initialize(generator, dtype);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        foreach (var lastly in (bool[])[false, true])
+        foreach (var (lastly, rows, columns) in ((bool, int, int)[])[(false, 10, 14), (true, 10, 14), (false, 1, 1), (true, 1, 1), (true, 1, 5)])
         {
-            var x = randn([2, from, 10, 14], generator: generator).to(dtype);
+            var x = randn([2, from, rows, columns], generator: generator).to(dtype);
             if (lastly) x = x.ChannelsLast();
             var (plain, weight) = (convolution.Forward(x), convolution.Weight.Value.clone());
             var added = randn_like(plain);
