@@ -18,6 +18,12 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
 
     internal const int UsualBatch = 16;
 
+    /// <summary>How images are usually made, where the folder says it; null: captions as they are.</summary>
+    public GenerationDefaults? Defaults { get; init; }
+
+    /// <summary>Told of what users should know, such as prompts that are longer than the context; null: nobody is.</summary>
+    public Action<string>? Note { get; init; }
+
     /// <summary>Whether a folder holds such a model.</summary>
     public static bool IsIn(string folder) => File.Exists(Path.Combine(folder, "config.json")) && !PipelineFolder.Is(folder) && typeof(CaptionedImageModel).IsAssignableFrom(GenerationModels.Registry.TypeOf(folder));
 
@@ -26,12 +32,13 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
     /// <param name="dtype">The type of the weights.</param>
     /// <param name="batchSize">How many images are made at once.</param>
     /// <param name="name">What images say that they are made with; null: the folder.</param>
+    /// <param name="note">Told of what users should know; null: nobody is.</param>
     /// <exception cref="PanoptesException">Another model there, or none.</exception>
-    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = UsualBatch, string? name = null)
+    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = UsualBatch, string? name = null, Action<string>? note = null)
     {
         if (!IsIn(model)) throw new PanoptesException($"{model} holds no text-to-image model in one part; expected one of {string.Join(", ", GenerationModels.All.Where(static e => typeof(CaptionedImageModel).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
         var tokenizer = Tokenizer.Load(model);
-        return new((CaptionedImageModel)GenerationModels.Load(model, new() { Dtype = dtype }), tokenizer, name ?? model) { BatchSize = batchSize };
+        return new((CaptionedImageModel)GenerationModels.Load(model, new() { Dtype = dtype }), tokenizer, name ?? model) { BatchSize = batchSize, Defaults = GenerationDefaults.In(model), Note = note };
     }
 
     public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, CancellationToken cancel = default)
@@ -39,11 +46,14 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
         foreach (var r in requests)
         {
             // What is left of a request must be as usual.
-            var words = new ImageRequest(r.Prompt) { Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height };
+            var words = new ImageRequest(r.Prompt) { Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Batch = r.Batch };
             if (r.Hooks.Count > 0 || r.Controls.Count > 0 || (r with { Hooks = words.Hooks, Controls = words.Controls }) != words) throw new PanoptesException($"A {Model.GetType().Name} makes images of words alone; it takes no picture, mask, sampler, negative prompt, control or anything else that is asked of diffusion.");
             if ((r.Width ?? Model.Side) != Model.Side || (r.Height ?? Model.Side) != Model.Side) throw new PanoptesException($"Images of {r.Width}x{r.Height} pixels were asked for; this model makes {Model.Side}x{Model.Side}.");
+            if (!Model.TakesSteps && r.Steps is not (null or 1)) throw new PanoptesException($"{r.Steps} steps were asked for; a {Model.GetType().Name} takes one.");
+            if (!Model.IsGuided && r.Guidance is not (null or 1)) throw new PanoptesException(FormattableString.Invariant($"A guidance of {r.Guidance} was asked for; a {Model.GetType().Name} is not guided."));
             r.Check();
         }
+        foreach (var prompt in requests.Select(static r => r.Prompt).Distinct()) Tell(prompt);
         var jobs = requests.SelectMany(static r => r.Seeds().Select(s => (Request: r, Seed: s))).ToArray();
         var images = new List<GeneratedImage>(jobs.Length);
         using var pause = Native.FinalizerPause.TryBegin();
@@ -52,15 +62,19 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
             pause?.Drain();
             // Neighbors that differ in words and seeds alone are made together.
             var request = jobs[at].Request;
-            var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request.Steps == request.Steps && j.Request.Guidance == request.Guidance).ToArray();
+            var own = request.Batch;
+            var batch = own is not null ? [.. Enumerable.Repeat(jobs[at], own.Size)] : jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request.Steps == request.Steps && j.Request.Guidance == request.Guidance && j.Request.Batch is null).ToArray();
             using var scope = NewDisposeScope();
-            var sampling = new ImageSampling { Guidance = request.Guidance ?? 1 };
-            if (request.Steps is { } steps) sampling = sampling with { Steps = steps };
+            var sampling = new ImageSampling { Guidance = Model.IsGuided ? request.Guidance ?? Defaults?.GuidanceScale ?? 1 : 1 };
+            if (!Model.TakesSteps) sampling = sampling with { Steps = 1 };
+            else if ((request.Steps ?? Defaults?.NumInferenceSteps) is { } steps) sampling = sampling with { Steps = steps };
             var generators = batch.Select(static j => new Generator((ulong)j.Seed)).ToArray();
             var pixels = Model.Sample(reader.Ids([.. batch.Select(static j => j.Request.Prompt)]), reader.Ids([""]), NoiseSource.From(generators), sampling, cancel);
             foreach (var generator in generators) generator.Dispose();
             if (!pixels.isfinite().all().item<bool>()) throw new PanoptesException("The model gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
             for (var i = 0; i < batch.Length; i++)
+            {
+                if (own is not null && own.Number != i + 1) continue;
                 images.Add(new(SignedPixels.ToImage(pixels[i]), new()
                 {
                     Prompt = batch[i].Request.Prompt,
@@ -71,11 +85,21 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
                     Steps = sampling.Steps,
                     Guidance = sampling.Guidance,
                     Seed = batch[i].Seed,
+                    Batch = batch.Length == 1 ? null : new(batch.Length, i + 1),
                 }));
-            at += batch.Length;
+            }
+            at += own is null ? batch.Length : 1;
             progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null));
         }
         return images;
+    }
+
+    /// <summary>Says what of a prompt is not read.</summary>
+    void Tell(string prompt)
+    {
+        var tokens = PromptTokens.Of(prompt, reader.Tokenizer, Model.TextEncoder.ContextLength);
+        if (tokens.IsWeighted) Note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has weights, which a {Model.GetType().Name} does not read.");
+        if (tokens.Windows.Count > 1) Note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has {tokens.Count} tokens, of which a {Model.GetType().Name} reads the first {Model.TextEncoder.ContextLength - 2}.");
     }
 
     public void Dispose() => Model.Dispose();

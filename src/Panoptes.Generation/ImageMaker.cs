@@ -23,9 +23,10 @@ public static class ImageMaker
     /// <param name="folder">For which <see cref="IsIn"/> holds.</param>
     /// <param name="options">The type of the weights.</param>
     /// <param name="name">What images say that they are made with; null: the folder.</param>
+    /// <param name="note">Told of what users should know; null: nobody is.</param>
     /// <param name="batchSize">How many images are made at once; null: as usual for the model.</param>
     /// <exception cref="PanoptesException">Another model there, or none, or a damaged one.</exception>
-    public static IImageMaker Load(string folder, LoadOptions? options = null, string? name = null, int? batchSize = null) => Amused.IsIn(folder)
+    public static IImageMaker Load(string folder, LoadOptions? options = null, string? name = null, int? batchSize = null, Action<string>? note = null) => Amused.IsIn(folder)
         ? Amused.Load(folder, options, name, batchSize ?? Amused.UsualBatch)
-        : CaptionedImages.Load(folder, options?.Dtype ?? ScalarType.Float32, batchSize ?? CaptionedImages.UsualBatch, name);
+        : CaptionedImages.Load(folder, options?.Dtype ?? ScalarType.Float32, batchSize ?? CaptionedImages.UsualBatch, name, note);
 }

@@ -147,7 +147,7 @@ public sealed class DiffusionTests : IDisposable
         var scheduler = new FlowMatchEulerScheduler { UseDynamicShifting = true };
         using DiffusionModel flux = new Flux(new(new() { NumLayers = 1, NumSingleLayers = 1 }), new(new()), null, null, scheduler), sd3 = DiffusionModel.Load(Path.Combine(Goldens.Root, "generation", "sd3_pipeline"));
         foreach (var model in (DiffusionModel[])[flux, sd3])
-            foreach (var name in (string[])["flow", "unipc", "dpmpp-2m", "deis"])
+            foreach (var name in (string[])["flow", "unipc", "dpmpp-2m", "dpmpp-3m"])
             {
                 double Level(int side) => model.Start(scheduler.Using(name), 4, new(), side, side).Sigmas[1];
                 Assert.True(Level(1024) > Level(64), name);

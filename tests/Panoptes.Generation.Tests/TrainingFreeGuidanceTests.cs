@@ -81,6 +81,28 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
     }
 
     [Fact]
+    public void What_is_outside_a_mask_stays_in_steps_that_are_repeated_too()
+    {
+        using var scope = NewDisposeScope();
+        List<float[]> Asked(string prompt)
+        {
+            var (positive, negative) = diffusion.Model.Describe([prompt], null, new());
+            var all = new Every();
+            // Nothing is made anew, so that nothing depends on what the network says.
+            new DiffusionTask
+            {
+                Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 4, Guidance = 2, Noise = new Generator(1), Repeats = 3, Image = rand(1, 3, 16, 16, generator: new Generator(2)), Mask = zeros(1, 1, 16, 16), Sampling = new() { Strength = 0.9 }, Hooks = [all],
+            }.Run(diffusion.Model).Dispose();
+            positive.Dispose();
+            negative.Dispose();
+            return all.Latents;
+        }
+        var (one, other) = (Asked("a cat"), Asked("a red apple"));
+        Assert.True(one.Count > 6);
+        Assert.Equal(one, other);
+    }
+
+    [Fact]
     public void Words_are_moved_into_their_box()
     {
         LayoutBox[] layout = [new([2, 3], [(0.5, 0, 1, 0.5)])];
@@ -149,6 +171,14 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
         public List<int> Steps { get; } = [];
 
         public void Asking(DenoisingStep step) => Steps.Add(step.Index);
+    }
+
+    /// <summary>The latents whenever the network is asked.</summary>
+    sealed class Every : IStepHook
+    {
+        public List<float[]> Latents { get; } = [];
+
+        public void Asking(DenoisingStep step) => Latents.Add(step.Latents.data<float>().ToArray());
     }
 
     /// <summary>What something is in the first step.</summary>

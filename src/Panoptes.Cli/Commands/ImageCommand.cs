@@ -132,7 +132,7 @@ abstract class ImageCommand : ExampleCommand
     IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string path, string name, ImageParameters? before, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
         SharedOptions.Idle(parsed, $"goes with diffusion, but {name} takes no noise away", config, tiled, sliced);
-        using var images = ImageMaker.Load(path, Loading(parsed, before), name, parsed.GetValue(batch));
+        using var images = ImageMaker.Load(path, Loading(parsed, before), name, parsed.GetValue(batch), new Terminal(parsed).Note);
         return images.Generate(requests, progress, cancel);
     }
 

@@ -109,7 +109,16 @@ public sealed class Trainer
             }
             if (!start.Finished)
             {
-                if (validatedStep != step) Validate(cancel);
+                try
+                {
+                    if (validatedStep != step) Validate(cancel);
+                }
+                catch
+                {
+                    // What was trained is not to be lost by what cannot be measured.
+                    if (savedStep != step) Save(finished: false);
+                    throw;
+                }
                 Save(finished: true);
             }
             return new(step, stopped && step < options.Schedule.TotalSteps, best, bestStep, validation, Seconds, step * task.BatchSize / Math.Max(1e-9, Seconds));
@@ -200,6 +209,8 @@ public sealed class Trainer
         void Save(bool finished)
         {
             Report("saving");
+            // The model first: a run that says that it is finished has it.
+            if (finished) SaveModel();
             TrainingCheckpoint.Save(trainer.Checkpoints, new TrainingState
             {
                 Step = step,
@@ -216,7 +227,10 @@ public sealed class Trainer
             }, task.Model, optimizer, ema);
             savedStep = step;
             sinceCheckpoint.Restart();
-            if (!finished) return;
+        }
+
+        void SaveModel()
+        {
             metrics.Draw();
             ema?.Swap();
             try

@@ -36,6 +36,9 @@ public sealed record NormalCondition : ConditionMaker
     /// <summary>How much nearness there is from the farthest to the nearest, in the unit in which the paper's depth model tells it; null: as much as the short side has pixels, so that normals do not depend on an image's size.</summary>
     public double? Range { get; init; }
 
+    /// <summary>Whether right is blue and towards the viewer red, as the ControlNet of the paper takes it (sd-controlnet-normal); otherwise right is red and towards the viewer blue, as in most normal maps and for ControlNet 1.1.</summary>
+    public bool Reversed { get; init; }
+
     protected override void Check()
     {
         Require(Background is >= 0 and <= 1, nameof(Background), Background, "0 to 1");
@@ -57,7 +60,8 @@ public sealed record NormalCondition : ConditionMaker
             {
                 var (x, y) = near[i] < Background ? (0, 0) : (range * dx.Values[i], range * dy.Values[i]);
                 var length = Math.Sqrt((x * x) + (y * y) + (z * z));
-                (picture.Pixels[3 * i], picture.Pixels[(3 * i) + 1], picture.Pixels[(3 * i) + 2]) = (Shade(x / length), Shade(y / length), Shade(z / length));
+                var (first, last) = Reversed ? (z, x) : (x, z);
+                (picture.Pixels[3 * i], picture.Pixels[(3 * i) + 1], picture.Pixels[(3 * i) + 2]) = (Shade(first / length), Shade(y / length), Shade(last / length));
             }
         });
         return picture;

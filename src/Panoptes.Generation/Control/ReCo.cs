@@ -25,6 +25,9 @@ public sealed partial class ReCo
 
     ReCo(Tokenizer tokenizer, int bins) => (Tokenizer, this.bins) = (tokenizer, bins);
 
+    /// <summary>How many places a side has.</summary>
+    public int BinCount => bins;
+
     /// <summary>CLIP's, with the places.</summary>
     public Tokenizer Tokenizer { get; }
 

@@ -37,6 +37,7 @@ public sealed class SceneConditions(IReadOnlyList<string> kinds)
 
     static string Checked(string kind)
     {
+        if (!IsDrawn(kind.ToLowerInvariant()) && kind.ToLowerInvariant() is not ("segmentation" or "depth" or "normal" or "pose")) throw new PanoptesException($"Scenes have no condition '{kind}'; expected canny, lines, softedge, scribble, sketch, lineart, segmentation, depth, normal or pose.");
         ConditionMakers.Create(kind, Known(null));
         return kind.ToLowerInvariant();
     }

@@ -39,6 +39,12 @@ public abstract class CaptionedImageModel(CaptionedImageConfig config) : Module
     /// <summary>The side of the images.</summary>
     public int Side => config.Side;
 
+    /// <summary>Whether captions can be followed more closely than they come.</summary>
+    public virtual bool IsGuided => false;
+
+    /// <summary>Whether there is a choice of how many steps an image takes.</summary>
+    public virtual bool TakesSteps => false;
+
     /// <summary>Draws images.</summary>
     /// <param name="inputIds">[b, tokens] int64: the captions, padded to the text encoder's context.</param>
     /// <param name="emptyIds">[1, tokens] int64: a caption without a word, which guidance asks about.</param>

@@ -60,8 +60,13 @@ public sealed class TextToImageMasked(TextToImageMaskedConfig config) : Captione
         return MaskedDecoding.Tell(Transformer, tokens, states, pooled!, (Side, Side)).MoveToOuterDisposeScope();
     }
 
+    public override bool IsGuided => true;
+
+    public override bool TakesSteps => true;
+
     public override Tensor Sample(Tensor inputIds, Tensor emptyIds, NoiseSource noise, ImageSampling sampling, CancellationToken cancel = default)
     {
+        if (!(sampling.Temperature > 0) || sampling.TopK is not null) throw new PanoptesException($"The temperature is {sampling.Temperature} and the best of {sampling.TopK} tokens were to be drawn; expected a temperature above 0, and all tokens: the surest ones are kept.");
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var (images, guided) = (inputIds.shape[0], sampling.Guidance != 1);

@@ -101,6 +101,8 @@ public sealed class TextToImageTransformer(TextToImageTransformerConfig config) 
     }
 
     /// <summary>Draws tokens one after the other; with guidance, every one from what the caption says beyond no caption (as Parti does).</summary>
+    public override bool IsGuided => true;
+
     public override Tensor Sample(Tensor inputIds, Tensor emptyIds, NoiseSource noise, ImageSampling sampling, CancellationToken cancel = default)
     {
         if (!(sampling.Temperature > 0) || sampling.TopK is < 1) throw new PanoptesException($"The temperature is {sampling.Temperature} and the best of {sampling.TopK} tokens were to be drawn; expected a temperature above 0 and at least one token.");

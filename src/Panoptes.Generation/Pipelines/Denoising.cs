@@ -43,7 +43,7 @@ public interface IStepHook
     /// <summary>After it has answered and guidance is applied: may change <see cref="DenoisingStep.Prediction"/>.</summary>
     void Predicted(DenoisingStep step) { }
 
-    /// <summary>After the scheduler's step: <see cref="DenoisingStep.Latents"/> are the next step's and may be changed, <see cref="DenoisingStep.Clean"/> is what the images seem to become.</summary>
+    /// <summary>After the scheduler's step, and each of its repetitions: <see cref="DenoisingStep.Latents"/> are the next step's and may be changed, <see cref="DenoisingStep.Clean"/> is what the images seem to become.</summary>
     void Stepped(DenoisingStep step) { }
 }
 
@@ -162,18 +162,18 @@ public sealed class Denoising : IDisposable
             step.Prediction ??= Guide(Model.Predict(step.Call));
             foreach (var hook in hooks) hook.Predicted(step);
             var next = Run.Step(i, step.Prediction, step.Latents, state, Noise);
+            (step.Latents, step.Clean) = (next.Sample, next.Clean);
+            foreach (var hook in hooks) hook.Stepped(step);
             if (++taken < Repeats && i + 1 < Run.Count)
             {
-                var drawn = (Noise ?? throw new PanoptesException("Steps that are repeated draw noise; give them a generator.")).Normal(next.Sample.shape, next.Sample.dtype);
+                var drawn = (Noise ?? throw new PanoptesException("Steps that are repeated draw noise; give them a generator.")).Normal(step.Latents.shape, step.Latents.dtype);
                 var back = current;
-                current = Run.Back(i, next.Sample, drawn).MoveToOuterDisposeScope();
+                current = Run.Back(i, step.Latents, drawn).MoveToOuterDisposeScope();
                 back.Dispose();
                 i--;
                 continue;
             }
             taken = 0;
-            (step.Latents, step.Clean) = (next.Sample, next.Clean);
-            foreach (var hook in hooks) hook.Stepped(step);
             var (before, last) = (current, state);
             (current, state) = (step.Latents.MoveToOuterDisposeScope(), next.State.MoveToOuterDisposeScope());
             before.Dispose();

@@ -9,8 +9,8 @@ namespace Panoptes.Generation;
 /// <param name="About">When it is good, in a few words.</param>
 public sealed record Sampler(string Name, Type Scheduler, IReadOnlyDictionary<string, JsonNode> Options, string About)
 {
-    /// <summary>Whether it also follows flows. Karras' levels are those of the betas but for UniPC, and single steps end too far from a flow's end.</summary>
-    internal bool FollowsFlows => Scheduler == typeof(UniPcScheduler) || typeof(SolverScheduler).IsAssignableFrom(Scheduler) && Scheduler != typeof(DpmSinglestepScheduler) && !Options.ContainsKey("use_karras_sigmas");
+    /// <summary>Whether it also follows flows. Karras' levels are those of the betas but for UniPC; single steps end too far from a flow's end, and DEIS, as in the peer, at its last level, of which noise is left.</summary>
+    internal bool FollowsFlows => Scheduler == typeof(UniPcScheduler) || typeof(SolverScheduler).IsAssignableFrom(Scheduler) && Scheduler != typeof(DpmSinglestepScheduler) && Scheduler != typeof(DeisScheduler) && !Options.ContainsKey("use_karras_sigmas");
 }
 
 /// <summary>The samplers by their names, and how a model's scheduler is exchanged for one of them.</summary>

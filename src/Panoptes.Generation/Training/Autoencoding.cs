@@ -24,10 +24,14 @@ public sealed record AutoencoderOptions : SceneTaskOptions
     /// <summary>A model whose features are compared, too; null: none.</summary>
     public string? Perceptual { get; init; }
 
-    public double PerceptualWeight { get; init; } = 0.1;
+    /// <summary>How much these distances count; null: 0.1.</summary>
+    public double? PerceptualWeight { get; init; }
 
     public override SceneObjective Create(SceneSetting setting)
     {
+        if (KlWeight is not (>= 0 and <= 1e6)) throw new PanoptesException($"kl_weight is {KlWeight}; expected 0 or more.");
+        if (PerceptualWeight is not (null or (>= 0 and <= 1e6))) throw new PanoptesException($"perceptual_weight is {PerceptualWeight}; expected 0 or more.");
+        if (Perceptual is null && PerceptualWeight is not null) throw new PanoptesException("perceptual_weight goes with a model whose features are compared (perceptual).");
         var model = RecipeModels.Build<AutoencoderKl>(setting);
         PerceptualJudge? judge = null;
         try
@@ -50,10 +54,8 @@ sealed class Autoencoding(AutoencoderKl model, PerceptualJudge? judge, Autoencod
 {
     const int BatchSize = 32;
 
-    /// <summary>Pictures that latents are scaled by, and reconstructions that are shown.</summary>
+    /// <summary>Scenes that latents are scaled by, and reconstructions that are shown.</summary>
     const int Seen = 256, Shown = 16;
-
-    double scale = model.Config.ScalingFactor;
 
     public override AutoencoderKl Model => model;
 
@@ -74,17 +76,16 @@ sealed class Autoencoding(AutoencoderKl model, PerceptualJudge? judge, Autoencod
             // Features are compared under the recipe's precision again.
             using var fast = Autocast.To(RecipeParts.PrecisionOf(setting.Recipe.Training.Precision));
             losses["perceptual"] = judge.Distance(pixels, decoded);
-            loss = loss + options.PerceptualWeight * losses["perceptual"];
+            loss = loss + (options.PerceptualWeight ?? 0.1) * losses["perceptual"];
         }
         losses["loss"] = loss;
         return losses;
     }
 
-    /// <summary>The peak signal-to-noise ratio in decibels of drawings that were never seen, and the latents' deviation, by which diffusion scales them.</summary>
+    /// <summary>The peak signal-to-noise ratio in decibels of scenes that were never seen.</summary>
     public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
         var measures = new Dictionary<string, double>();
-        var (sum, count) = (0.0, 0L);
         var cells = new List<SheetCell>();
         foreach (var (name, split) in ((string, EmojiSplit)[])[("psnr", EmojiSplit.Train), ("psnr_style", EmojiSplit.HeldOutStyle)])
         {
@@ -101,11 +102,6 @@ sealed class Autoencoding(AutoencoderKl model, PerceptualJudge? judge, Autoencod
                     using var posterior = model.Encode(pixels);
                     var decoded = model.Decode(posterior.Mean).clamp(-1, 1);
                     error += ((decoded - pixels) / 2).square().mean([1, 2, 3]).log10().sum().item<float>();
-                    if (split == EmojiSplit.Train && count < Seen * posterior.Mean[0].numel())
-                    {
-                        sum += posterior.Mean.square().sum().item<float>() + posterior.LogVariance.exp().sum().item<float>();
-                        count += posterior.Mean.numel();
-                    }
                     for (var i = 0; i < batch.Count && cells.Count < 2 * Shown; i++)
                         foreach (var picture in (Tensor[])[pixels[i], decoded[i]]) cells.Add(new(SignedPixels.ToImage(picture)));
                     pictures += batch.Count;
@@ -114,8 +110,6 @@ sealed class Autoencoding(AutoencoderKl model, PerceptualJudge? judge, Autoencod
             }
             measures[name] = -10 * error / Math.Max(1, pictures);
         }
-        measures["latent_deviation"] = Math.Sqrt(sum / Math.Max(1, count));
-        scale = 1 / Math.Max(measures["latent_deviation"], 1e-6);
         ContactSheet.Grid(cells, "Pictures and what comes back of them", 8).Save(Path.Combine(setting.Run, "reconstructions.png"));
         return measures;
     }
@@ -123,11 +117,29 @@ sealed class Autoencoding(AutoencoderKl model, PerceptualJudge? judge, Autoencod
     public override void Save(string folder)
     {
         GenerationModels.Save(folder, model);
-        // What latents are multiplied by follows from the trained weights (section 4.3.2 of the paper), so it is no part of the config that training begins with.
+        // What latents are multiplied by, so that diffusion has a deviation of 1, follows from the trained weights (section 4.3.2 of the paper), so it is no part of the config that training begins with.
         var path = Path.Combine(folder, "config.json");
         var config = JsonNode.Parse(ModelFolder.ReadText(path))!.AsObject();
-        config["scaling_factor"] = scale;
+        config["scaling_factor"] = 1 / Math.Max(Deviation(), 1e-6);
         AtomicFile.WriteText(path, config.ToJsonString(ModelConfig.JsonOptions) + "\n");
+    }
+
+    /// <summary>The deviation of the latents of the first training scenes.</summary>
+    double Deviation()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var generator = new SceneGenerator(setting.Emoji, SceneGenerator.Things(setting.Emoji), setting.Recipe.Composed.Scenes, setting.Recipe.Seed);
+        var (sum, count) = (0.0, 0L);
+        foreach (var chunk in Enumerable.Range(0, Seen).Select(i => generator.Generate(i)).Chunk(BatchSize))
+        {
+            using var step = NewDisposeScope();
+            using var batch = SceneBatch.Of(chunk);
+            var posterior = model.Encode(SignedPixels.Of(batch));
+            sum += posterior.Mean.square().sum().item<float>() + posterior.LogVariance.exp().sum().item<float>();
+            count += posterior.Mean.numel();
+        }
+        return Math.Sqrt(sum / count);
     }
 
     protected override void Dispose(bool disposing)

@@ -63,6 +63,7 @@ abstract class CaptionedTraining<T>(T model, CaptionReader reader, CaptionedOpti
     {
         GenerationModels.Save(folder, model);
         reader.Tokenizer.Save(folder);
+        if (model.IsGuided) (measures.Defaults with { NumInferenceSteps = model.TakesSteps ? options.Measures.Steps : null }).Save(folder);
     }
 
     protected override void Dispose(bool disposing)

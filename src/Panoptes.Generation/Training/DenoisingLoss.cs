@@ -35,6 +35,9 @@ sealed class DenoisingLoss
         if (gamma is <= 0) throw new PanoptesException($"snr_gamma is {gamma}; expected above 0.");
         if (from is not (>= 0 and < 1)) throw new PanoptesException($"from_noise is {from}; expected 0 to below 1.");
         if (noisy is not (>= 0 and <= 1)) throw new PanoptesException($"noisy_share is {noisy}; expected 0 to 1.");
+        if (from == 0 && noisy != 1) throw new PanoptesException("noisy_share goes with from_noise, which says what much noise is.");
+        // The weight of a timestep that holds nothing of the sample would be nothing over nothing.
+        if (gamma is not null && prediction == "epsilon" && schedule!.AlphaCumulated[^1] < 1e-6) throw new PanoptesException("snr_gamma does not go with prediction_type epsilon and a schedule that ends in noise alone (rescale_betas_zero_snr).");
         if (schedule is null && from > 0) throw new PanoptesException("from_noise does not go with a flow.");
         if (schedule is null && gamma is not null) throw new PanoptesException("snr_gamma does not go with a flow.");
         if (schedule is not null && prediction is not ("epsilon" or "sample" or "v_prediction")) throw new PanoptesException($"Training knows no prediction_type {prediction}.");

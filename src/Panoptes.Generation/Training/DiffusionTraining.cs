@@ -106,7 +106,12 @@ class DiffusionTraining : SceneObjective
     public override IReadOnlyDictionary<string, double> Measure(SceneTests tests, IProgress<EvaluationProgress>? progress, CancellationToken cancel) =>
         Measures.Of(tests, (scenes, seeds, stop) => Measures.Generate(Pipeline, scenes, seeds, [], stop), progress, cancel).Scores;
 
-    public override void Save(string folder) => PipelineFolder.Save(folder, Pipeline);
+    /// <summary>With how it was measured, which is how its images are usually made, unless the model that it began with says otherwise.</summary>
+    public override void Save(string folder)
+    {
+        Pipeline.Defaults ??= Measures.Defaults;
+        PipelineFolder.Save(folder, Pipeline);
+    }
 
     protected override void Dispose(bool disposing)
     {

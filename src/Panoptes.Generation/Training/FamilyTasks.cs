@@ -26,6 +26,7 @@ sealed class GanTraining : CaptionedTraining<TextToImageGan>
     public GanTraining(TextToImageGan model, CaptionReader reader, GanOptions options, SceneSetting setting) : base(model, reader, options, setting)
     {
         this.options = options;
+        if (options.Discriminator?.Any(static c => c is < 1 or > 1 << 14) == true) throw new PanoptesException($"discriminator is [{string.Join(", ", options.Discriminator)}]; expected 1 to 16384 channels of each level.");
         Discriminator = new(options.Discriminator ?? [.. model.Config.BlockOutChannels.AsEnumerable().Reverse()], model.Config.TextConfig.HiddenSize);
         if (model.Config.BlockOutChannels.Length != (options.Discriminator?.Length ?? model.Config.BlockOutChannels.Length)) throw new PanoptesException($"The discriminator has {options.Discriminator!.Length} levels; expected as many as the generator, {model.Config.BlockOutChannels.Length}.");
         Discriminator.Initialize(setting.Generator);
@@ -151,7 +152,8 @@ sealed class AutoregressiveTraining(TextToImageTransformer model, CaptionReader 
 /// </summary>
 public sealed record MaskedTokensOptions : TokenOptions
 {
-    public override SceneObjective Create(SceneSetting setting) => Create<TextToImageMasked>(setting, static m => m.Vqvae, (model, reader) => new MaskedTokensTraining(model, reader, this, setting));
+    public override SceneObjective Create(SceneSetting setting) => Measures.TopK is null ? Create<TextToImageMasked>(setting, static m => m.Vqvae, (model, reader) => new MaskedTokensTraining(model, reader, this, setting))
+        : throw new PanoptesException("measures.top_k does not go with masked tokens, of which the surest are kept.");
 }
 
 /// <inheritdoc cref="MaskedTokensOptions"/>

@@ -27,16 +27,31 @@ public sealed record GenerationMeasureOptions
 }
 
 /// <summary>Measures images made of the captions of scenes against those scenes, which are of the drawings that were trained on, but in no training scene; and keeps a sheet of the first ones.</summary>
-sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting setting) : IDisposable
+sealed class GenerationMeasures : IDisposable
 {
+    readonly GenerationMeasureOptions options;
+    readonly SceneSetting setting;
+    readonly ScalarType precision;
+    readonly Clip? judge;
+
+    /// <exception cref="PanoptesException">What cannot be measured, or no judge: told before anything is trained.</exception>
+    public GenerationMeasures(GenerationMeasureOptions options, SceneSetting setting)
+    {
+        (this.options, this.setting, precision) = (options, setting, RecipeParts.PrecisionOf(setting.Recipe.Training.Precision));
+        if (options.Steps is < 1 or > 10_000) throw new PanoptesException($"measures.steps is {options.Steps}; expected 1 to 10,000.");
+        if (options.Guidance is not (>= 0 and <= 1000)) throw new PanoptesException($"measures.guidance is {options.Guidance}; expected 0 to 1000.");
+        if (!(options.Temperature > 0) || options.TopK is < 1) throw new PanoptesException($"measures.temperature is {options.Temperature} and measures.top_k {options.TopK}; expected a temperature above 0 and at least one token.");
+        if (setting.Recipe.Data.Tests is > 0 and < 4) throw new PanoptesException($"data.tests is {setting.Recipe.Data.Tests}; expected at least 4 images to be measured, or 0 to measure nothing.");
+        if (setting.Recipe.Data.Tests > 0) judge = Clip.Load(setting.Recipe.ResolveModel(options.Judge), new() { TruncateTexts = true });
+    }
+
     /// <summary>Images that are made together.</summary>
     const int BatchSize = 32;
 
     const int Shown = 32;
 
-    readonly ScalarType precision = RecipeParts.PrecisionOf(setting.Recipe.Training.Precision);
-
-    Clip? judge;
+    /// <summary>How images are made that are measured.</summary>
+    public GenerationDefaults Defaults => new() { GuidanceScale = options.Guidance, NumInferenceSteps = options.Steps };
 
     /// <summary>The best model has the smallest kernel distance, told so that larger is better.</summary>
     public const string Monitor = "kid_negative";
@@ -47,7 +62,7 @@ sealed class GenerationMeasures(GenerationMeasureOptions options, SceneSetting s
     /// <summary>Fréchet and kernel distance, precision and recall, and how alike images and captions are (and true pictures and captions); and the images.</summary>
     public (IReadOnlyDictionary<string, double> Scores, IReadOnlyList<Image> Made) Of(SceneTests tests, Maker make, IProgress<EvaluationProgress>? progress, CancellationToken cancel)
     {
-        judge ??= Clip.Load(setting.Recipe.ResolveModel(options.Judge), new() { TruncateTexts = true });
+        if (judge is null) throw new InvalidOperationException("Nothing is measured where there are no tests.");
         var scenes = tests.Scenes(EmojiSplit.Train);
         var made = new List<Image>(scenes.Count);
         foreach (var (first, chunk) in scenes.Chunk(BatchSize).Select(static (c, i) => (i * BatchSize, c)))

@@ -106,13 +106,12 @@ static class RecipeModels
     public static void TakeTokenizer(VqModel model, string path)
     {
         using var trained = Models.Load<VqModel>(path, new() { Dtype = ScalarType.Float32 });
+        // What is not about the network itself may differ.
+        string Network(VqConfig config) => (config with { VqEmbedDim = config.CodeSize, SampleSize = 1, ScalingFactor = 1, ForceUpcast = false, Unknown = null }).ToJson();
+        if (Network(trained.Config) != Network(model.Config)) throw new PanoptesException($"The tokenizer {path} is built otherwise than the model's vq_config says; expected the fields of its config.json.");
         using var noGrad = no_grad();
         var own = model.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter);
-        foreach (var (name, parameter) in trained.NamedParameters())
-        {
-            if (!own.TryGetValue(name, out var to) || !to.Shape.SequenceEqual(parameter.Shape)) throw new PanoptesException($"The tokenizer {path} has {name} of [{string.Join(", ", parameter.Shape)}], which the model's vq_config does not; expected the same sizes.");
-            to.Value.copy_(parameter.Value);
-        }
+        foreach (var (name, parameter) in trained.NamedParameters()) own[name].Value.copy_(parameter.Value);
         model.RequiresGrad(false);
     }
 

@@ -56,6 +56,7 @@ public sealed record SceneRecipe : ITrainingRecipe
             .WithTypeDiscriminatingNodeDeserializer(o => o.AddKeyValueTypeDiscriminator<SceneTaskOptions>("name", tasks.ToDictionary())));
         if (recipe.Task is UnknownTask) throw new PanoptesException($"{source}: the task {recipe.Task.Name} is unknown; expected one of {string.Join(", ", tasks.Keys.Order(StringComparer.Ordinal))}.");
         RecipeYaml.CheckName(recipe.Name, source);
+        if (recipe.Data.Tests is < 0 or > 1_000_000) throw new PanoptesException($"{source}: data.tests is {recipe.Data.Tests}; expected 0 to 1,000,000.");
         return recipe with { Folder = Path.GetDirectoryName(Path.GetFullPath(source)) ?? "", Text = expanded };
     }
 
@@ -89,7 +90,7 @@ public sealed record SceneRecipe : ITrainingRecipe
     }
 
     /// <summary>The data with the photographs that they ask for.</summary>
-    SceneData Composed => Data.Photographs ? Data with { Scenes = Data.Scenes with { Background = Data.Scenes.Background.WithPhotographs() } } : Data;
+    internal SceneData Composed => Data.Photographs ? Data with { Scenes = Data.Scenes with { Background = Data.Scenes.Background.WithPhotographs() } } : Data;
 
     public RecipeRun Start(string run)
     {

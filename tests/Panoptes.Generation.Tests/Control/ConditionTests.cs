@@ -264,6 +264,8 @@ public sealed class ConditionTests
             }
         }
         // What is far behind faces the viewer.
+        var reversed = new NormalCondition { Depth = static i => new(i.Width, i.Height, [.. Enumerable.Range(0, 200 * 50).Select(static k => k % 200 / 199f)], true), Background = 0, Range = 100, Forward = 3, Reversed = true }.Make(new Image(200, 50, 3));
+        Assert.Equal(plane.Pixels.Chunk(3).Select(static c => (c[2], c[1], c[0])), reversed.Pixels.Chunk(3).Select(static c => (c[0], c[1], c[2])));
         Assert.Equal(new byte[] { 127, 127, 255 }, new NormalCondition { Depth = static i => new(i.Width, i.Height, [0, 0.05f, 1], true) }.Make(new Image(3, 1, 3)).Pixels[..3]);
     }
 

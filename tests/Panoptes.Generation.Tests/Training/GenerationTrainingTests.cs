@@ -78,7 +78,7 @@ public sealed class GenerationTrainingTests : IDisposable
             "depth" => (Judged("name: control_net, conditions: [depth], zero_convolutions: false"), Base()),
             "adapter" => (Judged("name: t2i_adapter, conditions: [segmentation], res_blocks: 1"), Base()),
             "gligen" => (Judged("name: gligen"), Base()),
-            "reco" => (Judged("name: reco, bins: 8, context_length: 48"), Base()),
+            "reco" => (Judged("name: reco, bins: 8, context_length: 96"), Base()),
             "gan" => (Judged("name: gan"), Gan),
             "vae" => (Judged("name: vae"), Vae),
             "autoregressive" => (Judged($"name: autoregressive, tokenizer: {tokens}"), Autoregressive),
@@ -106,7 +106,7 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("adapter", "kid kid_without")]
     [InlineData("gligen", "kid kid_without")]
     [InlineData("reco", "kid kid_without")]
-    [InlineData("autoencoder", "psnr latent_deviation")]
+    [InlineData("autoencoder", "psnr")]
     [InlineData("latent", "kid fid precision recall clip clip_real")]
     [InlineData("pixels", "kid fid precision recall clip")]
     [InlineData("flow", "kid fid")]
@@ -234,7 +234,11 @@ public sealed class GenerationTrainingTests : IDisposable
 
     [Theory]
     [InlineData("name: control_net, conditions: [canny]", "model: {architecture: StableDiffusionPipeline}", "model.from")]
-    [InlineData("name: control_net, conditions: [pose]", null, "pose")]
+    [InlineData("name: control_net, conditions: [blur]", null, "Scenes have no condition 'blur'")]
+    [InlineData("name: control_net, conditions: [canny], embedding_channels: []", null, "embedding_channels has 0 layers")]
+    [InlineData("name: control_net, conditions: [canny], embedding_channels: [-4]", null, "embedding_channels is [-4]")]
+    [InlineData("name: reco, noisy_share: 0.5", null, "noisy_share goes with from_noise")]
+    [InlineData("name: reco, train_text_encoder: false", null, "train_text_encoder is false")]
     [InlineData("name: control_net, conditions: [smell]", null, "smell")]
     [InlineData("name: control_net, conditions: [canny], embedding_channels: [16, 32]", null, "embedding_channels has 2 layers")]
     [InlineData("name: gligen, box_dropout: 3", null, "box_dropout")]
@@ -272,12 +276,92 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("name: autoencoder", Gan, "tokenizer")]
     [InlineData("name: gan, caption_dropout: 2", Gan, "caption_dropout")]
     [InlineData("name: gan, discriminator: [8, 8]", Gan, "discriminator has 2 levels")]
+    [InlineData("name: gan, discriminator: [8, 8, 8, 0]", Gan, "discriminator is [8, 8, 8, 0]")]
+    [InlineData("name: gan, measures: {temperature: 0}", Gan, "measures.temperature is 0")]
+    [InlineData("name: gan, measures: {steps: 0}", Gan, "measures.steps is 0")]
+    [InlineData("name: gan, measures: {judge: nowhere/at/all}", Gan, "nowhere")]
+    [InlineData("name: masked_tokens, tokenizer: nowhere, measures: {top_k: 3}", Masked, "top_k does not go with masked tokens")]
+    [InlineData("name: autoencoder, kl_weight: -1", Autoencoder, "kl_weight is -1")]
+    [InlineData("name: autoencoder, perceptual_weight: 1", Autoencoder, "goes with a model whose features are compared")]
     [InlineData("name: paint", Gan, "paint")]
     [InlineData("name: diffusion", Gan, "StableDiffusionPipeline")]
     public void A_recipe_that_does_not_fit_is_refused_with_one_sentence(string task, string model, string named)
     {
-        var message = Assert.Throws<PanoptesException>(() => Tiny(task, model).Start(Path.Combine(folder, "run")).Dispose()).Message;
+        var message = Assert.Throws<PanoptesException>(() => Tiny(task.Contains("discriminator", StringComparison.Ordinal) ? Judged(task) : task, model).Start(Path.Combine(folder, "run")).Dispose()).Message;
         Assert.Contains(named, message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Latents_have_unit_deviation_whether_anything_is_measured_or_not()
+    {
+        var recipe = Tiny("name: autoencoder", Autoencoder);
+        TinyTraining.Train(recipe, Path.Combine(folder, "measured"));
+        TinyTraining.Train(recipe with { Data = recipe.Data with { Tests = 0 } }, Path.Combine(folder, "unmeasured"));
+        using var measured = GenerationModels.Load<AutoencoderKl>(Path.Combine(folder, "measured", "last"));
+        using var unmeasured = GenerationModels.Load<AutoencoderKl>(Path.Combine(folder, "unmeasured", "last"));
+        Assert.Equal(measured.Config.ScalingFactor, unmeasured.Config.ScalingFactor);
+        Assert.NotEqual(0.18215, measured.Config.ScalingFactor);
+    }
+
+    [Fact]
+    public void A_trained_pipeline_is_used_as_it_was_measured()
+    {
+        var (task, model) = Of("pixels");
+        TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "run"));
+        using var pipeline = PipelineFolder.Load(Path.Combine(folder, "run", "last"));
+        Assert.Equal((2, 2), (pipeline.UsualGuidance, pipeline.UsualSteps));
+        (task, model) = Of("masked");
+        TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "tokens-run"));
+        using var images = CaptionedImages.Load(Path.Combine(folder, "tokens-run", "last"));
+        var made = images.Generate([new("an apple") { Seed = 1 }, new("a cat (red:1.3)") { Seed = 5, Count = 2 }]);
+        Assert.All(made, static m => Assert.Equal((2, 2), (m.Parameters.Guidance, m.Parameters.Steps)));
+        // One of a batch is made again as one of a batch.
+        Assert.Equal(new BatchPlace(3, 3), made[2].Parameters.Batch);
+        var again = Assert.Single(images.Generate([new("a cat (red:1.3)") { Seed = 6, Batch = made[2].Parameters.Batch }]));
+        Assert.Equal(made[2].Image.Pixels, again.Image.Pixels);
+        Assert.Equal(made[2].Parameters, again.Parameters);
+    }
+
+    [Fact]
+    public void What_a_family_does_not_take_is_refused_and_what_it_does_not_read_is_told()
+    {
+        var (task, model) = Of("gan");
+        TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "run"));
+        var notes = new List<string>();
+        using var images = CaptionedImages.Load(Path.Combine(folder, "run", "last"), note: notes.Add);
+        Assert.Contains("takes one", Assert.Throws<PanoptesException>(() => images.Generate([new("an apple") { Steps = 5 }])).Message, StringComparison.Ordinal);
+        Assert.Contains("is not guided", Assert.Throws<PanoptesException>(() => images.Generate([new("an apple") { Guidance = 5 }])).Message, StringComparison.Ordinal);
+        Assert.Empty(notes);
+        var made = images.Generate([new("a (red:1.3) apple") { Seed = 1 }, new(string.Join(' ', Enumerable.Repeat("apple", 40))) { Seed = 1 }]);
+        Assert.All(made, static m => Assert.Equal((1, 1), (m.Parameters.Steps, m.Parameters.Guidance)));
+        Assert.Equal(2, notes.Count);
+        Assert.Contains("has weights", notes[0], StringComparison.Ordinal);
+        Assert.Contains("reads the first 22", notes[1], StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("norm_num_groups: 4", "norm_num_groups: 2")]
+    [InlineData("num_vq_embeddings: 16", "num_vq_embeddings: 16, layers_per_block: 2")]
+    [InlineData("num_vq_embeddings: 16", "num_vq_embeddings: 32")]
+    public void A_tokenizer_that_is_built_otherwise_is_refused(string built, string otherwise)
+    {
+        var (task, model) = Of("autoregressive");
+        var message = Assert.Throws<PanoptesException>(() => Tiny(task, model.Replace(built, otherwise, StringComparison.Ordinal)).Start(Path.Combine(folder, "run")).Dispose()).Message;
+        Assert.Contains("is built otherwise than the model's vq_config", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Regions_that_are_not_read_together_with_the_caption_are_left_out_whole()
+    {
+        Base();
+        using var pipeline = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "base"));
+        var places = ReCo.Adding(pipeline.Prompts.Tokenizer, 8);
+        using var scope = NewDisposeScope();
+        using var encoder = ReCo.AddPlaces(pipeline.Prompts.Encoder, new Generator(1), 24, 8);
+        var prompts = new ClipPrompts(encoder, places.Tokenizer);
+        PhraseBox[] regions = [new("cat", 0, 0, 0.5, 0.5), new("dog", 0.5, 0, 1, 0.5), new("cow", 0, 0.5, 0.5, 1)];
+        Assert.Equal(places.Write("a cat", regions[..1]), ReCoTraining.Told(prompts, "a cat", regions[..1]));
+        Assert.Equal(places.Write("a cat", regions[..2]), ReCoTraining.Told(prompts, "a cat", regions));
     }
 
     [Fact]
@@ -291,6 +375,7 @@ public sealed class GenerationTrainingTests : IDisposable
     [Theory]
     [InlineData("snr_gamma: -1", "{_class_name: DDPMScheduler}", "snr_gamma is -1")]
     [InlineData("snr_gamma: 5", "{_class_name: FlowMatchEulerDiscreteScheduler}", "does not go with a flow")]
+    [InlineData("snr_gamma: 5", "{_class_name: DDIMScheduler, rescale_betas_zero_snr: true, set_alpha_to_one: false}", "ends in noise alone")]
     [InlineData("caption_dropout: 2", "{_class_name: DDPMScheduler}", "caption_dropout")]
     [InlineData("train_text_encoder: true", "{_class_name: AmusedScheduler, mask_token_id: 3}", "samples tokens")]
     public void Options_of_diffusion_that_do_not_fit_are_refused(string option, string scheduler, string named)
