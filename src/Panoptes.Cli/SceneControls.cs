@@ -65,17 +65,17 @@ sealed class SceneControls : IDisposable
 }
 
 /// <summary>How far images keep to a condition of their scenes.</summary>
-/// <param name="EdgeF1">Of a condition that is drawn of pictures: how much of the same drawn of the images agrees.</param>
+/// <param name="EdgeF1">Of a condition that is drawn of pictures: how much of the same drawn of the images agrees; of a pose, whose drawing it tells nearly all of: how much of the edges does.</param>
 /// <param name="MaskIou">Of classes, depth and normals: the mean IoU of the things that scenes have with what the detector finds under their names; 0 for what it does not find.</param>
 /// <param name="DepthError">Of these, too: the mean difference to the scenes' depth (0 to 1), where what is found lies as deep as the scene's thing of that name, and the ground where it always does.</param>
 sealed record ConditionScores(double? EdgeF1, double? MaskIou, double? DepthError)
 {
     public static ConditionScores Of(string kind, IGrounder finder, IReadOnlyList<Scene> scenes, IReadOnlyList<Image> images, IReadOnlyList<string> names, CancellationToken cancel)
     {
-        if (SceneConditions.IsDrawn(kind))
+        if (SceneConditions.IsDrawn(kind) || kind == "pose")
         {
-            var edges = new EdgeScores(0, 0, 0, 0);
-            foreach (var (scene, image) in scenes.Zip(images)) edges += EdgeScores.Of(SceneConditions.Make(kind, image), SceneConditions.Make(kind, scene));
+            var (edges, drawn) = (new EdgeScores(0, 0, 0, 0), kind == "pose" ? "canny" : kind);
+            foreach (var (scene, image) in scenes.Zip(images)) edges += EdgeScores.Of(SceneConditions.Make(drawn, image), SceneConditions.Make(drawn, scene));
             return new(edges.F1, null, null);
         }
         if (finder is not SegmentGrounder segmenter) throw new PanoptesException("Masks are measured by a detector that segments, too; expected one such as zoo/xdecoder-emoji.");

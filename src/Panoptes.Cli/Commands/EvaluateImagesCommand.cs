@@ -34,7 +34,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<int> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too.", HelpName = "N" };
     readonly Option<string?> controlnet = new("--controlnet") { Description = "A ControlNet, which is shown the scenes' conditions.", HelpName = "MODEL" };
     readonly Option<string?> adapter = new("--adapter") { Description = "A T2I-Adapter, which is shown the scenes' conditions.", HelpName = "MODEL" };
-    readonly Option<string[]> kind = new("--kind") { Description = "Which condition: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal. Without a network, how far images keep to it by chance; then it may be repeated.", HelpName = "KIND" };
+    readonly Option<string[]> kind = new("--kind") { Description = "Which condition: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth, normal or pose. Without a network, how far images keep to it by chance; then it may be repeated.", HelpName = "KIND" };
     readonly Option<string> judge = new("--judge") { Description = "The model of images and texts whose embeddings are compared.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
     readonly Option<string> detector = new("--detector") { Description = "The model that finds things in the images.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<string?> sheet = new("--sheet") { Description = "Draw the first images with their captions, below the conditions and with the boxes that they were told; those of several models below each other (.png, .jpg or .webp).", HelpName = "FILE" };

@@ -100,8 +100,8 @@ public sealed record AutoencoderParts
     /// <summary>The side of a tile in places of the latents; null: the same.</summary>
     public int? TilePlaces { get; init; }
 
-    /// <summary>The part of a tile that its neighbor covers as well.</summary>
-    public double Overlap { get; init; } = 0.25;
+    /// <summary>The part of a tile that its neighbor covers as well; null: a quarter, or an eighth of a tiny autoencoder's.</summary>
+    public double? Overlap { get; init; }
 }
 
 /// <summary>Images to latents and back. Keys: encoder, quant_conv, post_quant_conv, decoder.</summary>
@@ -189,9 +189,10 @@ public sealed class AutoencoderKl(AutoencoderKlConfig config) : Module
         if (parts is not { Tiled: true }) return null;
         var (side, places) = (parts.TilePixels ?? Config.SampleSize, parts.TilePlaces ?? (parts.TilePixels ?? Config.SampleSize) / Config.PixelsPerPlace);
         var (from, to) = pixels ? (side, places) : (places, side);
-        var (step, blend) = ((int)(from * (1 - parts.Overlap)), (int)(to * parts.Overlap));
-        return parts.Overlap is >= 0 and < 1 && places > 0 && step > 0 ? (from, to, step, blend)
-            : throw new PanoptesException($"Tiles of {side} pixels and {places} places that overlap by {parts.Overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
+        var overlap = parts.Overlap ?? 0.25;
+        var (step, blend) = ((int)(from * (1 - overlap)), (int)(to * overlap));
+        return overlap is >= 0 and < 1 && places > 0 && step > 0 ? (from, to, step, blend)
+            : throw new PanoptesException($"Tiles of {side} pixels and {places} places that overlap by {overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
     }
 
     /// <summary>Every tile is blended with those above and to the left of it as they have become, over the places that they share, and what the next ones begin with is left to them.</summary>

@@ -136,7 +136,7 @@ public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : Module
     /// <summary>How many pixels a side one place of the latents stands for.</summary>
     int PixelsPerPlace => 1 << (Config.EncoderBlockOutChannels.Length - 1);
 
-    /// <summary>One image after the other, and large ones in tiles, each of which goes over into what is there already, as the peer does it.</summary>
+    /// <summary>One image after the other, and in tiles, each of which goes over into what is there already, as the peer does it: also an image of one tile, at whose end the next one begins.</summary>
     /// <param name="finer">How many times as fine what comes out is.</param>
     /// <param name="coarser">How many times as coarse.</param>
     static Tensor InParts(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute, int finer, int coarser)
@@ -147,9 +147,9 @@ public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : Module
         if (parts is not { Tiled: true }) return compute(x);
         var pixels = parts.TilePixels ?? usual;
         var tile = finer > 1 ? parts.TilePlaces ?? pixels / finer : pixels;
-        var blend = (int)(tile * parts.Overlap);
-        if (parts.Overlap is not (>= 0 and < 1) || tile < coarser || tile - blend < 1) throw new PanoptesException($"Tiles of {tile} that overlap by {parts.Overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
-        if (Math.Max(x.shape[2], x.shape[3]) <= tile) return compute(x);
+        var overlap = parts.Overlap ?? 0.125;
+        var blend = (int)(tile * overlap);
+        if (overlap is not (>= 0 and < 1) || tile < coarser || tile - blend < 1) throw new PanoptesException($"Tiles of {tile} that overlap by {overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
         var (side, over) = (tile * finer / coarser, (double)blend * finer / coarser);
         var ramp = (arange(side, dtype: ScalarType.Float32, device: x.device) / Math.Max(1, over - 1)).clamp(0, 1).to(x.dtype);
         Tensor? all = null;
