@@ -56,6 +56,19 @@ public sealed class ZooTests
     }
 
     [Fact]
+    public void People_stand_as_the_bundled_adapter_is_shown_though_the_model_has_never_seen_one()
+    {
+        var scenes = SceneRecipe.Load(Path.Combine(Goldens.Repository, "recipes", "t2i-adapter-pose.yaml"), Panoptes.Generation.Training.GenerationTasks.All).Tests(8).Scenes(EmojiSplit.Train);
+        using var diffusion = Diffusion.Load(Zoo("sd-emoji"));
+        using var adapter = GenerationModels.Load<T2IAdapter>(Zoo("t2i-adapter-pose-emoji"));
+        ImageRequest[] plain = [.. scenes.Select(static s => new ImageRequest(s.Caption) { Seed = 1, Steps = 8 })];
+        // The caption and the pose tell nearly all of the drawing.
+        double Kept(IEnumerable<ImageRequest> requests) => diffusion.Generate([.. requests]).Zip(scenes).Select(m => EdgeScores.Of(SceneConditions.Make("canny", m.First.Image), SceneConditions.Make("canny", m.Second))).Aggregate(static (a, b) => a + b).F1;
+        var (with, without) = (Kept(plain.Zip(scenes, (r, s) => r with { Controls = [new T2IAdapterControl(adapter, SceneConditions.Make("pose", s))] })), Kept(plain));
+        Assert.True(with > without + 0.15, $"{with} with, {without} without");
+    }
+
+    [Fact]
     public void Things_are_where_the_bundled_GLIGENs_boxes_are_and_without_boxes_it_is_the_model_before()
     {
         var tests = SceneRecipe.Load(Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), Panoptes.Generation.Training.GenerationTasks.All).Tests(6);
