@@ -114,7 +114,7 @@ abstract class ImageCommand : ExampleCommand
         return App.Success;
     }
 
-    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, ImageParameters? before, IReadOnlyList<ImageRequest> requests, CancellationToken cancel)
+    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, ImageParameters? before, List<ImageRequest> requests, CancellationToken cancel)
     {
         var inTiles = parsed.GetValue(tiled) || before?.Tiled == true;
         using var diffusion = new Diffusion(DiffusionModel.Load(path, Loading(parsed, before), settings), name)
