@@ -51,7 +51,8 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(folder["pictures/1.png"], json[1].GetProperty("image").GetString());
         Assert.InRange(json[1].GetProperty("score").GetDouble(), -100, 0);
         var table = await Command.Succeeds("caption", folder["pictures/0.png"], "-m", folder["coca"], "--beams", "2", "--max-tokens", "5");
-        Assert.Contains(json[0].GetProperty("caption").GetString()!, table.Output, StringComparison.Ordinal);
+        // Random weights say what a terminal must not be told as it is.
+        Assert.Contains(Terminal.Plain(json[0].GetProperty("caption").GetString()!), table.Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -77,8 +77,18 @@ public sealed record SceneRecipe : ITrainingRecipe
     /// <summary>A path of the recipe, relative to its folder.</summary>
     public string Resolve(string path) => RecipeParts.Resolve(Folder, path);
 
-    /// <summary>A model that the recipe names: a path relative to its folder if there is one, or else as it is written: a path from where the command runs, such as what another recipe trained, or a hub id.</summary>
-    public string ResolveModel(string model) => Path.Exists(Resolve(model)) ? Resolve(model) : model;
+    /// <summary>
+    /// A model that the recipe names: a path relative to its folder if there is one, or else as it is written: a path from where the command runs, such as what another recipe trained, or a hub id. The bundled ones (<c>zoo/…</c>) are
+    /// found in any folder above, too.
+    /// </summary>
+    public string ResolveModel(string model)
+    {
+        if (Path.Exists(Resolve(model))) return Resolve(model);
+        if (model.StartsWith("zoo/", StringComparison.Ordinal) && !Path.Exists(model))
+            for (var above = new DirectoryInfo(Path.GetFullPath(Folder)); above is not null; above = above.Parent)
+                if (Path.Exists(Path.Combine(above.FullName, model))) return Path.Combine(above.FullName, model);
+        return model;
+    }
 
     /// <summary>The scenes that models of this recipe are measured on.</summary>
     /// <param name="count">How many of each split; null: as the recipe says.</param>
