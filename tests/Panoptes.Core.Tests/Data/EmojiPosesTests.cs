@@ -1,4 +1,5 @@
 using Panoptes.Data;
+using Panoptes.Data.Emoji;
 
 namespace Panoptes.Core.Tests.Data;
 

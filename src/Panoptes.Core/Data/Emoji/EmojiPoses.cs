@@ -1,8 +1,7 @@
 using System.Text.Json;
 using Panoptes.Checkpoints;
-using Panoptes.Data.Emoji;
 
-namespace Panoptes.Data;
+namespace Panoptes.Data.Emoji;
 
 /// <summary>Where the joints of people are in some of the emoji's drawings, as <c>data/poses/poses.json</c> says: marked by eye, for no drawing tells it.</summary>
 sealed class EmojiPoses
