@@ -25,6 +25,12 @@ static class ModelLoader
         throw new PanoptesException($"The bundled model {model} was not found beside the program or above {Environment.CurrentDirectory}: name another with --model.");
     }
 
+    /// <summary>Computes with as many threads as --threads says.</summary>
+    public static void UseThreads(ParseResult parsed)
+    {
+        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+    }
+
     /// <summary>Where a bundled model is; any other name as it is.</summary>
     public static string Bundled(string model) => model.StartsWith("zoo/", StringComparison.Ordinal) ? Resolve(model) : model;
 
@@ -104,7 +110,7 @@ static class ModelLoader
         var type = PromptableModels.Registry.TypeOf(path);
         if (type is null || !Holders.TryGetValue(type, out var holder) || !holder.Type.IsAssignableTo(typeof(T)))
             throw new PanoptesException($"{path} holds {(type is null ? $"no model that {does}" : $"a {type.Name}, which {doesNot}")}; expected {expected}.");
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        UseThreads(parsed);
         return (T)holder.Load(path, [], Load(parsed));
     }
 
@@ -131,7 +137,7 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or segments nothing.</exception>
     public static IPromptable LoadPromptable(ParseResult parsed, string path, IReadOnlyList<string> words, string? detector = null, double? threshold = null)
     {
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        UseThreads(parsed);
         var type = PromptableModels.Registry.TypeOf(path);
         if (detector is not null)
         {

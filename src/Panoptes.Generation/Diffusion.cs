@@ -360,20 +360,24 @@ public sealed class Diffusion : IDisposable
         public ControlHooks(DiffusionModel model, IReadOnlyList<ImageRequest> requests, (int Width, int Height) size, (int Width, int Height) last)
         {
             // Images of one request share their controls.
-            var (kept, fitted) = (new Dictionary<ImageControl, Image?>(ReferenceEqualityComparer.Instance), new Dictionary<ImageControl, Image?>(ReferenceEqualityComparer.Instance));
+            var fitted = new Dictionary<ImageControl, (Image? Kept, Image? Shown)>(ReferenceEqualityComparer.Instance);
             foreach (var control in requests.SelectMany(static r => r.Controls))
             {
-                if (kept.ContainsKey(control)) continue;
+                if (fitted.ContainsKey(control)) continue;
                 var condition = control.Condition;
-                kept[control] = condition is not null && control.Covers ? ImageControl.Fitted(condition, last.Width, last.Height) : condition;
-                fitted[control] = kept[control] is { } whole && control.Covers ? ImageControl.Fitted(whole, size.Width, size.Height) : condition;
+                if (condition is null || !control.Covers) fitted[control] = (condition, condition);
+                else
+                {
+                    var kept = ImageControl.Fitted(condition, last.Width, last.Height);
+                    fitted[control] = (kept, ImageControl.Fitted(kept, size.Width, size.Height));
+                }
             }
-            Conditions = [.. requests.Select(r => (IReadOnlyList<Image?>)[.. r.Controls.Select(c => kept[c])])];
+            Conditions = [.. requests.Select(r => (IReadOnlyList<Image?>)[.. r.Controls.Select(c => fitted[c].Kept)])];
             try
             {
                 foreach (var k in Enumerable.Range(0, requests[0].Controls.Count).OrderBy(k => requests[0].Controls[k].Rank))
                 {
-                    ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], r.Prompt, fitted[r.Controls[k]]))];
+                    ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], r.Prompt, fitted[r.Controls[k]].Shown))];
                     if (images.All(i => i.Control.Equals(images[0].Control) && (i.Prompt == images[0].Prompt || !i.Control.ReadsPrompt))) images = images[..1];
                     if (images[0].Control.Hook(model, images) is { } hook) hooks.Add(hook);
                 }

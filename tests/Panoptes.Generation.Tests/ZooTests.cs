@@ -50,8 +50,7 @@ public sealed class ZooTests
         ImageRequest[] plain = [.. scenes.Select(static s => new ImageRequest(s.Caption) { Seed = 1, Steps = 8 })];
         ImageControl Shown(Scene scene) => network is T2IAdapter adapter ? new T2IAdapterControl(adapter, SceneConditions.Make("depth", scene)) : new ControlNetControl((ControlNetModel)network, SceneConditions.Make("depth", scene));
         // The outlines of things, which depth alone tells.
-        double Kept(IEnumerable<ImageRequest> requests) => diffusion.Generate([.. requests]).Zip(scenes).Select(m => EdgeScores.Of(SceneConditions.Make("canny", m.First.Image), SceneConditions.Make("canny", m.Second))).Aggregate(static (a, b) => a + b).F1;
-        var (with, without) = (Kept(plain.Zip(scenes, (r, s) => r with { Controls = [Shown(s)] })), Kept(plain));
+        var (with, without) = (Outlines(diffusion, plain.Zip(scenes, (r, s) => r with { Controls = [Shown(s)] }), scenes), Outlines(diffusion, plain, scenes));
         Assert.True(with > without + 0.15, $"{with} with, {without} without");
     }
 
@@ -63,8 +62,7 @@ public sealed class ZooTests
         using var adapter = GenerationModels.Load<T2IAdapter>(Zoo("t2i-adapter-pose-emoji"));
         ImageRequest[] plain = [.. scenes.Select(static s => new ImageRequest(s.Caption) { Seed = 1, Steps = 8 })];
         // The caption and the pose tell nearly all of the drawing.
-        double Kept(IEnumerable<ImageRequest> requests) => diffusion.Generate([.. requests]).Zip(scenes).Select(m => EdgeScores.Of(SceneConditions.Make("canny", m.First.Image), SceneConditions.Make("canny", m.Second))).Aggregate(static (a, b) => a + b).F1;
-        var (with, without) = (Kept(plain.Zip(scenes, (r, s) => r with { Controls = [new T2IAdapterControl(adapter, SceneConditions.Make("pose", s))] })), Kept(plain));
+        var (with, without) = (Outlines(diffusion, plain.Zip(scenes, (r, s) => r with { Controls = [new T2IAdapterControl(adapter, SceneConditions.Make("pose", s))] }), scenes), Outlines(diffusion, plain, scenes));
         Assert.True(with > without + 0.15, $"{with} with, {without} without");
     }
 
@@ -88,6 +86,10 @@ public sealed class ZooTests
         Assert.Equal((3, 25), (diffusion.Model.UsualGuidance, diffusion.Model.UsualSteps));
         Assert.InRange(Off(diffusion, scenes, boxes: true) / Off(diffusion, scenes, boxes: false), 0, 0.75);
     }
+
+    /// <summary>How much of the edges of images and of the scenes' own pictures agrees.</summary>
+    static double Outlines(Diffusion diffusion, IEnumerable<ImageRequest> requests, IReadOnlyList<Scene> scenes) =>
+        diffusion.Generate([.. requests]).Zip(scenes).Select(static m => EdgeScores.Of(SceneConditions.Make("canny", m.First.Image), SceneConditions.Make("canny", m.Second))).Aggregate(static (a, b) => a + b).F1;
 
     /// <summary>How far images are from the scenes' own colors in the middle of things' boxes: where the thing is there and looks like it, little.</summary>
     static double Off(Diffusion diffusion, IReadOnlyList<Scene> scenes, bool boxes)

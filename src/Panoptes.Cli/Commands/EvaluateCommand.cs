@@ -108,7 +108,7 @@ sealed class EvaluateCommand : ExampleCommand
     {
         foreach (var option in (Option[])[data, tasks, knowledge, knowledgeTable, knowledgeWords, neighbors, confusion, strict])
             if (parsed.GetResult(option) is { Implicit: false }) throw new UsageException($"{option.Name} does not go with --recipe, which says what is measured on.");
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) TorchSharp.torch.set_num_threads(threads);
+        ModelLoader.UseThreads(parsed);
         var tests = SceneRecipe.Load(recipe, SceneTasks.All).Tests();
         var options = new SegmenterOptions { Dtype = ModelLoader.Precision(parsed), Device = ModelLoader.Device(parsed), Side = parsed.GetValue(side), Templates = SharedOptions.Templates(parsed, template, "thing's name") ?? MultiLabelLoss.Templates, TruncateTexts = true };
         using var segmenter = OpenVocabularySegmenter.Load(ModelLoader.Resolve(parsed.GetRequiredValue(model)), options);

@@ -63,7 +63,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         if (parsed.GetValue(seed) < 0) throw new UsageException($"--seed is {parsed.GetValue(seed)}; expected 0 or more.");
         if (!parsed.GetValue(boxes)) SharedOptions.Idle(parsed, "goes with --boxes", share);
         if (!parsed.GetValue(guideText) && !parsed.GetValue(guideBoxes)) SharedOptions.Idle(parsed, "goes with --guide-text or --guide-boxes", guideScale, guideBackward);
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) TorchSharp.torch.set_num_threads(threads);
+        ModelLoader.UseThreads(parsed);
         var tests = SceneRecipe.Load(parsed.GetRequiredValue(recipe), SceneTasks.All).Tests(parsed.GetValue(count));
         using var clip = Clip.Load(ModelLoader.Resolve(parsed.GetRequiredValue(judge)), new() { BatchSize = 64, TruncateTexts = true });
         using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(detector)), tests.Names);

@@ -71,7 +71,7 @@ abstract class ImageCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        ModelLoader.UseThreads(parsed);
         var made = parsed.GetValue(from) is { } file ? Before(file) : null;
         var before = made?.Parameters;
         var name = parsed.GetValue(model) ?? before?.Model ?? SharedOptions.DefaultGenerator;
@@ -88,7 +88,7 @@ abstract class ImageCommand : ExampleCommand
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
             images = ImageMaker.IsIn(path)
-                ? await terminal.WithProgress("Generating", progress => Draw(parsed, path, name, before, requests, new ImageSteps(progress), cancel))
+                ? await terminal.WithProgress("Generating", progress => Draw(parsed, terminal, path, name, before, requests, new ImageSteps(progress), cancel))
                 : await Diffuse(parsed, terminal, path, name, settings, before, requests, cancel);
         }
         finally
@@ -129,10 +129,10 @@ abstract class ImageCommand : ExampleCommand
     }
 
     /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
-    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, string path, string name, ImageParameters? before, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
+    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, Terminal terminal, string path, string name, ImageParameters? before, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
         SharedOptions.Idle(parsed, $"goes with diffusion, but {name} takes no noise away", config, tiled, sliced);
-        using var images = ImageMaker.Load(path, Loading(parsed, before), name, parsed.GetValue(batch), new Terminal(parsed).Note);
+        using var images = ImageMaker.Load(path, Loading(parsed, before), name, parsed.GetValue(batch), terminal.Note);
         return images.Generate(requests, progress, cancel);
     }
 

@@ -37,7 +37,7 @@ sealed class SessionCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         string[] files = parsed.GetValue(images) is { Length: > 0 } ? SharedOptions.ImageFiles(parsed, images) : [];
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) TorchSharp.torch.set_num_threads(threads);
+        ModelLoader.UseThreads(parsed);
         using var sam = Sam.Load(ModelLoader.Resolve(parsed.GetRequiredValue(model)), new() { Dtype = ModelLoader.Precision(parsed) });
         string[] vocabulary = [.. (parsed.GetValue(names) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
         using var clip = vocabulary.Length == 0 ? null : ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(namer)));

@@ -52,7 +52,7 @@ sealed class TrainCommand : ExampleCommand
             if (!File.Exists(Path.Combine(folder, "recipe.yaml"))) throw new PanoptesException($"{folder} is not the folder of a run (it has no recipe.yaml); nothing was deleted.");
             Directory.Delete(folder, recursive: true);
         }
-        if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
+        ModelLoader.UseThreads(parsed);
         if (loaded.Training.CheckpointActivations) Native.NativeMemoryPolicy.ReturnFreedMemory();
         else Native.NativeMemoryPolicy.KeepFreedMemory();
         using var ready = loaded.Start(folder);

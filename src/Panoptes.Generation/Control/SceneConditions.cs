@@ -4,13 +4,16 @@ using Panoptes.Imaging;
 namespace Panoptes.Generation;
 
 /// <summary>Conditions of scenes (<see cref="ConditionMakers"/>): drawn of the picture or, for depth, normals and classes, of what is known of the scene.</summary>
-/// <param name="kinds">canny, lines, softedge, scribble, sketch, lineart, segmentation, depth or normal; at least one.</param>
+/// <param name="kinds">canny, lines, softedge, scribble, sketch, lineart, segmentation, depth, normal or pose; at least one.</param>
 public sealed class SceneConditions(IReadOnlyList<string> kinds)
 {
+    /// <summary>Kinds that a picture tells, and those that a scene does.</summary>
+    static readonly string[] Drawn = ["canny", "lines", "softedge", "scribble", "sketch", "lineart"], Told = ["segmentation", "depth", "normal", "pose"];
+
     readonly string[] kinds = kinds.Count > 0 ? [.. kinds.Select(Checked)] : throw new PanoptesException("No condition is named; expected canny, depth or another one.");
 
     /// <summary>Whether the picture alone tells a kind, so that the same can be drawn of a generated image.</summary>
-    public static bool IsDrawn(string kind) => kind is "canny" or "lines" or "softedge" or "scribble" or "sketch" or "lineart";
+    public static bool IsDrawn(string kind) => Drawn.Contains(kind);
 
     /// <summary>A scene's condition.</summary>
     public static Image Make(string kind, Scene scene) => ConditionMakers.Create(kind, Known(scene)).Make(scene.Image);
@@ -37,9 +40,10 @@ public sealed class SceneConditions(IReadOnlyList<string> kinds)
 
     static string Checked(string kind)
     {
-        if (!IsDrawn(kind.ToLowerInvariant()) && kind.ToLowerInvariant() is not ("segmentation" or "depth" or "normal" or "pose")) throw new PanoptesException($"Scenes have no condition '{kind}'; expected canny, lines, softedge, scribble, sketch, lineart, segmentation, depth, normal or pose.");
-        ConditionMakers.Create(kind, Known(null));
-        return kind.ToLowerInvariant();
+        var name = kind.ToLowerInvariant();
+        if (!IsDrawn(name) && !Told.Contains(name)) throw new PanoptesException($"Scenes have no condition '{kind}'; expected {string.Join(", ", [.. Drawn, .. Told[..^1]])} or {Told[^1]}.");
+        ConditionMakers.Create(name, Known(null));
+        return name;
     }
 
     static ConditionSources Known(Scene? scene) => new()
