@@ -27,6 +27,6 @@ public static class ImageMaker
     /// <param name="batchSize">How many images are made at once; null: as usual for the model.</param>
     /// <exception cref="PanoptesException">Another model there, or none, or a damaged one.</exception>
     public static IImageMaker Load(string folder, LoadOptions? options = null, string? name = null, int? batchSize = null, Action<string>? note = null) => Amused.IsIn(folder)
-        ? Amused.Load(folder, options, name, batchSize ?? Amused.UsualBatch)
+        ? Amused.Load(folder, options, name, batchSize ?? Amused.UsualBatch, note)
         : CaptionedImages.Load(folder, options?.Dtype ?? ScalarType.Float32, batchSize ?? CaptionedImages.UsualBatch, name, note);
 }

@@ -54,8 +54,28 @@ public sealed class AmusedTests : IDisposable
 
         images.Save(folder);
         Assert.True(ImageMaker.IsIn(folder));
-        using var again = ImageMaker.Load(folder);
+        var notes = new List<string>();
+        using var again = ImageMaker.Load(folder, note: notes.Add);
         Assert.Equal(alone, again.Generate([request])[0].Image.Pixels);
+        Assert.Empty(notes);
+        again.Generate([request with { Prompt = string.Join(' ', Enumerable.Repeat("apple", 40)) }]);
+        Assert.Contains("apple", Assert.Single(notes), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_image_of_a_batch_is_made_again_alone_to_the_last_bit_in_bfloat16_too()
+    {
+        images.Transformer.To(ScalarType.BFloat16);
+        var request = new ImageRequest("a cat") { Seed = 3, Steps = 4, Count = 3 };
+        var many = images.Generate([request]);
+        Assert.Equal([new(3, 1), new(3, 2), new(3, 3)], many.Select(static m => m.Parameters.Batch!));
+        for (var i = 0; i < many.Count; i++)
+        {
+            var again = Assert.Single(images.Generate([request with { Seed = many[i].Parameters.Seed, Count = 1, Batch = many[i].Parameters.Batch }]));
+            Assert.Equal(many[i].Image.Pixels, again.Image.Pixels);
+            Assert.Equal(many[i].Parameters, again.Parameters);
+        }
+        Assert.Null(images.Generate([request with { Count = 1 }])[0].Parameters.Batch);
     }
 
     [Fact]

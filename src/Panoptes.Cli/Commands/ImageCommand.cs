@@ -219,10 +219,10 @@ abstract class ImageCommand : ExampleCommand
         var all = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (r.Prompt, Seed: r.Seed!.Value + k))).ToArray();
         var isFile = named is not null && !Directory.Exists(named) && Path.GetExtension(named).ToUpperInvariant() is ".PNG" or ".JPG" or ".JPEG" or ".WEBP";
         if (isFile) return all.Length == 1 ? [named!] : throw new UsageException($"--out is '{named}', but there are {all.Length} images; expected a folder.");
-        string[] files = [.. all.Select(a => Path.Combine(named ?? "", string.Create(CultureInfo.InvariantCulture, $"{Slug(a.Prompt)}-{a.Seed}.png")))];
-        if (files.Distinct(StringComparer.OrdinalIgnoreCase).Count() < files.Length) files = [.. files.Select((f, i) => Path.ChangeExtension(f, string.Create(CultureInfo.InvariantCulture, $".{i}.png")))];
-        // What is there may have been made by other options, or be what is made again.
-        return [.. files.Select(static file => Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? file : Path.ChangeExtension(file, string.Create(CultureInfo.InvariantCulture, $".{n}.png"))).First(static f => !File.Exists(f)))];
+        // No two get the same, nor that of a file that is there: it may have been made by other options, or be what is made again.
+        var taken = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
+        return [.. all.Select(a => Path.Combine(named ?? "", string.Create(CultureInfo.InvariantCulture, $"{Slug(a.Prompt)}-{a.Seed}.png")))
+            .Select(file => Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? file : Path.ChangeExtension(file, string.Create(CultureInfo.InvariantCulture, $".{n}.png"))).First(f => !File.Exists(f) && taken.Add(f)))];
     }
 
     /// <summary>How many prompts, wanted or not, are given and empty: images of nothing in particular, or of a model that reads no words.</summary>

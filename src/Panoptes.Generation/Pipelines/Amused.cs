@@ -57,12 +57,13 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     /// <param name="options">The type that weights get; null: float32.</param>
     /// <param name="name">What images say that they are made with; null: the folder.</param>
     /// <param name="batchSize">How many images are made at once.</param>
+    /// <param name="note">Told of prompts that are longer than the context; null: nobody is.</param>
     /// <exception cref="PanoptesException">Another pipeline there, or none, a part that is missing, or parts that do not fit together.</exception>
-    public static Amused Load(string model, LoadOptions? options = null, string? name = null, int batchSize = UsualBatch)
+    public static Amused Load(string model, LoadOptions? options = null, string? name = null, int batchSize = UsualBatch, Action<string>? note = null)
     {
         using var parts = PipelineFolder.PartsOf(ModelFolder.Resolve(model), options ?? new());
         if (!Classes.Contains(parts.ClassName)) throw new PanoptesException($"{model} holds a {parts.ClassName}; expected one of {string.Join(", ", Classes)}.");
-        var loaded = new Amused(parts.Model<UVit>("transformer"), parts.ImageTokenizer("vqvae"), parts.Clip("text_encoder", "tokenizer"), parts.MaskedTokenScheduler(), name ?? model) { BatchSize = batchSize };
+        var loaded = new Amused(parts.Model<UVit>("transformer"), parts.ImageTokenizer("vqvae"), parts.Clip("text_encoder", "tokenizer"), parts.MaskedTokenScheduler(), name ?? model) { BatchSize = batchSize, Note = note };
         var (u, codes) = (loaded.Transformer.Config, loaded.Vqvae.Config.NumVqEmbeddings);
         if (u.CodebookSize != codes || loaded.Scheduler.MaskTokenId < codes || loaded.Scheduler.MaskTokenId >= u.VocabSize)
             throw new PanoptesException($"{model}: the transformer tells {u.CodebookSize} codes of {u.VocabSize} tokens, the autoencoder has {codes}, and {loaded.Scheduler.MaskTokenId} stands for those that are not known; expected as many codes, and a token beside them.");
@@ -96,10 +97,13 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
             pause?.Drain();
             // Neighbors that differ in words and seeds alone are made together.
             var first = jobs[at].Request;
-            var parts = PartsOf(first);
-            var batch = jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == parts && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
-            images.AddRange(Make([.. batch.Select(static j => j.Request)], [.. batch.Select(static j => j.Seed)], cancel));
-            at += batch.Length;
+            var (own, parts) = (first.Batch, PartsOf(first));
+            // To the last bit, one image of a batch is made again as one of a batch.
+            var batch = own is not null ? [.. Enumerable.Repeat(jobs[at], own.Size)] : jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == parts && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
+            var made = Make([.. batch.Select(static j => j.Request)], [.. batch.Select(static j => j.Seed)], cancel);
+            if (own is null) images.AddRange(made);
+            else images.Add(made[own.Number - 1]);
+            at += own is null ? batch.Length : 1;
             progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null));
         }
         return images;
@@ -111,7 +115,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     void Check(ImageRequest r)
     {
         // What is left of a request must be as usual.
-        var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, Mask = r.Mask, Strength = r.Strength };
+        var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, Mask = r.Mask, Strength = r.Strength, Batch = r.Batch };
         if (r.Hooks.Count > 0 || r.Controls.Count > 0 || r with { Hooks = known.Hooks, Controls = known.Controls } != known) throw new PanoptesException("An aMUSEd makes images of words and pictures; it takes no sampler, control or anything else that is asked of diffusion alone.");
         r.Check();
         var (width, height) = SizeOf(r);
@@ -157,6 +161,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
                 Strength = r.Image is null ? null : StrengthOf(r),
                 Image = ImageParameters.Hash(r.Image),
                 Mask = ImageParameters.Hash(r.Mask),
+                Batch = requests.Length == 1 ? null : new(requests.Length, i + 1),
             })),
         ];
     }
