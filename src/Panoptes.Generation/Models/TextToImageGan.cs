@@ -33,30 +33,91 @@ public sealed class TextToImageGan(TextToImageGanConfig config) : CaptionedImage
 {
     public TextToImageGanConfig Config { get; } = config.Checked();
 
-    public Linear Noise { get; } = new(config.NoiseSize, config.StyleSize);
+    public Linear Noise { get; } = new(config.NoiseSize, config.StyleSize, initializer: Init.Normal(1 / Math.Sqrt(config.NoiseSize)));
 
-    public Linear Text { get; } = new(config.TextConfig.HiddenSize, config.StyleSize);
+    public Linear Text { get; } = new(config.TextConfig.HiddenSize, config.StyleSize, initializer: Init.Normal(1 / Math.Sqrt(config.TextConfig.HiddenSize)));
 
-    public Linear Style { get; } = new(config.StyleSize, config.StyleSize);
+    public Linear Style { get; } = new(config.StyleSize, config.StyleSize, initializer: ImageInit.Rectified(config.StyleSize));
 
-    public SynthesisNetwork Synthesis { get; } = new(config.StyleSize, config.BlockOutChannels);
+    public GeneratorNetwork Synthesis { get; } = new(config.StyleSize, config.BlockOutChannels);
 
     /// <summary>An image of noise and a caption.</summary>
     /// <param name="noise">[b, noise size], standard normal</param>
     /// <param name="caption">[b, text width]: the pooled caption</param>
-    /// <returns>[b, 3, side, side] from -1 to 1</returns>
+    /// <returns>[b, 3, side, side], -1 for black and 1 for white. They have no bounds: where a bounded one is at its end, no gradient brings it back.</returns>
     public Tensor Forward(Tensor noise, Tensor caption)
     {
         using var scope = NewDisposeScope();
         var style = nn.functional.leaky_relu(Noise.Forward(noise) + Text.Forward(caption), 0.2);
-        return Synthesis.Forward(nn.functional.leaky_relu(Style.Forward(style), 0.2)).tanh().MoveToOuterDisposeScope();
+        return Synthesis.Forward(nn.functional.leaky_relu(Style.Forward(style), 0.2)).MoveToOuterDisposeScope();
     }
 
     public override Tensor Sample(Tensor inputIds, Tensor emptyIds, NoiseSource noise, ImageSampling sampling, CancellationToken cancel = default)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        return Forward(noise.Normal([inputIds.shape[0], Config.NoiseSize], ScalarType.Float32), TextEncoder.Encode(inputIds)).to(ScalarType.Float32).MoveToOuterDisposeScope();
+        return Forward(noise.Normal([inputIds.shape[0], Config.NoiseSize], ScalarType.Float32), TextEncoder.Encode(inputIds)).to(ScalarType.Float32).clamp(-1, 1).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>
+/// From a vector to an image: a map of 4 x 4 places that is doubled level by level (Radford et al. 2015, arXiv:1511.06434), every channel normalized over the batch, which keeps its images from becoming one and the same,
+/// and scaled and shifted by the vector (Brock et al. 2018, arXiv:1809.11096). Keys: start, levels.N, norm, style, to_rgb.
+/// </summary>
+/// <param name="width">Of the vector.</param>
+/// <param name="channels">Of the levels, the coarsest first: the image's side is 4 times 2 to one fewer than there are.</param>
+public sealed class GeneratorNetwork(int width, IReadOnlyList<int> channels) : Module
+{
+    public Linear Start { get; } = new(width, channels[0] * 16);
+
+    public ModuleList<GeneratorLevel> Levels { get; } = new(channels.Count - 1, i => new(channels[i], channels[i + 1], width));
+
+    public BatchNorm Norm { get; } = new(channels[^1]);
+
+    public Conv2d ToRgb { get; } = new(channels[^1], 3, 3, padding: 1);
+
+    /// <param name="vector">[b, width]</param>
+    /// <returns>[b, 3, side, side], without bounds</returns>
+    public Tensor Forward(Tensor vector)
+    {
+        using var scope = NewDisposeScope();
+        var x = Start.Forward(vector).view(vector.shape[0], channels[0], 4, 4).ChannelsLast();
+        foreach (var level in Levels) x = level.Forward(x, vector);
+        return ToRgb.Forward(nn.functional.relu(Norm.Forward(x))).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>A residual block that doubles a map. Keys: norm1, style1, conv1, norm2, style2, conv2, shortcut.</summary>
+public sealed class GeneratorLevel(int from, int to, int width) : Module
+{
+    public BatchNorm Norm1 { get; } = new(from);
+
+    public Linear Style1 { get; } = new(width, 2 * from);
+
+    public Conv2d Conv1 { get; } = new(from, to, 3, padding: 1);
+
+    public BatchNorm Norm2 { get; } = new(to);
+
+    public Linear Style2 { get; } = new(width, 2 * to);
+
+    public Conv2d Conv2 { get; } = new(to, to, 3, padding: 1);
+
+    public Conv2d Shortcut { get; } = new(from, to, 1, bias: false);
+
+    internal Tensor Forward(Tensor x, Tensor vector)
+    {
+        using var scope = NewDisposeScope();
+        var y = Conv1.Forward(Doubled(Styled(Norm1.Forward(x), Style1.Forward(vector))));
+        y = Conv2.Forward(Styled(Norm2.Forward(y), Style2.Forward(vector)));
+        return (y + Doubled(Shortcut.Forward(x))).MoveToOuterDisposeScope();
+
+        static Tensor Styled(Tensor map, Tensor style)
+        {
+            var parts = style.unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
+            return nn.functional.relu(map * (1 + parts[0]) + parts[1]);
+        }
+
+        static Tensor Doubled(Tensor map) => nn.functional.interpolate(map, scale_factor: [2, 2], mode: InterpolationMode.Nearest);
     }
 }
 
@@ -71,6 +132,8 @@ public sealed class ProjectionDiscriminator(IReadOnlyList<int> channels, int tex
 
     public Linear Text { get; } = new(textWidth, channels[^1], bias: false);
 
+    /// <param name="pixels">[b, 3, side, side] from -1 to 1</param>
+    /// <param name="caption">[b, text width]: the pooled captions</param>
     /// <returns>[b]: above 0 for what is taken for real.</returns>
     public Tensor Forward(Tensor pixels, Tensor caption)
     {

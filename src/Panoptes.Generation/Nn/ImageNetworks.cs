@@ -73,7 +73,7 @@ public sealed class SynthesisLevel(int from, int to, int width) : Module
 /// <param name="outputs">How long the vector is.</param>
 public sealed class AnalysisNetwork(IReadOnlyList<int> channels, int outputs) : Module
 {
-    public Conv2d ConvIn { get; } = new(3, channels[0], 3, padding: 1);
+    public Conv2d ConvIn { get; } = new(3, channels[0], 3, padding: 1, initializer: ImageInit.Rectified(27));
 
     public ModuleList<AnalysisLevel> Levels { get; } = new(channels.Count - 1, i => new(channels[i], channels[i + 1]));
 
@@ -93,11 +93,11 @@ public sealed class AnalysisNetwork(IReadOnlyList<int> channels, int outputs) : 
 /// <summary>A residual block that halves a map. Keys: conv1, conv2, shortcut.</summary>
 public sealed class AnalysisLevel(int from, int to) : Module
 {
-    public Conv2d Conv1 { get; } = new(from, from, 3, padding: 1);
+    public Conv2d Conv1 { get; } = new(from, from, 3, padding: 1, initializer: ImageInit.Rectified(9 * from));
 
-    public Conv2d Conv2 { get; } = new(from, to, 3, padding: 1);
+    public Conv2d Conv2 { get; } = new(from, to, 3, padding: 1, initializer: ImageInit.Rectified(9 * from));
 
-    public Conv2d Shortcut { get; } = new(from, to, 1, bias: false);
+    public Conv2d Shortcut { get; } = new(from, to, 1, bias: false, initializer: Init.Normal(1 / Math.Sqrt(from)));
 
     internal Tensor Forward(Tensor x)
     {
@@ -107,4 +107,10 @@ public sealed class AnalysisLevel(int from, int to) : Module
         // The sum of two of unit variance is brought back to it.
         return ((y + Shortcut.Forward(nn.functional.avg_pool2d(x, 2))) * Math.Sqrt(0.5)).MoveToOuterDisposeScope();
     }
+}
+
+static class ImageInit
+{
+    /// <summary>As wide as keeps the size of what passes through leaky rectifiers of slope 0.2, where nothing normalizes it (He et al. 2015, arXiv:1502.01852).</summary>
+    public static Initializer Rectified(int inputs) => Init.Normal(Math.Sqrt(2 / (1.04 * inputs)));
 }

@@ -7,13 +7,22 @@ using Panoptes.Representation.Training;
 namespace Panoptes.Generation.Training;
 
 /// <summary>
-/// A generator against a discriminator (Goodfellow et al. 2014, arXiv:1406.2661) with the hinge loss (Lim and Ye 2017, arXiv:1705.02894), both of which see the caption; what the discriminator sees is augmented
-/// in ways that gradients go through (Zhao et al. 2020, arXiv:2006.10738).
+/// A generator against a discriminator (Goodfellow et al. 2014, arXiv:1406.2661), both of which see the caption. The discriminator's slope at real images is penalized (R1: Mescheder et al. 2018, arXiv:1801.04406), and
+/// it learns faster than the generator: where both were as fast, the generator ran from whatever it had just learned, and their images became one.
 /// </summary>
 public sealed record GanOptions : CaptionedOptions
 {
     /// <summary>Channels of the discriminator's levels, the finest first; null: the generator's, the other way round.</summary>
     public int[]? Discriminator { get; init; }
+
+    /// <summary>The generator's learning rate as a share of the schedule's, which is the discriminator's (two time scales: Heusel et al. 2017, arXiv:1706.08500).</summary>
+    public double GeneratorRate { get; init; } = 0.05;
+
+    /// <summary>What half of the squared slope of the discriminator at real images (pixels from -1 to 1) is multiplied by; 0: no penalty.</summary>
+    public double R1 { get; init; } = 0.1;
+
+    /// <summary>The penalty is computed every so many steps, and is as many times larger then (Karras et al. 2020, arXiv:1912.04958, section 3.1).</summary>
+    public int R1Every { get; init; } = 4;
 
     public override SceneObjective Create(SceneSetting setting) => Create<TextToImageGan>(setting, (model, reader) => new GanTraining(model, reader, this, setting));
 }
@@ -22,66 +31,53 @@ public sealed record GanOptions : CaptionedOptions
 sealed class GanTraining : CaptionedTraining<TextToImageGan>
 {
     readonly GanOptions options;
+    readonly HashSet<Nn.Parameter> generator;
 
     public GanTraining(TextToImageGan model, CaptionReader reader, GanOptions options, SceneSetting setting) : base(model, reader, options, setting)
     {
         this.options = options;
         if (options.Discriminator?.Any(static c => c is < 1 or > 1 << 14) == true) throw new PanoptesException($"discriminator is [{string.Join(", ", options.Discriminator)}]; expected 1 to 16384 channels of each level.");
+        if (options.R1 is not (>= 0 and <= 1e6) || options.R1Every < 1) throw new PanoptesException(FormattableString.Invariant($"r1 is {options.R1} every {options.R1Every} steps; expected 0 to a million, and at least every step."));
+        if (options.GeneratorRate is not (> 0 and <= 1e3)) throw new PanoptesException(FormattableString.Invariant($"generator_rate is {options.GeneratorRate}; expected above 0 to 1000."));
         Discriminator = new(options.Discriminator ?? [.. model.Config.BlockOutChannels.AsEnumerable().Reverse()], model.Config.TextConfig.HiddenSize);
         if (model.Config.BlockOutChannels.Length != (options.Discriminator?.Length ?? model.Config.BlockOutChannels.Length)) throw new PanoptesException($"The discriminator has {options.Discriminator!.Length} levels; expected as many as the generator, {model.Config.BlockOutChannels.Length}.");
         Discriminator.Initialize(setting.Generator);
+        generator = [.. model.Parameters()];
     }
 
     public ProjectionDiscriminator Discriminator { get; }
 
-    /// <remarks>Both are trained in one step, as <see cref="VqGan"/> does it: the generator gets the discriminator's gradient at its images, and the discriminator that of its own loss alone.</remarks>
+    public override double LearningRateScale(Nn.Parameter parameter) => generator.Contains(parameter) ? options.GeneratorRate : 1;
+
+    /// <remarks>
+    /// Both are trained in one step, as <see cref="VqGan"/> does it: the generator gets the discriminator's gradient at its images, and the discriminator that of its own loss alone. The text encoder learns from both,
+    /// since it starts from nothing and only the discriminator is told what captions mean.
+    /// </remarks>
     public override IReadOnlyDictionary<string, Tensor> Losses(SceneBatch batch, long step, Generator random)
     {
-        var ids = Reader.Ids(batch.Captions, options.CaptionDropout, random);
-        var caption = Model.TextEncoder.Encode(ids);
+        var caption = Model.TextEncoder.Encode(Reader.Ids(batch.Captions, options.CaptionDropout, random));
         var made = Model.Forward(randn(batch.Count, Model.Config.NoiseSize, generator: random), caption);
-        var (shown, told) = (made.detach().requires_grad_(), caption.detach());
-        var (real, fake) = (Judge(SignedPixels.Of(batch), told, random), Judge(shown, told, random));
+        var (shown, pixels) = (made.detach().requires_grad_(), SignedPixels.Of(batch));
+        var penalized = options.R1 > 0 && step % options.R1Every == 0;
+        if (penalized) pixels = pixels.requires_grad_();
+        var (real, fake) = (Discriminator.Forward(pixels, caption).to(ScalarType.Float32), Discriminator.Forward(shown, caption).to(ScalarType.Float32));
         using var exact = Autocast.To(ScalarType.Float32);
-        var wanted = -fake.mean();
+        var wanted = nn.functional.softplus(-fake).mean();
         var gradient = autograd.grad([wanted], [shown], retain_graph: true)[0];
-        var judged = 2 * VqGan.Hinge(real, fake);
+        var judged = VqGan.Vanilla(real, fake);
         // The value is what the generator wants, the gradient reaches it alone.
         var passed = (made * gradient).sum();
-        return new Dictionary<string, Tensor> { ["loss"] = passed - passed.detach() + wanted.detach() + judged, ["generator"] = wanted, ["discriminator"] = judged };
+        var losses = new Dictionary<string, Tensor> { ["loss"] = passed - passed.detach() + wanted.detach() + judged, ["generator"] = wanted, ["discriminator"] = judged };
+        if (!penalized) return losses;
+        losses["r1"] = Slope(real, pixels);
+        losses["loss"] = losses["loss"] + 0.5 * options.R1 * options.R1Every * losses["r1"];
+        return losses;
     }
 
-    Tensor Judge(Tensor pixels, Tensor caption, Generator random) => Discriminator.Forward(DifferentiableAugmentation.Apply(pixels, random), caption).to(ScalarType.Float32);
-}
-
-/// <summary>Changes of color, place and holes, the same in kind for real and generated images (Zhao et al. 2020, arXiv:2006.10738): nothing that the generator could learn to imitate.</summary>
-static class DifferentiableAugmentation
-{
-    /// <param name="pixels">[b, 3, side, side] from -1 to 1</param>
-    /// <param name="random">Draws anew for every image.</param>
-    public static Tensor Apply(Tensor pixels, Generator random)
-    {
-        using var scope = NewDisposeScope();
-        var (count, side) = (pixels.shape[0], pixels.shape[2]);
-        var x = pixels + Draw(count, random) - 0.5;                                                // brightness
-        var gray = x.mean([1], keepdim: true);
-        x = (x - gray) * (2 * Draw(count, random)) + gray;                                         // saturation
-        var mean = x.mean([1, 2, 3], keepdim: true);
-        x = (x - mean) * (Draw(count, random) + 0.5) + mean;                                       // contrast
-        // Moved by up to an eighth, zeros coming in; and a hole of half the side.
-        var (most, half) = (side / 8, side / 4);
-        var (dy, dx) = (randint(-most, most + 1, [count, 1, 1], generator: random), randint(-most, most + 1, [count, 1, 1], generator: random));
-        var (cy, cx) = (randint(0, side, [count, 1, 1], generator: random), randint(0, side, [count, 1, 1], generator: random));
-        var (rows, columns) = (arange(side).view(1, -1, 1), arange(side).view(1, 1, -1));
-        var (fromRow, fromColumn) = (rows + dy, columns + dx);
-        var inside = fromRow.ge(0) & fromRow.lt(side) & fromColumn.ge(0) & fromColumn.lt(side);    // [b, side, side]
-        var hole = (rows - cy).abs().lt(half) & (columns - cx).abs().lt(half);
-        var at = (fromRow.clamp(0, side - 1) * side + fromColumn.clamp(0, side - 1)).flatten(1).unsqueeze(1).expand(-1, 3, -1);
-        var moved = x.flatten(2).gather(2, at).view(x.shape);
-        return (moved * (inside & hole.logical_not()).unsqueeze(1).to(moved.dtype)).MoveToOuterDisposeScope();
-
-        static Tensor Draw(long count, Generator random) => rand(count, 1, 1, 1, generator: random);
-    }
+    /// <summary>The mean over images of the squared gradient of what is told of them, through which gradients go in turn.</summary>
+    /// <param name="judged">[b]</param>
+    /// <param name="pixels">[b, 3, side, side], of which it was computed</param>
+    internal static Tensor Slope(Tensor judged, Tensor pixels) => autograd.grad([judged.sum()], [pixels], retain_graph: true, create_graph: true)[0].square().sum([1, 2, 3]).mean();
 }
 
 /// <summary>

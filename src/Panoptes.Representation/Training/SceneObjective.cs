@@ -30,6 +30,9 @@ public abstract class SceneObjective : Module
     /// <summary>Writes the model as users load it, with its processor and tokenizer.</summary>
     public abstract void Save(string folder);
 
+    /// <summary>The factor of the schedule's rate for a parameter.</summary>
+    public virtual double LearningRateScale(Parameter parameter) => 1;
+
     /// <summary>Called once, with what will make the steps.</summary>
     public virtual void Attach(Optimizer optimizer) { }
 

@@ -118,7 +118,7 @@ public sealed record SceneRecipe : ITrainingRecipe
         {
             objective.Model.CheckpointActivations(t.CheckpointActivations);
             var task = new SceneTask(objective, data, emoji, Seed, precision) { BatchSize = Data.BatchSize };
-            var optimizer = makeOptimizer(ParameterGroup.Of(task.Model, Optimizer.WeightDecay));
+            var optimizer = makeOptimizer(ParameterGroup.Of(task.Model, Optimizer.WeightDecay, objective.LearningRateScale));
             objective.Attach(optimizer);
             return new(objective.Model, task, optimizer, new Trainer(task, optimizer, RecipeParts.LoopOf(t, schedule, Data.Tests > 0 ? objective.Monitor : null), run));
         }

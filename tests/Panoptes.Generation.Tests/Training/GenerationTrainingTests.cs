@@ -277,6 +277,9 @@ public sealed class GenerationTrainingTests : IDisposable
     [InlineData("name: gan, caption_dropout: 2", Gan, "caption_dropout")]
     [InlineData("name: gan, discriminator: [8, 8]", Gan, "discriminator has 2 levels")]
     [InlineData("name: gan, discriminator: [8, 8, 8, 0]", Gan, "discriminator is [8, 8, 8, 0]")]
+    [InlineData("name: gan, r1: -1", Gan, "r1 is -1 every 4 steps")]
+    [InlineData("name: gan, generator_rate: 0", Gan, "generator_rate is 0")]
+    [InlineData("name: gan, r1_every: 0", Gan, "r1 is 0.1 every 0 steps")]
     [InlineData("name: gan, measures: {temperature: 0}", Gan, "measures.temperature is 0")]
     [InlineData("name: gan, measures: {steps: 0}", Gan, "measures.steps is 0")]
     [InlineData("name: gan, measures: {judge: nowhere/at/all}", Gan, "nowhere")]
@@ -337,6 +340,59 @@ public sealed class GenerationTrainingTests : IDisposable
         Assert.Equal(2, notes.Count);
         Assert.Contains("has weights", notes[0], StringComparison.Ordinal);
         Assert.Contains("reads the first 22", notes[1], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_slope_of_a_discriminator_is_that_of_its_judgement_and_so_is_the_gradient_of_its_penalty()
+    {
+        using var scope = NewDisposeScope();
+        using var discriminator = new ProjectionDiscriminator([8, 16, 16], 6);
+        discriminator.Initialize(new Generator(1));
+        // So finely that hardly a unit passes its kink, where the slope jumps.
+        discriminator.To(ScalarType.Float64);
+        const double step = 1e-7;
+        using var random = new Generator(2);
+        var (pixels, caption) = (rand([3, 3, 16, 16], ScalarType.Float64, generator: random) * 2 - 1, randn([3, 6], ScalarType.Float64, generator: random));
+        // Of one image: as much as the judgement changes along its gradient, by differences.
+        var wide = pixels.clone().requires_grad_();
+        var along = autograd.grad([Judge(wide).sum()], [wide])[0];
+        using (no_grad())
+        {
+            var changed = (Judge(pixels + step * along) - Judge(pixels - step * along)) / (2 * step);
+            Assert.True(changed.allclose(along.square().sum([1, 2, 3]), 1e-5, 1e-9), "the slope");
+        }
+        // The gradient of the penalty of all weights, along one direction, by differences of the slope.
+        var weights = discriminator.NamedParameters().Select(static p => p.Parameter.Value).ToArray();
+        foreach (var weight in weights) weight.requires_grad_(true);
+        var slope = Slope();
+        Assert.Equal(along.square().sum([1, 2, 3]).mean().ToDouble(), slope.ToDouble(), 1e-12);
+        var gradients = autograd.grad([slope], weights, allow_unused: true);
+        var directions = weights.Select(w => randn(w.shape, ScalarType.Float64, generator: random) * w.detach().abs().mean()).ToArray();
+        var told = weights.Select((w, i) => gradients[i] is null or { IsInvalid: true } ? 0 : (gradients[i] * directions[i]).sum().ToDouble()).Sum();
+        var differences = (Moved(step) - Moved(-step)) / (2 * step);
+        Assert.InRange(told / differences, 0.9999, 1.0001);
+
+        Tensor Judge(Tensor of) => discriminator.Forward(of, caption);
+
+        Tensor Slope()
+        {
+            var at = pixels.clone().requires_grad_();
+            return GanTraining.Slope(Judge(at), at);
+        }
+
+        double Moved(double by)
+        {
+            Move(by);
+            var value = Slope().ToDouble();
+            Move(-by);
+            return value;
+        }
+
+        void Move(double by)
+        {
+            using var noGrad = no_grad();
+            foreach (var (weight, direction) in weights.Zip(directions)) weight.add_(direction, by);
+        }
     }
 
     [Theory]
