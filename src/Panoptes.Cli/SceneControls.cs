@@ -14,6 +14,9 @@ sealed class SceneControls : IDisposable
     /// <summary>Whether a GLIGEN or a ReCo is told boxes.</summary>
     public bool Boxes { get; init; }
 
+    /// <summary>Whether pictures tell what is in them, in place of names.</summary>
+    public bool Examples { get; init; }
+
     /// <summary>In which part of the steps; null: as usual.</summary>
     public double? Share { get; init; }
 
@@ -42,7 +45,11 @@ sealed class SceneControls : IDisposable
         var controls = new List<ImageControl>();
         if (ControlNet is not null) controls.Add(new ControlNetControl(ControlNet, SceneConditions.Make(Kind!, scene)));
         if (Adapter is not null) controls.Add(new T2IAdapterControl(Adapter, SceneConditions.Make(Kind!, scene)));
-        if (Boxes) controls.Add(Share is { } share ? new BoxesControl(PhraseBox.Of(scene)) { Share = share } : new BoxesControl(PhraseBox.Of(scene)));
+        if (Boxes)
+        {
+            var boxes = Examples ? PhraseBox.ShownIn(scene) : PhraseBox.Of(scene);
+            controls.Add(Share is { } share ? new BoxesControl(boxes) { Share = share } : new BoxesControl(boxes));
+        }
         if (Layout && Named(scene) is { Length: > 0 } placed) controls.Add(new LayoutControl(placed));
         if (TextGuide is not null) controls.Add(new TextControl(TextGuide, scene.Caption) { Scale = GuideScale, BackwardSteps = GuideBackward });
         if (BoxGuide is not null)

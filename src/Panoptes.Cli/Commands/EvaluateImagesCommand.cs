@@ -26,6 +26,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<string?> scheduler = new("--scheduler") { Description = "Another sampler than the model's own.", HelpName = "NAME" };
     readonly Option<long> seed = new("--seed", "-s") { Description = "Of the first image; the others follow it.", HelpName = "N" };
     readonly Option<bool> boxes = new("--boxes") { Description = "A GLIGEN or a ReCo is told the boxes of the scenes' things." };
+    readonly Option<bool> examples = new("--examples") { Description = "Pictures of the things, cut out of the scenes' own, tell what is in the boxes in place of their names." };
     readonly Option<double?> share = new("--share") { Description = "In which part of the steps a GLIGEN sees boxes, from 0 to 1: 0.3 by default.", HelpName = "SHARE" };
     readonly Option<bool> layout = new("--layout") { Description = "The captions' words are led into these boxes, with nothing trained (layout guidance)." };
     readonly Option<bool> guideText = new("--guide-text") { Description = "The judge leads the images to the captions (universal guidance)." };
@@ -48,7 +49,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         panoptes evaluate-images --model runs/family-gan/last --model runs/family-latent/last --recipe recipes/family-latent.yaml --sheet families.png
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, boxes, share, layout, guideText, guideBoxes, guideScale, guideBackward, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, boxes, examples, share, layout, guideText, guideBoxes, guideScale, guideBackward, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
         SharedOptions.AtLeastOne(steps);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
         SharedOptions.Share(share);
@@ -61,7 +62,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         if (parsed.GetValue(count) < 4) throw new UsageException($"--count is {parsed.GetValue(count)}; expected at least 4.");
         if (parsed.GetValue(seed) < 0) throw new UsageException($"--seed is {parsed.GetValue(seed)}; expected 0 or more.");
-        if (!parsed.GetValue(boxes)) SharedOptions.Idle(parsed, "goes with --boxes", share);
+        if (!parsed.GetValue(boxes)) SharedOptions.Idle(parsed, "goes with --boxes", share, examples);
         if (!parsed.GetValue(guideText) && !parsed.GetValue(guideBoxes)) SharedOptions.Idle(parsed, "goes with --guide-text or --guide-boxes", guideScale, guideBackward);
         ModelLoader.UseThreads(parsed);
         var tests = SceneRecipe.Load(parsed.GetRequiredValue(recipe), SceneTasks.All).Tests(parsed.GetValue(count));
@@ -173,6 +174,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         return new()
         {
             Boxes = parsed.GetValue(boxes),
+            Examples = parsed.GetValue(examples),
             Share = parsed.GetValue(share),
             Layout = parsed.GetValue(layout),
             TextGuide = parsed.GetValue(guideText) ? clip : null,

@@ -34,6 +34,9 @@ public sealed record PhraseBox(string Phrase, double Left, double Top, double Ri
         return [.. scene.Objects.Select(o => new PhraseBox(o.Name, o.Box.X / side, o.Box.Y / side, o.Box.Right / side, o.Box.Bottom / side))];
     }
 
+    /// <summary>The things of a scene, by what is seen of them in it, for a GLIGEN that takes example images.</summary>
+    public static IReadOnlyList<PhraseBox> ShownIn(Scene scene) => [.. Of(scene).Select((b, i) => b with { Phrase = "", Example = scene.Cut(i) })];
+
     /// <summary>Whether it can be followed.</summary>
     /// <exception cref="PanoptesException">No words, or no box inside the image.</exception>
     public void Check()

@@ -11,7 +11,7 @@ namespace Panoptes.Generation;
 public sealed class ImageExamples(ClipVisionModel encoder, ClipImageProjection projection, ImageProcessor processor)
 {
     /// <summary>The length of every embedding: about that of the pooled outputs of Stable Diffusion's text encoder.</summary>
-    const double Length = 28.7;
+    internal const double Length = 28.7;
 
     public ClipVisionModel Encoder { get; } = encoder;
 
@@ -21,13 +21,21 @@ public sealed class ImageExamples(ClipVisionModel encoder, ClipImageProjection p
 
     internal IEnumerable<Module> Modules => [Encoder, Projection];
 
-    /// <returns>[images, width]</returns>
+    /// <returns>[images, width]: among the phrases' embeddings.</returns>
     internal Tensor Read(IReadOnlyList<Image> images)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var dtype = Projection.Project.Weight.Dtype ?? ScalarType.Float32;
-        var embeddings = Projection.Forward(Encoder.Encode(Processor.Process([.. images.Select(static i => i.ToRgb())]).to(dtype)));
+        var embeddings = Projection.Forward(Embed(images));
         return (embeddings / embeddings.norm(1, keepdim: true, 2f) * Length).MoveToOuterDisposeScope();
+    }
+
+    /// <returns>[images, width]: the CLIP's own.</returns>
+    internal Tensor Embed(IReadOnlyList<Image> images)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var dtype = Projection.Project.Weight.Dtype ?? ScalarType.Float32;
+        return Encoder.Encode(Processor.Process([.. images.Select(static i => i.ToRgb())]).to(dtype)).MoveToOuterDisposeScope();
     }
 }

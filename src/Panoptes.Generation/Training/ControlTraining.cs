@@ -231,29 +231,34 @@ public sealed record GligenOptions : ControlOptions
     /// <summary>How often the boxes of a scene are left out.</summary>
     public double BoxDropout { get; init; } = 0.1;
 
+    /// <summary>
+    /// A CLIP (transformers' layout), whose image encoder stays as it is: pictures of what is in a box tell it, too, beside words or in their place (section 3.2). Beside a pipeline that sees boxes already, only what reads
+    /// these pictures is learned. Null: words alone, or what the pipeline has.
+    /// </summary>
+    public string? Examples { get; init; }
+
     public override SceneObjective Create(SceneSetting setting)
     {
         if (BoxDropout is not (>= 0 and <= 1)) throw new PanoptesException($"box_dropout is {BoxDropout}; expected 0 to 1.");
         return Create(setting, pipeline =>
         {
-            if (pipeline.UNet.PositionNet is not null) return new GligenTraining(pipeline, this, setting);
-            var gated = new UNet2DConditionModel(pipeline.UNet.Config with { AttentionType = "gated" });
-            using (no_grad())
-            {
-                var before = pipeline.UNet.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter);
-                foreach (var (key, parameter) in gated.NamedParameters())
-                    if (before.TryGetValue(key, out var source)) parameter.Assign(source.Value.detach().clone());
-                    else parameter.Initialize(setting.Generator);
-            }
+            if (Examples is not null && pipeline.Examples is not null) throw new PanoptesException("The pipeline takes example images already; expected a recipe without examples.");
+            if (Examples is null && pipeline.UNet.PositionNet is not null) return new GligenTraining(pipeline, this, setting, GligenLayers.IsOne);
+            var (examples, length) = Examples is null ? (null, 1) : GligenLayers.Examples(pipeline, setting.Recipe.ResolveModel(Examples), setting);
+            var had = pipeline.UNet.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter);
+            var gated = new UNet2DConditionModel(pipeline.UNet.Config with { AttentionType = examples is null ? "gated" : "gated-text-image" });
             try
             {
-                var training = new GligenTraining(new(gated, pipeline.Autoencoder, pipeline.Prompts, pipeline.Scheduler) { Defaults = pipeline.Defaults }, this, setting);
+                GligenLayers.Begin(gated, had, length, setting.Generator);
+                // The old UNet goes with what is made of it.
+                var training = new GligenTraining(new(gated, pipeline.Autoencoder, pipeline.Prompts, pipeline.Scheduler) { Defaults = pipeline.Defaults, Examples = examples }, this, setting, key => GligenLayers.IsNew(key, had));
                 pipeline.UNet.Dispose();
                 return training;
             }
             catch
             {
                 gated.Dispose();
+                foreach (var module in examples?.Modules ?? []) module.Dispose();
                 throw;
             }
         });
@@ -265,10 +270,11 @@ sealed class GligenTraining : ControlTraining
 {
     readonly GligenOptions options;
 
-    public GligenTraining(StableDiffusion pipeline, GligenOptions options, SceneSetting setting) : base(pipeline, options, setting)
+    /// <param name="trains">Which parameters of the UNet are trained, by their keys.</param>
+    public GligenTraining(StableDiffusion pipeline, GligenOptions options, SceneSetting setting, Func<string, bool> trains) : base(pipeline, options, setting)
     {
         this.options = options;
-        foreach (var (key, parameter) in pipeline.UNet.NamedParameters()) parameter.RequiresGrad = key.StartsWith("position_net.", StringComparison.Ordinal) || key.Contains(".fuser.", StringComparison.Ordinal);
+        foreach (var (key, parameter) in pipeline.UNet.NamedParameters()) parameter.RequiresGrad = trains(key);
     }
 
     /// <summary>The UNet, of which the new layers are trained; it is the pipeline's.</summary>
@@ -294,18 +300,100 @@ sealed class GligenTraining : ControlTraining
             }
         }
         var mask = tensor(masks, [batch.Count, slots]);
+        var grounding = new Grounding { Boxes = tensor(boxes, [batch.Count, slots, 4]), Masks = mask };
+        var words = phrases.index_select(0, tensor(which)).view(batch.Count, slots, -1);
+        if (Pipeline.Examples is not { } examples) return call with { Grounding = grounding with { Embeddings = words * mask.unsqueeze(-1) } };
+        // A third of the boxes are told by words, a third by pictures, a third by both.
+        var draw = rand([batch.Count, slots], generator: random);
+        var (said, shown) = (mask * draw.lt(2 / 3.0), mask * draw.ge(1 / 3.0));
+        var pictures = zeros_like(words).flatten(0, 1);
+        long[] places = [.. Enumerable.Range(0, masks.Length).Where(at => masks[at] > 0)];
+        if (places.Length > 0) pictures.index_copy_(0, tensor(places), examples.Read([.. places.Select(at => batch.Scenes[(int)(at / slots)].Cut((int)(at % slots)))]).to(pictures.dtype));
         return call with
         {
-            Grounding = new() { Boxes = tensor(boxes, [batch.Count, slots, 4]), Masks = mask, Embeddings = phrases.index_select(0, tensor(which)).view(batch.Count, slots, -1) * mask.unsqueeze(-1) },
+            Grounding = grounding with { PhraseMasks = said, PhraseEmbeddings = words * said.unsqueeze(-1), ImageMasks = shown, ImageEmbeddings = pictures.view(words.shape) * shown.unsqueeze(-1) },
         };
     }
 
     private protected override IReadOnlyList<Image> Generate(GenerationMeasures measures, IReadOnlyList<Scene> scenes, IReadOnlyList<long> seeds, CancellationToken cancel)
     {
         // What was learned of much noise alone is asked no longer.
-        using var boxes = GroundedBoxes.OfEach(Pipeline, [.. scenes.Select(PhraseBox.Of)], 1 - options.FromNoise);
+        using var boxes = GroundedBoxes.OfEach(Pipeline, [.. scenes.Select(s => Pipeline.Examples is null ? PhraseBox.Of(s) : PhraseBox.ShownIn(s))], 1 - options.FromNoise);
         return measures.Generate(Pipeline, scenes, seeds, [boxes], cancel);
     }
 
     public override void Save(string folder) => PipelineFolder.Save(folder, Pipeline);
+}
+
+/// <summary>How the layers of a GLIGEN begin.</summary>
+static class GligenLayers
+{
+    /// <summary>How many training scenes tell where among the phrases' embeddings those of pictures belong.</summary>
+    const int Seen = 256;
+
+    public static bool IsOne(string key) => key.StartsWith("position_net.", StringComparison.Ordinal) || key.Contains(".fuser.", StringComparison.Ordinal);
+
+    /// <summary>Whether a parameter is none that the pipeline had, or has under the name that it has where there are words alone.</summary>
+    public static bool IsNew(string key, IReadOnlyDictionary<string, Parameter> had) => !had.ContainsKey(OfWords(key)) || ReadsPictures(key);
+
+    /// <summary>Sets all parameters: what the pipeline had stays, what reads pictures begins as what reads words, and the rest is random, with closed gates.</summary>
+    /// <param name="gated">With the new layers.</param>
+    /// <param name="had">What the pipeline had.</param>
+    /// <param name="length">The phrases' embeddings over the pictures', which all have one length.</param>
+    /// <param name="generator">Of what is random.</param>
+    public static void Begin(UNet2DConditionModel gated, IReadOnlyDictionary<string, Parameter> had, double length, Generator generator)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        foreach (var (key, parameter) in gated.NamedParameters())
+            if (!had.TryGetValue(OfWords(key), out var source)) parameter.Initialize(generator);
+            else
+            {
+                var value = source.Value.detach().clone();
+                if (key == "position_net.linears_image.0.weight") value.narrow(1, 0, gated.Config.CrossAttentionDim[0]).mul_(length);
+                else if (key == "position_net.null_image_feature") value.div_(length);
+                parameter.Assign(value.DetachFromDisposeScope());
+            }
+    }
+
+    /// <summary>
+    /// A CLIP's image encoder with the matrix that brings its embeddings nearest to the phrases': the pictures are the things of training scenes, cut out, the phrases their names (the paper's matrix is CLIP's own).
+    /// </summary>
+    /// <exception cref="PanoptesException">The folder holds none, or one of embeddings of another width.</exception>
+    /// <returns>It, and how long the phrases' embeddings are beside the pictures'.</returns>
+    public static (ImageExamples Examples, double Length) Examples(StableDiffusion pipeline, string folder, SceneSetting setting)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var encoder = Representation.Models.Load<Representation.ClipVisionModel>(folder, new() { Dtype = ScalarType.Float32 });
+        var width = pipeline.UNet.Config.CrossAttentionDim[0];
+        var projection = new ClipImageProjection(new() { HiddenSize = width });
+        try
+        {
+            if (encoder.EmbeddingSize != width) throw new PanoptesException($"The encoder of examples gives embeddings of {encoder.EmbeddingSize} numbers; expected {width}, as the pipeline's phrases have.");
+            var examples = new ImageExamples(encoder, projection, ImageProcessor.Load(folder));
+            var generator = new SceneGenerator(setting.Emoji, SceneGenerator.Things(setting.Emoji), setting.Recipe.Composed.Scenes, setting.Recipe.Seed);
+            Scene[] scenes = [.. Enumerable.Range(0, Seen).Select(i => generator.Generate(i))];
+            var things = scenes.SelectMany(static s => s.Objects.Select((o, k) => (Picture: s.Cut(k), o.Name))).ToArray();
+            var (_, phrases) = pipeline.Prompts.Read([.. things.Select(static t => t.Name)], 0, null, things.Length, normalized: true, note: null);
+            var seen = examples.Embed([.. things.Select(static t => t.Picture)]);
+            // Ridge regression; the penalty is small beside the embeddings' own size.
+            var gram = seen.t().mm(seen);
+            var weight = linalg.solve(gram + eye(width) * (gram.trace() / width * 1e-3), seen.t().mm(phrases.to(ScalarType.Float32)));
+            projection.Project.Weight.Assign(weight.t().contiguous().DetachFromDisposeScope());
+            return (examples, phrases.norm(1, false, 2f).mean().ToDouble() / ImageExamples.Length);
+        }
+        catch
+        {
+            encoder.Dispose();
+            projection.Dispose();
+            throw;
+        }
+    }
+
+    static bool ReadsPictures(string key) => key.StartsWith("position_net.linears_image.", StringComparison.Ordinal) || key == "position_net.null_image_feature";
+
+    /// <summary>A key of layers for words and pictures as it is where there are words alone.</summary>
+    static string OfWords(string key) => key.Replace(".linears_text.", ".linears.", StringComparison.Ordinal).Replace(".linears_image.", ".linears.", StringComparison.Ordinal)
+        .Replace(".null_text_feature", ".null_positive_feature", StringComparison.Ordinal).Replace(".null_image_feature", ".null_positive_feature", StringComparison.Ordinal);
 }

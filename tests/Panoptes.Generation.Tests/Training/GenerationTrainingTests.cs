@@ -78,6 +78,7 @@ public sealed class GenerationTrainingTests : IDisposable
             "depth" => (Judged("name: control_net, conditions: [depth], zero_convolutions: false"), Base()),
             "adapter" => (Judged("name: t2i_adapter, conditions: [segmentation], res_blocks: 1"), Base()),
             "gligen" => (Judged("name: gligen"), Base()),
+            "examples" => (Judged($"name: gligen, examples: {Encoder()}"), Base()),
             "reco" => (Judged("name: reco, bins: 8, context_length: 96"), Base()),
             "gan" => (Judged("name: gan"), Gan),
             "vae" => (Judged("name: vae"), Vae),
@@ -99,12 +100,24 @@ public sealed class GenerationTrainingTests : IDisposable
         return $"model: {{from: {path}}}";
     }
 
+    /// <summary>A CLIP's image encoder of random weights, whose embeddings are as wide as the phrases'.</summary>
+    string Encoder(int width = 16)
+    {
+        var path = Path.Combine(folder, $"encoder-{width}");
+        using var encoder = new Representation.ClipVisionModel(new() { HiddenSize = 16, IntermediateSize = 24, NumHiddenLayers = 1, NumAttentionHeads = 2, ImageSize = 16, PatchSize = 8 }, width);
+        encoder.Initialize(new Generator(7));
+        Representation.Models.Save(path, encoder);
+        Imaging.ImageProcessor.Parse("""{"image_processor_type":"CLIPImageProcessor","size":{"shortest_edge":16},"crop_size":{"height":16,"width":16}}""", "a test").Save(path);
+        return path;
+    }
+
     [Theory]
     [InlineData("canny", "kid kid_without edge_f1 edge_f1_without")]
     [InlineData("depth", "kid kid_without")]
     [InlineData("several", "kid kid_without edge_f1")]
     [InlineData("adapter", "kid kid_without")]
     [InlineData("gligen", "kid kid_without")]
+    [InlineData("examples", "kid kid_without")]
     [InlineData("reco", "kid kid_without")]
     [InlineData("autoencoder", "psnr")]
     [InlineData("latent", "kid fid precision recall clip clip_real")]
@@ -175,13 +188,14 @@ public sealed class GenerationTrainingTests : IDisposable
         Assert.True(both.narrow(0, 0, 1).allclose(Make(after, all), 1e-4, 1e-4));
         Assert.True(both.narrow(0, 1, 1).allclose(Make(after, second), 1e-4, 1e-4));
         Assert.Contains("Boxes of 2 images", Assert.Throws<PanoptesException>(() => Make(after, each)).Message, StringComparison.Ordinal);
+    }
 
-        static Tensor Make(StableDiffusion pipeline, params IStepHook[] hooks)
-        {
-            using var generator = new Generator(5);
-            var (positive, negative) = pipeline.Describe(["an apple"], null, new() { Size = (32, 32) });
-            return new DiffusionTask { Positive = positive, Negative = negative, Height = 32, Width = 32, Steps = 3, Guidance = 2, Noise = generator, Hooks = hooks }.Run(pipeline);
-        }
+    /// <summary>The latents of one image.</summary>
+    static Tensor Make(StableDiffusion pipeline, params IStepHook[] hooks)
+    {
+        using var generator = new Generator(5);
+        var (positive, negative) = pipeline.Describe(["an apple"], null, new() { Size = (32, 32) });
+        return new DiffusionTask { Positive = positive, Negative = negative, Height = 32, Width = 32, Steps = 3, Guidance = 2, Noise = generator, Hooks = hooks }.Run(pipeline);
     }
 
     [Fact]
@@ -340,6 +354,54 @@ public sealed class GenerationTrainingTests : IDisposable
         Assert.Equal(2, notes.Count);
         Assert.Contains("has weights", notes[0], StringComparison.Ordinal);
         Assert.Contains("reads the first 22", notes[1], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Example_images_are_learned_beside_a_pipeline_that_sees_boxes_and_keeps_how_it_does()
+    {
+        Base();
+        using var scope = NewDisposeScope();
+        var (task, model) = Of("gligen");
+        TinyTraining.Train(Tiny(task, model), Path.Combine(folder, "gligen"));
+        var gligen = Path.Combine(folder, "gligen", "last");
+        TinyTraining.Train(Tiny(Judged($"name: gligen, examples: {Encoder()}"), $"model: {{from: {gligen}}}"), Path.Combine(folder, "run"));
+        using var before = (StableDiffusion)PipelineFolder.Load(gligen);
+        using var after = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "run", "last"));
+        var (had, has) = (before.UNet.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter.Value), after.UNet.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter.Value));
+        foreach (var (key, value) in has)
+        {
+            var old = had[key.Replace("linears_text", "linears", StringComparison.Ordinal).Replace("linears_image", "linears", StringComparison.Ordinal).Replace("null_text", "null_positive", StringComparison.Ordinal).Replace("null_image", "null_positive", StringComparison.Ordinal)];
+            Assert.Equal(key.Contains("linears_image", StringComparison.Ordinal), !old.Equals(value) && key != "position_net.null_image_feature");
+        }
+        var plain = Make(before);
+        Assert.True(plain.Equals(Make(after)));
+        var shown = new PhraseBox("", 0.1, 0.1, 0.6, 0.7) { Example = new Imaging.Image(16, 16, 3, [.. Enumerable.Range(0, 16 * 16 * 3).Select(static i => (byte)(i * 37))]) };
+        using var words = new GroundedBoxes(after, [new("a cat", 0.1, 0.1, 0.6, 0.7)], 1);
+        using var picture = new GroundedBoxes(after, [shown], 1);
+        using var other = new GroundedBoxes(after, [shown with { Example = new Imaging.Image(16, 16, 3, new byte[16 * 16 * 3]) }], 1);
+        Tensor[] all = [plain, Make(after, words), Make(after, picture), Make(after, other)];
+        foreach (var (i, j) in (ReadOnlySpan<(int, int)>)[(0, 1), (0, 2), (1, 2), (2, 3)]) Assert.False(all[i].Equals(all[j]), $"{i} and {j}");
+        Assert.Contains("takes example images already", Assert.Throws<PanoptesException>(() => Tiny($"name: gligen, examples: {Encoder()}", $"model: {{from: {Path.Combine(folder, "run", "last")}}}").Start(Path.Combine(folder, "again")).Dispose()).Message, StringComparison.Ordinal);
+        Assert.Contains("embeddings of 24 numbers; expected 16", Assert.Throws<PanoptesException>(() => Tiny($"name: gligen, examples: {Encoder(24)}", $"model: {{from: {gligen}}}").Start(Path.Combine(folder, "wide")).Dispose()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_picture_that_is_known_as_its_phrase_is_begins_with_the_phrases_own_token()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var width = 16;
+        using var before = new UNet2DConditionModel(new() { SampleSize = 8, BlockOutChannels = [8, 16], DownBlockTypes = ["DownBlock2D", "CrossAttnDownBlock2D"], UpBlockTypes = ["CrossAttnUpBlock2D", "UpBlock2D"], LayersPerBlock = 1, NormNumGroups = 4, CrossAttentionDim = width, AttentionType = "gated" });
+        using var gated = new UNet2DConditionModel(before.Config with { AttentionType = "gated-text-image" });
+        before.Initialize(new Generator(1));
+        foreach (var (key, parameter) in before.NamedParameters()) if (key.EndsWith("_feature", StringComparison.Ordinal)) parameter.Value.normal_(generator: new Generator(2));
+        const double length = 0.3;
+        GligenLayers.Begin(gated, before.NamedParameters().ToDictionary(static p => p.Key, static p => p.Parameter), length, new Generator(3));
+        var (phrase, boxes, mask) = (randn(1, 2, width, generator: new Generator(4)), rand(1, 2, 4, generator: new Generator(5)), tensor([1f, 0], [1, 2]));
+        var old = before.PositionNet!.Forward(new() { Boxes = boxes, Masks = mask, Embeddings = phrase });
+        var all = gated.PositionNet!.Forward(new() { Boxes = boxes, Masks = mask, PhraseMasks = mask, PhraseEmbeddings = phrase, ImageMasks = mask, ImageEmbeddings = phrase / length });
+        Assert.True(all.allclose(cat([old, old], 1), 1e-5, 1e-6));
+        gated.RequiresGrad(false);
     }
 
     [Fact]

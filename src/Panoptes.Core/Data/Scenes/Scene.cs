@@ -115,6 +115,13 @@ public sealed class Scene
     /// <summary>Who is seen at each pixel, [size, size]: 0 the background, k + 1 object k. A pixel is an object's where it covers at least half of it.</summary>
     public byte[] Ids { get; }
 
+    /// <summary>The part of the picture in an object's box.</summary>
+    public Image Cut(int index)
+    {
+        var box = Objects[index].Box;
+        return Image.Crop(box.X, box.Y, box.Width, box.Height);
+    }
+
     /// <summary>The visible part of an object: [size, size], gray, 255 where it is seen.</summary>
     public Image Mask(int index) => Mask(index, visible: true);
 
