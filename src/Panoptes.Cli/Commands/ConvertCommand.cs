@@ -116,6 +116,8 @@ sealed class ConvertCommand : ExampleCommand
         if (under is var (below, target) && Weights.IsIn(below))
         {
             using var before = Weights.Open(below);
+            var had = tensors.Select(static t => t.Key).ToHashSet(StringComparer.Ordinal);
+            if (string.Join(' ', before.Keys.Where(key => !had.Contains(key)).Order(StringComparer.Ordinal)) is { Length: > 0 } gone) metadata[Weights.WithoutKey] = gone;
             tensors.RemoveAll(t => before.Contains(t.Key) && before.Info(t.Key) is var (dtype, shape) && dtype == t.Value.dtype && shape.AsSpan().SequenceEqual(t.Value.shape) && before.Read(t.Key).Equals(t.Value));
             metadata[Weights.BaseKey] = Path.GetRelativePath(target, below).Replace('\\', '/');
             shardSize = long.MaxValue;

@@ -17,6 +17,9 @@ public abstract class Weights : IDisposable
     /// <summary>Where a safetensors file's metadata names, from its own folder, another checkpoint that has what it has not itself.</summary>
     public const string BaseKey = "panoptes_base";
 
+    /// <summary>The metadata of such a file that names the keys of the other checkpoint, with spaces between them, which this one does not have.</summary>
+    public const string WithoutKey = "panoptes_without";
+
     static readonly string[] KnownExtensions = [".safetensors", ".pt", ".pth", ".bin", ".ckpt"];
 
     /// <summary>The file (or index) that was opened.</summary>
@@ -145,7 +148,7 @@ sealed class SafeTensorsWeights(SafeTensorsFile file) : Weights
 /// A safetensors file that holds only what another checkpoint has not, or has otherwise: its metadata names that one (<see cref="Weights.BaseKey"/>). So a model that was made of another by adding layers takes the
 /// space of these alone.
 /// </summary>
-sealed class LayeredWeights(Weights own, Weights below) : Weights
+sealed class LayeredWeights(Weights own, Weights below, IReadOnlySet<string> without) : Weights
 {
     /// <summary>How many files may lie on each other.</summary>
     const int MostLayers = 8;
@@ -164,7 +167,7 @@ sealed class LayeredWeights(Weights own, Weights below) : Weights
             var path = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(file.Path))!, named));
             if (Path.IsPathRooted(named) || !Path.Exists(path)) throw new PanoptesException($"{file.Path} holds what it has more than {named}, which is not there; expected that checkpoint at {path}.");
             if (layers > MostLayers) throw new PanoptesException($"{file.Path} lies on more than {MostLayers} other checkpoints, or on itself.");
-            return new LayeredWeights(own, Open(path));
+            return new LayeredWeights(own, Open(path), (file.Metadata.GetValueOrDefault(WithoutKey) ?? "").Split(' ', StringSplitOptions.RemoveEmptyEntries).ToHashSet(StringComparer.Ordinal));
         }
         catch
         {
@@ -179,9 +182,9 @@ sealed class LayeredWeights(Weights own, Weights below) : Weights
 
     public override string Source => own.Source;
 
-    public override IReadOnlyCollection<string> Keys { get; } = [.. below.Keys.Union(own.Keys)];
+    public override IReadOnlyCollection<string> Keys { get; } = [.. below.Keys.Where(key => !without.Contains(key)).Union(own.Keys)];
 
-    public override bool Contains(string key) => own.Contains(key) || below.Contains(key);
+    public override bool Contains(string key) => own.Contains(key) || IsBelow(key);
 
     public override (ScalarType Type, long[] Shape) Info(string key) => Of(key).Info(key);
 
@@ -189,7 +192,9 @@ sealed class LayeredWeights(Weights own, Weights below) : Weights
 
     public override string FileOf(string key) => Of(key).FileOf(key);
 
-    Weights Of(string key) => own.Contains(key) || !below.Contains(key) ? own : below;
+    bool IsBelow(string key) => !without.Contains(key) && below.Contains(key);
+
+    Weights Of(string key) => own.Contains(key) || !IsBelow(key) ? own : below;
 
     protected override void Dispose(bool disposing)
     {

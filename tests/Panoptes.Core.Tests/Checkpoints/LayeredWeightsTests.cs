@@ -9,12 +9,15 @@ public sealed class LayeredWeightsTests : IDisposable
 
     public void Dispose() => folder.Dispose();
 
-    string Save(string name, string? below, params (string Key, float Value)[] tensors)
+    string Save(string name, string? below, params (string Key, float Value)[] tensors) => SaveWithout("", name, below, tensors);
+
+    string SaveWithout(string without, string name, string? below, params (string Key, float Value)[] tensors)
     {
         using var scope = NewDisposeScope();
         var path = Path.Combine(folder.Path, name);
         var metadata = new Dictionary<string, string> { ["format"] = "pt" };
         if (below is not null) metadata[Weights.BaseKey] = below;
+        if (without.Length > 0) metadata[Weights.WithoutKey] = without;
         SafeTensors.Save(path, [.. tensors.Select(static t => KeyValuePair.Create(t.Key, full([2], t.Value)))], metadata);
         return path;
     }
@@ -31,6 +34,18 @@ public sealed class LayeredWeightsTests : IDisposable
         Assert.Equal([2L], weights.Info("a").Shape);
         Assert.Equal(middle, weights.FileOf("c"));
         Assert.Contains("no tensor d", Assert.Throws<PanoptesException>(() => weights.Read("d")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_a_file_says_that_it_has_not_is_not_read_from_below_but_what_it_has_itself_is()
+    {
+        Save("base/model.safetensors", null, ("a", 1), ("b", 2), ("c", 3));
+        using var scope = NewDisposeScope();
+        using var weights = Weights.Open(SaveWithout("b c unknown", "top/model.safetensors", "../base", ("c", 4)));
+        Assert.Equal(["a", "c"], weights.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal(4, weights.Read("c")[0].item<float>());
+        Assert.False(weights.Contains("b"));
+        Assert.Contains("no tensor b", Assert.Throws<PanoptesException>(() => weights.Read("b")).Message, StringComparison.Ordinal);
     }
 
     [Theory]
