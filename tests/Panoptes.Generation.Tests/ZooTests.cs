@@ -102,6 +102,7 @@ public sealed class ZooTests
         using var diffusion = Diffusion.Load(Zoo("reco-emoji"));
         Assert.Equal((3, 25), (diffusion.Model.UsualGuidance, diffusion.Model.UsualSteps));
         Assert.InRange(Off(diffusion, scenes, PhraseBox.Of) / Off(diffusion, scenes), 0, 0.75);
+        Assert.Contains("takes no example images", Assert.Throws<PanoptesException>(() => diffusion.Generate([new("a scene") { Controls = [new BoxesControl(PhraseBox.ShownIn(scenes[0]))] }])).Message, StringComparison.Ordinal);
     }
 
     /// <summary>How much of the edges of images and of the scenes' own pictures agrees.</summary>

@@ -149,6 +149,7 @@ public sealed record BoxesControl(IReadOnlyList<PhraseBox> Boxes) : ImageControl
     {
         if (PlacesOf(model) is not { } places) return prompt;
         foreach (var box in Boxes) box.Check();
+        if (Boxes.Any(static b => b.Example is not null)) throw new PanoptesException("This model takes no example images: a ReCo reads what is in its boxes as words.");
         return places.Write(prompt, Boxes);
     }
 

@@ -250,7 +250,6 @@ public sealed record GligenOptions : ControlOptions
             try
             {
                 GligenLayers.Begin(gated, had, length, setting.Generator);
-                // The old UNet goes with what is made of it.
                 var training = new GligenTraining(new(gated, pipeline.Autoencoder, pipeline.Prompts, pipeline.Scheduler) { Defaults = pipeline.Defaults, Examples = examples }, this, setting, key => GligenLayers.IsNew(key, had));
                 pipeline.UNet.Dispose();
                 return training;
