@@ -47,7 +47,7 @@ sealed record NamedThings(double Found, double Named, double? Relations, int Tol
         static double Seen(Clip judge, IReadOnlyList<Scene> scenes, IReadOnlyList<Image> images, IReadOnlyList<string> names)
         {
             using var scope = NewDisposeScope();
-            var parts = scenes.Zip(images).SelectMany(static p => p.First.Objects.Where(static o => o.Pixels > 0).Select(o => (o.Name, Part: p.Second.Crop(o.Box.X, o.Box.Y, o.Box.Width, o.Box.Height)))).ToArray();
+            var parts = scenes.Zip(images).SelectMany(static p => p.First.Objects.Where(static o => o.Pixels > 0).Select(o => (o.Name, Part: p.Second.Crop(o.Box)))).ToArray();
             if (parts.Length == 0) return 0;
             var likest = judge.EmbedImages([.. parts.Select(static p => p.Part)]).matmul(judge.EmbedLabels(names).t()).argmax(1).data<long>().ToArray();
             return parts.Zip(likest).Average(p => names[(int)p.Second] == p.First.Name ? 1.0 : 0);

@@ -165,6 +165,9 @@ public sealed partial class Image
         return result;
     }
 
+    /// <summary>The part in a box.</summary>
+    public Image Crop(PixelBox box) => Crop(box.X, box.Y, box.Width, box.Height);
+
     /// <summary>Left and right swapped.</summary>
     public Image FlipHorizontal() => PixelOperations.Orient(this, 2);
 

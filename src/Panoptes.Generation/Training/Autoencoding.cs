@@ -129,9 +129,8 @@ sealed class Autoencoding(AutoencoderKl model, PerceptualJudge? judge, Autoencod
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var generator = new SceneGenerator(setting.Emoji, SceneGenerator.Things(setting.Emoji), setting.Recipe.Composed.Scenes, setting.Recipe.Seed);
         var (sum, count) = (0.0, 0L);
-        foreach (var chunk in Enumerable.Range(0, Seen).Select(i => generator.Generate(i)).Chunk(BatchSize))
+        foreach (var chunk in setting.FirstScenes(Seen).Chunk(BatchSize))
         {
             using var step = NewDisposeScope();
             using var batch = SceneBatch.Of(chunk);

@@ -371,9 +371,7 @@ static class GligenLayers
         {
             if (encoder.EmbeddingSize != width) throw new PanoptesException($"The encoder of examples gives embeddings of {encoder.EmbeddingSize} numbers; expected {width}, as the pipeline's phrases have.");
             var examples = new ImageExamples(encoder, projection, ImageProcessor.Load(folder));
-            var generator = new SceneGenerator(setting.Emoji, SceneGenerator.Things(setting.Emoji), setting.Recipe.Composed.Scenes, setting.Recipe.Seed);
-            Scene[] scenes = [.. Enumerable.Range(0, Seen).Select(i => generator.Generate(i))];
-            var things = scenes.SelectMany(static s => s.Objects.Select((o, k) => (Picture: s.Cut(k), o.Name))).ToArray();
+            var things = setting.FirstScenes(Seen).SelectMany(static s => s.Objects.Select((o, k) => (Picture: s.Cut(k), o.Name))).ToArray();
             var (_, phrases) = pipeline.Prompts.Read([.. things.Select(static t => t.Name)], 0, null, things.Length, normalized: true, note: null);
             var seen = examples.Embed([.. things.Select(static t => t.Picture)]);
             // Ridge regression; the penalty is small beside the embeddings' own size.

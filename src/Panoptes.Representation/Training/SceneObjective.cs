@@ -47,6 +47,13 @@ public abstract class SceneObjective : Module
 /// <param name="Generator">Of random first weights.</param>
 public sealed record SceneSetting(SceneRecipe Recipe, string Run, EmojiSet Emoji, Generator Generator)
 {
+    /// <summary>The first of the scenes that are trained on.</summary>
+    public IEnumerable<Scene> FirstScenes(int count)
+    {
+        var generator = new SceneGenerator(Emoji, SceneGenerator.Things(Emoji), Recipe.Composed.Scenes, Recipe.Seed);
+        return Enumerable.Range(0, count).Select(i => generator.Generate(i));
+    }
+
     /// <summary>The concepts of the things that scenes are composed of, in order.</summary>
     public IReadOnlyList<int> Concepts { get; } = [.. SceneGenerator.Things(Emoji).Select(i => Emoji.Images[i].Concept).Distinct().Order()];
 

@@ -165,8 +165,7 @@ public sealed class Detector : IGrounder
     IReadOnlyList<Detection> IGrounder.FindLike(Image image, ExamplePrompt example, string label, double? threshold)
     {
         example.Check(image.Width, image.Height);
-        var box = example.Pixels.Box;
-        return DetectLike([image], example.Image.Crop(box.X, box.Y, box.Width, box.Height), label, threshold ?? DefaultThreshold)[0];
+        return DetectLike([image], example.Image.Crop(example.Pixels.Box), label, threshold ?? DefaultThreshold)[0];
     }
 
     /// <summary>

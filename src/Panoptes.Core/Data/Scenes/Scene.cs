@@ -116,11 +116,7 @@ public sealed class Scene
     public byte[] Ids { get; }
 
     /// <summary>The part of the picture in an object's box.</summary>
-    public Image Cut(int index)
-    {
-        var box = Objects[index].Box;
-        return Image.Crop(box.X, box.Y, box.Width, box.Height);
-    }
+    public Image Cut(int index) => Image.Crop(Objects[index].Box);
 
     /// <summary>The visible part of an object: [size, size], gray, 255 where it is seen.</summary>
     public Image Mask(int index) => Mask(index, visible: true);
