@@ -58,7 +58,7 @@ public sealed class SeemSegmenterTests : IDisposable
             }
             Assert.NotNull(seem.Names.Caption(encoded));
             Assert.Equal(width * height, seem.Names.Semantic(encoded, Vocabulary).Labels.Length);
-            Assert.Equal(1, seem.Names.Embed(encoded).Sum(static v => (double)v * v), 4);
+            Assert.Equal(1, seem.Names.Embed(encoded).Sum(static v => (double)v * v), 1e-4);
         }
     }
 

@@ -84,7 +84,7 @@ public sealed partial class SceneTests
                 }
                 Assert.Equal(new(columns.Min(), rows.Min(), columns.Max() - columns.Min() + 1, rows.Max() - rows.Min() + 1), box);
                 Assert.Equal(seen, scene.Objects[k].Pixels);
-                Assert.Equal((double)seen / full.Count(static v => v > 0), scene.Objects[k].VisibleShare, 5);
+                Assert.Equal((double)seen / full.Count(static v => v > 0), scene.Objects[k].VisibleShare, 1e-5);
             }
             Assert.Equal(scene.Ids.Select(static id => (int)id), owner);
         }, iter: 40, threads: 1);

@@ -20,14 +20,14 @@ public sealed class ClassificationTests
         Assert.Equal((5, 4, 0.6, 1.0, 0.25), (report.Images, report.Classes, report.Top1, report.Top5, report.Chance));
         var (cat, dog, bird, cow) = (report.PerClass[0], report.PerClass[1], report.PerClass[2], report.PerClass[3]);
         Assert.Equal((3, 3), (cat.Support, cat.Predicted));
-        Assert.Equal(2 / 3.0, cat.Recall, 12);
-        Assert.Equal(2 / 3.0, cat.Precision, 12);
-        Assert.Equal(2 / 3.0, cat.F1, 12);
+        Assert.Equal(2 / 3.0, cat.Recall, 1e-12);
+        Assert.Equal(2 / 3.0, cat.Precision, 1e-12);
+        Assert.Equal(2 / 3.0, cat.F1, 1e-12);
         Assert.Equal((1.0, 0.5), (dog.Recall, dog.Precision));
-        Assert.Equal(2 * 0.5 / 1.5, dog.F1, 12);
+        Assert.Equal(2 * 0.5 / 1.5, dog.F1, 1e-12);
         Assert.Equal((0, 0, 0.0, 0.0, 0.0), (bird.Support, bird.Predicted, bird.Recall, bird.Precision, bird.F1));
         Assert.Equal((1, 0, 0.0, 0.0), (cow.Support, cow.Predicted, cow.Recall, cow.Precision));
-        Assert.Equal((2 / 3.0 + 1 + 0) / 3, report.MeanRecall, 12);
+        Assert.Equal((2 / 3.0 + 1 + 0) / 3, report.MeanRecall, 1e-12);
     }
 
     [Fact]

@@ -47,9 +47,9 @@ public sealed class RankingTests
         using var scope = NewDisposeScope();
         int[] groups = [.. Enumerable.Range(0, 50)];
         var ranking = Ranking.OfScores(zeros(50, 50), groups, groups);
-        Assert.Equal(0.02, ranking.TopK(1), 12);
-        Assert.Equal(ranking.ChanceOfTopK(1), ranking.TopK(1), 12);
-        Assert.Equal(0.1, ranking.ChanceOfTopK(5), 12);
+        Assert.Equal(0.02, ranking.TopK(1), 1e-12);
+        Assert.Equal(ranking.ChanceOfTopK(1), ranking.TopK(1), 1e-12);
+        Assert.Equal(0.1, ranking.ChanceOfTopK(5), 1e-12);
     }
 
     [Fact]
@@ -58,8 +58,8 @@ public sealed class RankingTests
         using var scope = NewDisposeScope();
         // One query, 3 right answers of 6: no hit among two drawn is 3/6 * 2/5.
         var ranking = Ranking.OfScores(arange(6f).reshape(1, 6), [0], [0, 0, 0, 1, 1, 1]);
-        Assert.Equal(1 - (0.5 * 0.4), ranking.ChanceOfTopK(2), 12);
-        Assert.Equal(1, ranking.ChanceOfTopK(4), 12);
+        Assert.Equal(1 - (0.5 * 0.4), ranking.ChanceOfTopK(2), 1e-12);
+        Assert.Equal(1, ranking.ChanceOfTopK(4), 1e-12);
         Assert.Equal(3, ranking.Ranks[0]);
         Assert.Equal(1, RetrievalScores.Chance(ranking).MedianRank);
     }

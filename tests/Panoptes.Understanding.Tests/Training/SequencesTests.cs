@@ -165,7 +165,7 @@ public sealed class SequencesTests : IDisposable
                     examples.Add(model.Example(scene, scenes.References(scene), task, text, ref random)!);
                 }
             var together = model.Loss(pixels, examples).item<float>();
-            Assert.Equal(model.Loss(pixels.repeat_interleave(2, 0), examples).item<float>(), together, 4);
+            Assert.Equal(model.Loss(pixels.repeat_interleave(2, 0), examples).item<float>(), together, 1e-4);
             Assert.Contains("as many of each", Assert.Throws<PanoptesException>(() => model.Loss(pixels, examples[..3])).Message, StringComparison.Ordinal);
             Assert.Contains("as many of each", Assert.Throws<PanoptesException>(() => model.Core.Read(pixels, [[1], [1], [1]])).Message, StringComparison.Ordinal);
             if (model is UniTabModel tab)
