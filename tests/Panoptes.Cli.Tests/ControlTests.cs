@@ -130,7 +130,9 @@ public sealed class ControlTests : IDisposable
         await Command.Succeeds("generate", "a red apple left of a cat", "--model", model, "--steps", "2", "--seed", "3", "--size", "16", "--out", At("plain.png"));
         Assert.Equal(4, ((string[])["parts", "shown", "both", "plain"]).Select(n => Convert.ToHexString(Pixels(n + ".png"))).Distinct().Count());
         Assert.Equal(64, ImageParameters.Read(File.ReadAllBytes(At("shown.png")))!.Controls![0].Boxes![0].Shown!.Length);
-        await Command.Fails(["control", "--from", At("shown.png"), "--out", At("no.png")], "or their examples; name them again");
+        await Command.Succeeds("control", "--from", At("shown.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("shown.png")), File.ReadAllBytes(At("again.png")));
+        Assert.Null(ImageParameters.ReadExample(File.ReadAllBytes(At("shown.png")), 0, 1));
         await Command.Fails(["control", "a cat", "--model", At("gligen"), "--boxes", At("shown.json"), "--out", At("no.png")], "takes no example images");
         File.WriteAllText(At("odd.json"), """[{"example": "/nowhere.png", "box": [0.5, 0, 1, 0.5]}]""");
         await Command.Fails(["control", "a cat", "--model", model, "--boxes", At("odd.json"), "--out", At("no.png")], "/nowhere.png does not exist");

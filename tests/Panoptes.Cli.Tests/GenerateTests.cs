@@ -50,7 +50,16 @@ public sealed class GenerateTests : IDisposable
         await Command.Succeeds("generate", "a cat", "--model", Model, "--steps", "4", "--image", At("black.png"), "--mask", At("black.png"), "--out", At("filled.png"));
         Assert.Equal(0.5, ImageParameters.Read(File.ReadAllBytes(At("changed.png")))!.Strength);
         Assert.NotNull(ImageParameters.Read(File.ReadAllBytes(At("filled.png")))!.Mask);
-        Assert.Contains("name it by --image", (await Command.Run("generate", "--from", At("changed.png"))).Error, StringComparison.Ordinal);
+        foreach (var name in (string[])["changed.png", "filled.png"])
+        {
+            await Command.Succeeds("generate", "--from", At(name), "--out", At("again.png"));
+            Assert.Equal(File.ReadAllBytes(At(name)), File.ReadAllBytes(At("again.png")));
+        }
+        // The file names the picture and does not hold it: what was taken out of it is not to be found in the file.
+        new Image(16, 16, 3, [.. Enumerable.Repeat((byte)9, 768)]).Save(At("black.png"));
+        Assert.Contains("not the one that the image was made of", (await Command.Succeeds("generate", "--from", At("changed.png"), "--out", At("other.png"))).Error, StringComparison.Ordinal);
+        File.Delete(At("black.png"));
+        Assert.Contains($"{At("black.png")}, which is not there; name it by --image", (await Command.Run("generate", "--from", At("changed.png"))).Error, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -82,6 +82,17 @@ public sealed class ImageControlTests : IDisposable
     }
 
     [Fact]
+    public void A_condition_that_is_too_large_for_a_text_is_left_out_of_the_file_and_the_image_is_not_lost()
+    {
+        var large = new Image(2100, 2100, 3);
+        new Random(1).NextBytes(large.Pixels);
+        var png = new GeneratedImage(picture, diffusion.Generate([Apple])[0].Parameters) { Conditions = [large, picture] }.ToPng();
+        Assert.Null(ImageParameters.ReadCondition(png, 0));
+        Assert.Equal(picture.Pixels, ImageParameters.ReadCondition(png, 1)!.Pixels);
+        Assert.Equal(picture.Pixels, Image.Decode(png).Pixels);
+    }
+
+    [Fact]
     public void A_condition_says_the_images_size_where_nobody_does()
     {
         var tall = new Image(60, 90, 3);

@@ -143,7 +143,8 @@ sealed class ControlCommand : ImageCommand
             };
             Image Picture() => ImageParameters.ReadCondition(before.Png, i) ?? throw new PanoptesException($"{before.File} does not hold the condition of its {c.Kind}; name the image and the network again.");
             string Model() => c.Model ?? throw new PanoptesException($"{before.File} does not say which model its {c.Kind} is; name it again.");
-            IReadOnlyList<PhraseBox> Boxes() => c.Boxes is { } held && !held.Any(static b => b.Shown is not null) ? held : throw new PanoptesException($"{before.File} does not hold the boxes of its {c.Kind}, or their examples; name them again.");
+            IReadOnlyList<PhraseBox> Boxes() => [.. (c.Boxes ?? throw Lacking("boxes")).Select((b, k) => b.Shown is null ? b : b with { Example = ImageParameters.ReadExample(before.Png, i, k) ?? throw Lacking("examples") })];
+            PanoptesException Lacking(string what) => new($"{before.File} does not hold the {what} of its {c.Kind}; name them again.");
             controls.Add(c.Kind switch
             {
                 ControlParameters.ControlNet => new ControlNetControl(Load<ControlNetModel>(parsed, Model(), held), Picture()) { Model = c.Model, Scale = c.Scale, Start = c.Start, End = c.End, Guess = c.Guess },

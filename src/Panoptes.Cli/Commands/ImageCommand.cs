@@ -156,10 +156,9 @@ abstract class ImageCommand : ExampleCommand
         var words = parsed.GetValue(prompts) is { Length: > 0 } given ? given : before is not null ? [before.Prompt] : throw new UsageException("No prompt is given; expected words, or --from an image.");
         var (width, height) = parsed.GetValue(size) is { } text ? Size(text) : (before?.Width, before?.Height);
         if (parsed.GetValue(image) is null && (parsed.GetValue(mask) is not null || parsed.GetValue(strength) is not null) && before?.Image is null) throw new UsageException($"--mask and --strength go with {image.Name}.");
-        if (before?.Image is not null && parsed.GetValue(image) is null) throw new UsageException($"The image was made of a picture, which its file does not hold; name it by {image.Name}.");
-        if (before?.Mask is not null && parsed.GetValue(mask) is null) throw new UsageException("The image was made with a mask, which its file does not hold; name it by --mask.");
+        var (imageFile, maskFile) = (FileOf(parsed, image, before?.Image, before?.ImageFile, "of a picture"), FileOf(parsed, mask, before?.Mask, before?.MaskFile, "with a mask"));
         long[] seeds = parsed.GetValue(seed) is { Length: > 0 } numbers ? numbers : [before?.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue)];
-        var (picture, hole) = (parsed.GetValue(image) is { } file ? Image.Load(file) : null, parsed.GetValue(mask) is { } where ? Image.Load(where) : null);
+        var (picture, hole) = (imageFile is null ? null : Image.Load(imageFile), maskFile is null ? null : Image.Load(maskFile));
         var larger = parsed.GetValue(upscale) is { } factor ? new LatentUpscale(factor) : before?.Upscale;
         if (larger is null && (parsed.GetValue(upscaleStrength) is not null || parsed.GetValue(upscaleNearest))) throw new UsageException("--upscale-strength and --upscale-nearest go with --upscale.");
         if (larger is not null) larger = larger with { Strength = parsed.GetValue(upscaleStrength) ?? larger.Strength, Nearest = parsed.GetValue(upscaleNearest) || larger.Nearest };
@@ -178,8 +177,10 @@ abstract class ImageCommand : ExampleCommand
             Toward = toward,
             Upscale = larger,
             Image = picture,
+            ImageFile = imageFile,
             Strength = picture is null ? null : parsed.GetValue(strength) ?? before?.Strength,
             Mask = hole,
+            MaskFile = maskFile,
             ClipSkip = parsed.GetValue(clipSkip) ?? before?.ClipSkip,
             Repeats = parsed.GetValue(repeats) ?? before?.Repeats ?? 1,
             // To the last bit, one image of a batch is made again as one of a batch.
@@ -204,6 +205,11 @@ abstract class ImageCommand : ExampleCommand
         if (parsed.GetValue(variation) is { } share) return [.. pairs.SelectMany(p => Enumerable.Range(1, many).Select(k => Of(p.prompt, p.start, 1, new(share) { Seed = p.start + k })))];
         return [.. pairs.Select(p => Of(p.prompt, p.start, many, before?.Toward))];
     }
+
+    /// <summary>The file that an option names, or else the one that an image was made of before, which its own file names and does not hold.</summary>
+    static string? FileOf(ParseResult parsed, Option<string?> option, string? hash, string? before, string how) => parsed.GetValue(option) is { } file ? file : hash is null ? null
+        : before is not null && File.Exists(before) ? before
+        : throw new UsageException($"The image was made {how}, {(before is null ? "which its file does not hold" : $"{before}, which is not there")}; name it by {option.Name}.");
 
     static (int? Width, int? Height) Size(string text)
     {

@@ -188,7 +188,10 @@ public sealed record LayoutControl(IReadOnlyList<PhraseBox> Boxes) : ImageContro
 public sealed record ControlParameters
 {
     /// <summary>The PNG text that holds the picture of the control of a number, itself a PNG in base 64.</summary>
-    public const string ConditionKeyword = "panoptes-condition-";
+    internal static string ConditionOf(int control) => string.Create(CultureInfo.InvariantCulture, $"panoptes-condition-{control}");
+
+    /// <summary>The PNG text that holds the example of a box of a control.</summary>
+    internal static string ExampleOf(int control, int box) => string.Create(CultureInfo.InvariantCulture, $"panoptes-example-{control}-{box}");
 
     public const string ControlNet = "controlnet", Adapter = "t2i-adapter", Grounded = "boxes", Layout = "layout", Said = "text", Style = "style", Found = "found";
 

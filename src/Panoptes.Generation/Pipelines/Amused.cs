@@ -115,7 +115,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     void Check(ImageRequest r)
     {
         // What is left of a request must be as usual.
-        var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, Mask = r.Mask, Strength = r.Strength, Batch = r.Batch };
+        var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, ImageFile = r.ImageFile, Mask = r.Mask, MaskFile = r.MaskFile, Strength = r.Strength, Batch = r.Batch };
         if (r.Hooks.Count > 0 || r.Controls.Count > 0 || r with { Hooks = known.Hooks, Controls = known.Controls } != known) throw new PanoptesException("An aMUSEd makes images of words and pictures; it takes no sampler, control or anything else that is asked of diffusion alone.");
         r.Check();
         var (width, height) = SizeOf(r);
@@ -160,7 +160,9 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
                 Seed = seeds[i],
                 Strength = r.Image is null ? null : StrengthOf(r),
                 Image = ImageParameters.Hash(r.Image),
+                ImageFile = r.ImageFile,
                 Mask = ImageParameters.Hash(r.Mask),
+                MaskFile = r.MaskFile,
                 Batch = requests.Length == 1 ? null : new(requests.Length, i + 1),
             })),
         ];

@@ -51,11 +51,17 @@ public sealed record ImageRequest(string Prompt)
     /// <summary>What is to be changed, or filled where <see cref="Mask"/> says; it is resized to the wanted size.</summary>
     public Image? Image { get; init; }
 
+    /// <summary>What the image says that <see cref="Image"/> came from, such as a file; null: nothing.</summary>
+    public string? ImageFile { get; init; }
+
     /// <summary>How far from <see cref="Image"/>: from just above 0, nearly the picture, to 1, as good as nothing of it.</summary>
     public double? Strength { get; init; }
 
     /// <summary>White where the picture is to be made anew; of the picture's size.</summary>
     public Image? Mask { get; init; }
+
+    /// <summary>What the image says that <see cref="Mask"/> came from; null: nothing.</summary>
+    public string? MaskFile { get; init; }
 
     /// <summary>How many of CLIP's last layers are left out.</summary>
     public int? ClipSkip { get; init; }
@@ -134,8 +140,14 @@ public sealed record ImageParameters
     /// <summary>The SHA-256 of the picture that was changed, over its pixels; null: there was none.</summary>
     public string? Image { get; init; }
 
+    /// <summary>Where that picture was; null: not known.</summary>
+    public string? ImageFile { get; init; }
+
     /// <summary>The SHA-256 of the mask; null: there was none.</summary>
     public string? Mask { get; init; }
+
+    /// <summary>Where the mask was; null: not known.</summary>
+    public string? MaskFile { get; init; }
     public int? ClipSkip { get; init; }
     public int? Repeats { get; init; }
 
@@ -178,16 +190,25 @@ public sealed record ImageParameters
     /// <param name="png">The file.</param>
     /// <param name="control">Its place in <see cref="Controls"/>.</param>
     /// <exception cref="PanoptesException">It is damaged.</exception>
-    public static Image? ReadCondition(ReadOnlySpan<byte> png, int control)
+    public static Image? ReadCondition(ReadOnlySpan<byte> png, int control) => Held(png, ControlParameters.ConditionOf(control), "condition");
+
+    /// <summary>The example image of a box of a control of an image's file; null where it has none.</summary>
+    /// <param name="png">The file.</param>
+    /// <param name="control">Its place in <see cref="Controls"/>.</param>
+    /// <param name="box">The place among the control's <see cref="ControlParameters.Boxes"/>.</param>
+    /// <exception cref="PanoptesException">It is damaged.</exception>
+    public static Image? ReadExample(ReadOnlySpan<byte> png, int control, int box) => Held(png, ControlParameters.ExampleOf(control, box), "example");
+
+    static Image? Held(ReadOnlySpan<byte> png, string keyword, string what)
     {
-        if (PngText.Find(png, ControlParameters.ConditionKeyword + control.ToString(CultureInfo.InvariantCulture)) is not { } text) return null;
+        if (PngText.Find(png, keyword) is not { } text) return null;
         try
         {
-            return Imaging.Image.Decode(Convert.FromBase64String(text), "the condition inside the image");
+            return Imaging.Image.Decode(Convert.FromBase64String(text), $"the {what} inside the image");
         }
         catch (FormatException e)
         {
-            throw new PanoptesException("The condition inside the image is damaged; expected base 64.", e);
+            throw new PanoptesException($"The {what} inside the image is damaged; expected base 64.", e);
         }
     }
 
@@ -210,13 +231,20 @@ public sealed record GeneratedImage(Image Image, ImageParameters Parameters)
     /// <summary>The pictures of its controls at its size (or as what looks at them does), in their order; null where one has none.</summary>
     public IReadOnlyList<Image?> Conditions { get; init; } = [];
 
-    /// <summary>A PNG file that says how it was made, and holds the pictures of its controls.</summary>
+    /// <summary>A PNG file that says how it was made, and holds the pictures of its controls and the examples of its boxes, but for those that are too large for a text of a PNG.</summary>
     public byte[] ToPng()
     {
         var png = Image.Encode(ImageFormat.Png);
-        for (var i = 0; i < Conditions.Count; i++)
-            if (Conditions[i] is { } condition) png = PngText.Add(png, ControlParameters.ConditionKeyword + i.ToString(CultureInfo.InvariantCulture), Convert.ToBase64String(condition.Encode(ImageFormat.Png)));
+        for (var i = 0; i < Conditions.Count; i++) Hold(ControlParameters.ConditionOf(i), Conditions[i]);
+        for (var i = 0; i < (Parameters.Controls?.Count ?? 0); i++)
+            for (var k = 0; k < (Parameters.Controls![i].Boxes?.Count ?? 0); k++) Hold(ControlParameters.ExampleOf(i, k), Parameters.Controls[i].Boxes![k].Example);
         return PngText.Add(PngText.Add(png, ImageParameters.ReadableKeyword, Parameters.ToString()), ImageParameters.Keyword, Parameters.ToJson());
+
+        void Hold(string keyword, Image? picture)
+        {
+            // An image without its condition is worth more than none.
+            if (picture is not null && Convert.ToBase64String(picture.Encode(ImageFormat.Png)) is { Length: < PngText.MostBytes - 100 } text) png = PngText.Add(png, keyword, text);
+        }
     }
 
     /// <summary>Writes it; a PNG says how it was made, other kinds of files do not.</summary>
