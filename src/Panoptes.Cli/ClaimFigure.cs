@@ -29,12 +29,13 @@ static class ClaimFigure
 
     /// <summary>
     /// Measures of one quantity and one kind share an axis; what is named without a quantity (<c>by chance</c>) joins what stands before it, unless one are shares and the other are not;
-    /// all that is said of power laws stands together.
+    /// all that is said of power laws stands together. What several arms tell alike comes last, the arms below each other.
     /// </summary>
     static List<DotPanel> Panels(Claim claim)
     {
         var panels = new List<(string Kind, string Title, List<DotRow> Rows)>();
-        foreach (var measure in claim.Measures)
+        ClaimMeasure[] alike = [.. claim.SideBySide.Values.SelectMany(static row => row)];
+        foreach (var measure in claim.Measures.Except(alike))
         {
             var kind = measure.Fit is { } fit ? fit == "r2" ? "R²" : fit : measure.Over is null ? "" : measure.Compared ?? "difference";
             var colon = measure.Name.IndexOf(": ", StringComparison.Ordinal);
@@ -49,6 +50,7 @@ static class ClaimFigure
             }
             panels[at].Rows.Add(Row(measure, colon < 0 ? measure.Name : measure.Name[..colon]));
         }
+        foreach (var group in alike.GroupBy(static m => m.Quantity!, StringComparer.Ordinal)) panels.Add(("", group.Key, [.. group.Select(static m => Row(m, m.Arm!))]));
         return [.. panels.Select(static p => new DotPanel(p.Kind.Length == 0 ? p.Title : p.Title.Length == 0 ? p.Kind : $"{p.Title} ({p.Kind})", p.Rows) { Baseline = p.Kind == "ratio" ? 1 : 0 })];
     }
 

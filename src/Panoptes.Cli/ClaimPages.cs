@@ -90,8 +90,16 @@ static class ClaimPages
         }
         var hasSeeds = claim.Measures.Any(static m => m.Values is not null);
         block.Append(CultureInfo.InvariantCulture, $"**{char.ToUpperInvariant(claim.Verdict[0])}{claim.Verdict[1..]}.** {claim.Circumstances}.\n\n| Measured | Value |{(hasSeeds ? " By seed |" : "")} Expected | Outcome |\n|---|---|{(hasSeeds ? "---|" : "")}---|---|\n");
-        foreach (var measure in claim.Measures)
+        var compared = claim.SideBySide;
+        foreach (var measure in claim.Measures.Except(compared.SelectMany(static row => row.Value)))
             block.Append(CultureInfo.InvariantCulture, $"| {Cell(measure.Name)}{(measure.Over is null ? "" : $" ({measure.Compared ?? "difference"})")} | {measure.Number} |{(hasSeeds ? $" {string.Join(", ", (measure.Values ?? []).Select(ClaimMeasure.Short))} |" : "")} {measure.Bounds} | {(measure.IsBounded ? measure.Outcome.InWords() : "")} |\n");
+        if (compared.Count > 0)
+        {
+            string[] columns = [.. compared.Values.SelectMany(static row => row.Select(static m => m.Quantity!)).Distinct(StringComparer.Ordinal)];
+            block.Append(CultureInfo.InvariantCulture, $"\n| |{string.Concat(columns.Select(static c => $" {Cell(c)} |"))}\n|---|{string.Concat(Enumerable.Repeat("---|", columns.Length))}\n");
+            foreach (var (arm, row) in compared) block.Append(CultureInfo.InvariantCulture, $"| {Cell(arm)} |{string.Concat(columns.Select(c => $" {row.FirstOrDefault(m => m.Quantity == c)?.Number} |"))}\n");
+            if (hasSeeds) block.Append(CultureInfo.InvariantCulture, $"\nMeans and standard deviations over the seeds; each seed's numbers are in `claims/{name}.json`.\n");
+        }
         block.Append(CultureInfo.InvariantCulture, $"\n![What was measured for the claim {name}]({Images}/{Figure(name)})\n");
         return block.Append(claim.Note is { } note ? $"\n{Line(note)}\n" : "").Append(run).ToString();
 

@@ -57,6 +57,17 @@ sealed record Claim
     /// <summary>Whether every measure has its number.</summary>
     internal bool IsMeasured => LastRun is not null && Measures.All(static m => m.Value is not null);
 
+    /// <summary>What is told of several arms alike and decides nothing (<c>QUANTITY, ARM</c>), by arm, so that it can stand side by side; empty where the arms have little in common.</summary>
+    internal IReadOnlyDictionary<string, IReadOnlyList<ClaimMeasure>> SideBySide
+    {
+        get
+        {
+            const int fewest = 3;
+            var rows = Measures.Where(static m => m.Quantity is not null).GroupBy(static m => m.Arm!, StringComparer.Ordinal).ToDictionary(static g => g.Key, static g => (IReadOnlyList<ClaimMeasure>)[.. g], StringComparer.Ordinal);
+            return rows.Count > 1 && rows.Values.Select(static row => row.Select(static m => m.Quantity)).Aggregate(static (a, b) => a.Intersect(b, StringComparer.Ordinal)).Count() >= fewest ? rows : new();
+        }
+    }
+
     /// <summary>When and with what it was measured last, in words.</summary>
     internal string Circumstances => LastRun is null ? "" : string.Create(CultureInfo.InvariantCulture,
         $"Measured on {LastRun.Date} at commit {LastRun.Commit}{(Seeds.Count > 0 ? $", seeds {string.Join(", ", Seeds)}" : "")}{(Trained is null ? "" : $", trained by {Trained}")}, {LastRun.Machine}, {LastRun.Minutes:0.#} minutes");
@@ -277,6 +288,9 @@ sealed record ClaimMeasure
     internal string Bounds => string.Join(", ", (string[])[.. AtLeast is { } low ? [$"at least {Short(low)}"] : Array.Empty<string>(), .. AtMost is { } high ? [$"at most {Short(high)}"] : Array.Empty<string>()]);
 
     internal static string Short(double value) => value.ToString("0.####", CultureInfo.InvariantCulture);
+
+    /// <summary>Of a number that is an arm's alone and decides nothing, what it is without the arm; null of others.</summary>
+    internal string? Quantity => this is { IsBounded: false, Over: null, Against: null, Arm: { } arm } && Name.EndsWith(", " + arm, StringComparison.Ordinal) ? Name[..^(arm.Length + 2)] : null;
 
     internal bool IsBounded => AtLeast is not null || AtMost is not null;
 

@@ -58,6 +58,30 @@ public sealed partial class ClaimPagesTests : IDisposable
         Task<Command> Fill() => Command.Succeeds("claims", "pages", folder["docs/methods"], "--ledger", folder["ledger"]);
     }
 
+    [Fact]
+    public async Task What_several_arms_tell_alike_stands_side_by_side()
+    {
+        static string Measure(string name, string arm, string value) => $$"""{"name":"{{name}}, {{arm}}","arm":"{{arm}}","path":"x.y","value":{{value}},"spread":0.5,"values":[0,1]}""";
+        string[] measures = [.. ((string[])["FID", "KID", "recall", "seconds"]).Select(static m => Measure(m, "A", "3")), .. ((string[])["FID", "recall", "KID"]).Select(static m => Measure(m, "B | b", "4")),
+            """{"name":"KID: A less B","arm":"A","over":"B | b","path":"x.y","at_most":0,"value":-1,"spread":0.25,"values":[-1.2,-0.8]}"""];
+        File.WriteAllText(folder["ledger/two.json"], $$"""{"name":"two","paper":"p","statement":"S.","seeds":[1,2],"arms":[],"measures":[{{string.Join(',', measures)}}],"last_run":{"date":"2026-01-02","commit":"abc","machine":"m","minutes":1} }""");
+        File.WriteAllText(folder["docs/methods/a.md"], "<!-- claim: two -->\n<!-- claim end -->\n");
+        await Command.Succeeds("claims", "pages", folder["docs/methods"], "--ledger", folder["ledger"]);
+        Assert.Contains("""
+            | Measured | Value | By seed | Expected | Outcome |
+            |---|---|---|---|---|
+            | KID: A less B (difference) | -1 ± 0.25 | -1.2, -0.8 | at most 0 | held |
+
+            | | FID | KID | recall | seconds |
+            |---|---|---|---|---|
+            | A | 3 ± 0.5 | 3 ± 0.5 | 3 ± 0.5 | 3 ± 0.5 |
+            | B \| b | 4 ± 0.5 | 4 ± 0.5 | 4 ± 0.5 |  |
+
+            Means and standard deviations over the seeds; each seed's numbers are in `claims/two.json`.
+
+            """.ReplaceLineEndings("\n"), File.ReadAllText(folder["docs/methods/a.md"]), StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("<!-- claim: two -->")]
     [InlineData("<!-- claim end -->\n<!-- claim: two -->")]
