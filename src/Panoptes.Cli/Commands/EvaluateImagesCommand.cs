@@ -25,6 +25,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly captions are followed; 1: as they come.", HelpName = "SCALE" };
     readonly Option<string?> scheduler = new("--scheduler") { Description = "Another sampler than the model's own.", HelpName = "NAME" };
     readonly Option<long> seed = new("--seed", "-s") { Description = "Of the first image; the others follow it.", HelpName = "N" };
+    readonly Option<string?> prompt = new("--prompt") { Description = "The words of all images in place of the captions, so that what is told beside them alone says what is to be seen. Images are measured by the captions as ever.", HelpName = "WORDS" };
     readonly Option<bool> boxes = new("--boxes") { Description = "A GLIGEN or a ReCo is told the boxes of the scenes' things." };
     readonly Option<bool> examples = new("--examples") { Description = "Pictures of the things, cut out of the scenes' own, tell what is in the boxes in place of their names." };
     readonly Option<double?> share = new("--share") { Description = "In which part of the steps a GLIGEN sees boxes, from 0 to 1: 0.3 by default.", HelpName = "SHARE" };
@@ -46,10 +47,11 @@ sealed class EvaluateImagesCommand : ExampleCommand
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --scheduler dpmpp-2m --steps 10 --guidance 5 --sheet images.png
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --controlnet runs/controlnet-lines/best --kind canny
         panoptes evaluate-images --model runs/gligen/best --recipe recipes/sd-emoji.yaml --boxes --share 1
+        panoptes evaluate-images --model zoo/gligen-examples-emoji --recipe recipes/sd-emoji.yaml --boxes --examples --prompt "a scene"
         panoptes evaluate-images --model runs/family-gan/last --model runs/family-latent/last --recipe recipes/family-latent.yaml --sheet families.png
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, boxes, examples, share, layout, guideText, guideBoxes, guideScale, guideBackward, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, prompt, boxes, examples, share, layout, guideText, guideBoxes, guideScale, guideBackward, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
         SharedOptions.AtLeastOne(steps);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
         SharedOptions.Share(share);
@@ -64,6 +66,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         if (parsed.GetValue(seed) < 0) throw new UsageException($"--seed is {parsed.GetValue(seed)}; expected 0 or more.");
         if (!parsed.GetValue(boxes)) SharedOptions.Idle(parsed, "goes with --boxes", share, examples);
         if (!parsed.GetValue(guideText) && !parsed.GetValue(guideBoxes)) SharedOptions.Idle(parsed, "goes with --guide-text or --guide-boxes", guideScale, guideBackward);
+        if (parsed.GetValue(prompt) is not null && (parsed.GetValue(layout) || parsed.GetValue(guideText))) throw new UsageException("--prompt goes with neither --layout nor --guide-text, which lead by the captions.");
         ModelLoader.UseThreads(parsed);
         var tests = SceneRecipe.Load(parsed.GetRequiredValue(recipe), SceneTasks.All).Tests(parsed.GetValue(count));
         using var clip = Clip.Load(ModelLoader.Resolve(parsed.GetRequiredValue(judge)), new() { BatchSize = 64, TruncateTexts = true });
@@ -71,7 +74,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         using var controls = Controls(parsed, clip, finder);
         var scenes = tests.Scenes(EmojiSplit.Train);
         var side = tests.Options.Size;
-        ImageRequest[] requests = [.. scenes.Select((s, i) => new ImageRequest(s.Caption)
+        ImageRequest[] requests = [.. scenes.Select((s, i) => new ImageRequest(parsed.GetValue(prompt) ?? s.Caption)
         {
             Seed = parsed.GetValue(seed) + i,
             Steps = parsed.GetValue(steps),
@@ -94,10 +97,10 @@ sealed class EvaluateImagesCommand : ExampleCommand
         }
         var (things, conditions) = await terminal.WithProgress("Looking at the scenes", progress => (NamedThings.Of(clip, finder, scenes, real, tests.Names, progress, cancel), Kept(real)));
         if (parsed.GetValue(sheet) is { } drawn) Sheet(parsed, all, scenes).Save(drawn);
-        var asked = new { recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed) };
+        var asked = new { recipe = parsed.GetRequiredValue(recipe), steps = parsed.GetValue(steps), guidance = parsed.GetValue(guidance), prompt = parsed.GetValue(prompt), scheduler = parsed.GetValue(scheduler), seed = parsed.GetValue(seed) };
         object named = all is [var one]
-            ? new { model = one.Model, asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, seconds = one.Seconds, report = one.Report, things = one.Things, thingsReal = things, conditions = one.Conditions, conditionsReal = conditions }
-            : new { asked.recipe, asked.steps, asked.guidance, asked.scheduler, asked.seed, models = all.Select(static m => new { model = m.Model, seconds = m.Seconds, report = m.Report, things = m.Things, conditions = m.Conditions }), thingsReal = things, conditionsReal = conditions };
+            ? new { model = one.Model, asked.recipe, asked.steps, asked.guidance, asked.prompt, asked.scheduler, asked.seed, seconds = one.Seconds, report = one.Report, things = one.Things, thingsReal = things, conditions = one.Conditions, conditionsReal = conditions }
+            : new { asked.recipe, asked.steps, asked.guidance, asked.prompt, asked.scheduler, asked.seed, models = all.Select(static m => new { model = m.Model, seconds = m.Seconds, report = m.Report, things = m.Things, conditions = m.Conditions }), thingsReal = things, conditionsReal = conditions };
         if (parsed.GetValue(report) is { } file) AtomicFile.Write(file, stream => JsonSerializer.Serialize(stream, named, Terminal.JsonOptions));
         if (terminal.IsJson) terminal.WriteJson(named);
         else terminal.Write(Table(all, things, conditions));

@@ -35,6 +35,11 @@ public sealed class EvaluateImagesCommandTests : IDisposable
         Assert.InRange(things.GetProperty("found").GetDouble(), 0, 1);
         Assert.InRange(real.GetProperty("found").GetDouble(), things.GetProperty("found").GetDouble(), 1);
         Assert.True(File.Exists(folder["sheet.png"]));
+        // Of other words come other images, which the captions judge as before.
+        var told = (await Command.Succeeds([.. command, "--prompt", "an apple"])).Json;
+        Assert.Equal(("an apple", report.GetProperty("clip_real").GetRawText()), (told.GetProperty("prompt").GetString(), told.GetProperty("report").GetProperty("clip_real").GetRawText()));
+        Assert.NotEqual(report.GetProperty("frechet").GetRawText(), told.GetProperty("report").GetProperty("frechet").GetRawText());
+        Assert.Contains("which lead by the captions", (await Command.Run([.. command, "--prompt", "an apple", "--guide-text"])).Error, StringComparison.Ordinal);
         // It also makes images of one's own words, and says so where it cannot.
         await Command.Succeeds("generate", "an apple", "--model", folder["run/last"], "--seed", "3", "--count", "2", "--out", folder["images"], "--grid");
         Assert.Equal(2, Directory.GetFiles(folder["images"], "an-apple-*.png").Length);
