@@ -27,7 +27,7 @@ sealed class SceneControls : IDisposable
     public Clip? TextGuide { get; init; }
 
     /// <summary>What leads images to the boxes of things.</summary>
-    public XDecoderSegmenter? BoxGuide { get; init; }
+    public IGrounder? BoxGuide { get; init; }
 
     public double GuideScale { get; init; } = 10;
 

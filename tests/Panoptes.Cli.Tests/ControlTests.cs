@@ -61,7 +61,7 @@ public sealed class ControlTests : IDisposable
         await Command.Succeeds("control", "--from", At("house.png"), "--scale", "0.2", "--end", "0.5", "--out", At("weaker.png"));
         Assert.NotEqual(Pixels("house.png"), Pixels("weaker.png"));
         Assert.Equal([(0.2, 0.5), (0.2, 0.5), (0.2, 0.5)], ImageParameters.Read(File.ReadAllBytes(At("weaker.png")))!.Controls!.Select(static c => (c.Scale, c.End)));
-        Assert.Contains("--layout-scale goes with a layout, under which", (await Command.Run("control", "--from", At("house.png"), "--layout-scale", "3", "--out", At("no.png"))).Error, StringComparison.Ordinal);
+        Assert.Contains("--layout-scale goes with --layout, under which", (await Command.Run("control", "--from", At("house.png"), "--layout-scale", "3", "--out", At("no.png"))).Error, StringComparison.Ordinal);
         Assert.Contains("--kind goes with a network that is named: name it again.", (await Command.Run("control", "--from", At("house.png"), "--kind", "canny", "--out", At("no.png"))).Error, StringComparison.Ordinal);
         Assert.False(File.Exists(At("no.png")));
         Assert.Contains("panoptes control --from", (await Command.Run("generate", "--from", At("house.png"), "--out", At("no.png"))).Error, StringComparison.Ordinal);

@@ -50,15 +50,9 @@ sealed class ControlCommand : ImageCommand
     protected override IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held)
     {
         var (networks, adapters) = (parsed.GetValue(controlnet) ?? [], parsed.GetValue(adapter) ?? []);
-        var any = networks.Length + adapters.Length > 0 || parsed.GetValue(boxes) is not null || parsed.GetValue(layout) is not null || parsed.GetValue(guideText) is not null || parsed.GetValue(guideBoxes) is not null || parsed.GetValue(guideStyle) is not null;
+        var any = Sources.Any(s => SharedOptions.IsGiven(parsed, s.Option));
         if (!any && before is not null) return Again(parsed, before, held);
-        if (networks.Length == 0) SharedOptions.Idle(parsed, "goes with --controlnet", start, guess);
-        if (networks.Length + adapters.Length == 0) SharedOptions.Idle(parsed, "goes with --controlnet or --adapter", [scale, .. told.All]);
-        if (networks.Length + adapters.Length == 0 && parsed.GetValue(boxes) is null) SharedOptions.Idle(parsed, "goes with --controlnet, --adapter or --boxes", end);
-        if (parsed.GetValue(layout) is null) SharedOptions.Idle(parsed, "goes with --layout", layoutScale);
-        if (parsed.GetValue(guideText) is null && parsed.GetValue(guideStyle) is null) SharedOptions.Idle(parsed, "goes with --guide-text or --guide-style", guideModel);
-        if (parsed.GetValue(guideBoxes) is null) SharedOptions.Idle(parsed, "goes with --guide-boxes", guideDetector);
-        if (parsed.GetValue(guideText) is null && parsed.GetValue(guideStyle) is null && parsed.GetValue(guideBoxes) is null) SharedOptions.Idle(parsed, "goes with --guide-text, --guide-style or --guide-boxes", guideScale, guideBackward);
+        Idle(parsed, [.. Sources.Where(s => SharedOptions.IsGiven(parsed, s.Option)).Select(static s => s.Kind)], "");
         if (!any) throw new UsageException("Nothing controls the image; expected --controlnet, --adapter, --boxes, --layout, --guide-text, --guide-boxes or --guide-style.");
         var controls = new List<ImageControl>();
         string[] all = [.. networks, .. adapters];
@@ -84,6 +78,31 @@ sealed class ControlCommand : ImageCommand
         return controls;
     }
 
+    /// <summary>What a control of a kind is named by.</summary>
+    (string Kind, Option Option)[] Sources =>
+    [
+        (ControlParameters.ControlNet, controlnet), (ControlParameters.Adapter, adapter), (ControlParameters.Grounded, boxes), (ControlParameters.Layout, layout),
+        (ControlParameters.Said, guideText), (ControlParameters.Style, guideStyle), (ControlParameters.Found, guideBoxes),
+    ];
+
+    /// <summary>Refuses what says how controls work that there are none of.</summary>
+    void Idle(ParseResult parsed, IReadOnlyCollection<string> kinds, string where)
+    {
+        Goes([controlnet], start, guess);
+        Goes([controlnet, adapter], [scale, .. told.All]);
+        Goes([controlnet, adapter, boxes], end);
+        Goes([layout], layoutScale);
+        Goes([guideText, guideStyle], guideModel);
+        Goes([guideBoxes], guideDetector);
+        Goes([guideText, guideStyle, guideBoxes], guideScale, guideBackward);
+
+        void Goes(Option[] with, params ReadOnlySpan<Option> options)
+        {
+            if (Sources.Any(s => with.Contains(s.Option) && kinds.Contains(s.Kind))) return;
+            SharedOptions.Idle(parsed, $"goes with {(with.Length == 1 ? with[0].Name : $"{string.Join(", ", with[..^1].Select(static o => o.Name))} or {with[^1].Name}")}{where}", options);
+        }
+    }
+
     static Clip LoadClip(ParseResult parsed, string model, List<IDisposable> held) => Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(model)), held);
 
     static FoundBoxesControl Found(ParseResult parsed, string model, IReadOnlyList<PhraseBox> boxes, List<IDisposable> held)
@@ -92,17 +111,11 @@ sealed class ControlCommand : ImageCommand
         var path = ModelLoader.Resolve(model);
         var type = PromptableModels.Registry.TypeOf(path);
         // What cannot lead is not loaded first.
-        var finder = type == typeof(XDecoderModel) || type == typeof(DetrForObjectDetection) || type == typeof(DetrForSegmentation) ? ModelLoader.LoadGrounder(parsed, path, []) : null;
-        if (finder is IDisposable disposable) Hold(disposable, held);
+        if (type != typeof(XDecoderModel) && type != typeof(DetrForObjectDetection) && type != typeof(DetrForSegmentation)) throw new PanoptesException($"{model} holds no X-Decoder and no DETR; expected one of them, such as {SharedOptions.DefaultFinder}.");
         // In thousandths of the sides, which pixels of any image are.
         const int side = 1000;
         Detection[] wanted = [.. boxes.Select(static b => new Detection((float)b.Left * side, (float)b.Top * side, (float)b.Right * side, (float)b.Bottom * side, 1, b.Phrase))];
-        var loss = finder switch
-        {
-            SegmentGrounder { Model: XDecoderSegmenter decoder } => PictureLosses.Boxes(decoder, wanted, (side, side)),
-            Detector { Model: DetrForObjectDetection } detector => PictureLosses.Boxes(detector, wanted, (side, side)),
-            _ => throw new PanoptesException($"{model} holds no X-Decoder and no DETR; expected one of them, such as {SharedOptions.DefaultFinder}."),
-        };
+        var loss = PictureLosses.Boxes(Hold(ModelLoader.LoadGrounder(parsed, path, []), held), wanted, (side, side));
         return new(loss, boxes) { Model = model };
     }
 
@@ -111,19 +124,8 @@ sealed class ControlCommand : ImageCommand
     {
         var told = before.Parameters.Controls ?? [];
         SharedOptions.Idle(parsed, "goes with a network that is named: name it again", [photo, kind, .. this.told.All]);
-        int Count(params string[] kinds) => told.Count(c => kinds.Contains(c.Kind));
-        var networks = Count(ControlParameters.ControlNet, ControlParameters.Adapter);
-        void Only(int those, string what, params ReadOnlySpan<Option> options)
-        {
-            if (those == 0) SharedOptions.Idle(parsed, $"goes with {what}, under which {before.File} was not made", options);
-        }
-        Only(Count(ControlParameters.ControlNet), "a ControlNet", start, guess);
-        Only(networks, "a network", scale);
-        Only(networks + Count(ControlParameters.Grounded), "a network or boxes", end);
-        Only(Count(ControlParameters.Layout), "a layout", layoutScale);
-        Only(Count(ControlParameters.Said, ControlParameters.Style), "a text or a style", guideModel);
-        Only(Count(ControlParameters.Found), "boxes that a detector is to find", guideDetector);
-        Only(Count(ControlParameters.Said, ControlParameters.Style, ControlParameters.Found), "guidance", guideScale, guideBackward);
+        var networks = told.Count(static c => c.Kind is ControlParameters.ControlNet or ControlParameters.Adapter);
+        Idle(parsed, [.. told.Select(static c => c.Kind)], $", under which {before.File} was not made");
         var scales = parsed.GetValue(scale) is { Length: > 0 } given ? Each(given, networks, scale.Name, 1) : [.. told.Where(static c => c.Kind is ControlParameters.ControlNet or ControlParameters.Adapter).Select(static c => c.Scale)];
         var controls = new List<ImageControl>();
         var network = 0;

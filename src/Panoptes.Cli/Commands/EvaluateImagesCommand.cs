@@ -31,7 +31,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<double?> share = new("--share") { Description = "In which part of the steps a GLIGEN sees boxes, from 0 to 1: 0.3 by default.", HelpName = "SHARE" };
     readonly Option<bool> layout = new("--layout") { Description = "The captions' words are led into these boxes, with nothing trained (layout guidance)." };
     readonly Option<bool> guideText = new("--guide-text") { Description = "The judge leads the images to the captions (universal guidance)." };
-    readonly Option<bool> guideBoxes = new("--guide-boxes") { Description = "The detector, an X-Decoder, leads the images to the boxes of the scenes' things (universal guidance)." };
+    readonly Option<bool> guideBoxes = new("--guide-boxes") { Description = "The detector, an X-Decoder or a DETR, leads the images to the boxes of the scenes' things (universal guidance)." };
     readonly Option<double> guideScale = new("--guide-scale") { Description = "How strongly they lead.", HelpName = "SCALE", DefaultValueFactory = static _ => 10 };
     readonly Option<int> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too.", HelpName = "N" };
     readonly Option<string?> controlnet = new("--controlnet") { Description = "A ControlNet, which is shown the scenes' conditions.", HelpName = "MODEL" };
@@ -181,7 +181,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
             Share = parsed.GetValue(share),
             Layout = parsed.GetValue(layout),
             TextGuide = parsed.GetValue(guideText) ? clip : null,
-            BoxGuide = parsed.GetValue(guideBoxes) ? (finder as SegmentGrounder)?.Model as XDecoderSegmenter ?? throw new PanoptesException($"{parsed.GetValue(detector)} holds no X-Decoder, which alone can lead images to boxes.") : null,
+            BoxGuide = parsed.GetValue(guideBoxes) ? finder : null,
             GuideScale = parsed.GetValue(guideScale),
             GuideBackward = parsed.GetValue(guideBackward),
             Kind = kinds.FirstOrDefault(),

@@ -5,6 +5,19 @@ namespace Panoptes.Understanding;
 /// <summary>Losses over pictures, with gradients to them: what leads image generation by what a segmenter or a detector sees (universal guidance, Bansal et al. 2023, arXiv:2302.07121).</summary>
 public static class PictureLosses
 {
+    /// <summary>How far things are from being found in boxes, by what finds them: an X-Decoder or a DETR.</summary>
+    /// <param name="finder">Stays the caller's.</param>
+    /// <param name="boxes">In pixels of an image of the size; their labels are looked for.</param>
+    /// <param name="size">Of the image.</param>
+    /// <returns>Of pictures [b, 3, height, width] from 0 to 1: the sum over images, a scalar.</returns>
+    /// <exception cref="PanoptesException">Neither an X-Decoder nor a DETR, no boxes, or one that has no size or a label that cannot be looked for.</exception>
+    public static Func<Tensor, Tensor> Boxes(IGrounder finder, IReadOnlyList<Detection> boxes, (int Width, int Height) size) => finder switch
+    {
+        SegmentGrounder { Model: XDecoderSegmenter decoder } => Boxes(decoder, boxes, size),
+        Detector { Model: DetrForObjectDetection } detector => Boxes(detector, boxes, size),
+        _ => throw new PanoptesException("What finds things is no X-Decoder and no DETR, which alone can lead images to boxes."),
+    };
+
     /// <summary>How far things are from filling boxes, and from staying in them: the logarithmic loss of the largest likelihood in every row and every column (the projections of Tian et al. 2021, arXiv:2012.02310).</summary>
     /// <param name="model">Stays the caller's.</param>
     /// <param name="boxes">In pixels of an image of the size; their labels are looked for. Several of one label belong together.</param>
