@@ -116,7 +116,9 @@ public static class App
     static async Task Report(Exception e, bool verbose, TextWriter error)
     {
         if (e is AggregateException { InnerExceptions.Count: 1 }) e = e.InnerException!;
-        if (e is PanoptesException) await error.WriteLineAsync($"panoptes: {Terminal.Plain(e.Message)}");
+        // libtorch's own allocator tells it in its own words.
+        if (e is OutOfMemoryException || e.Message.Contains("alloc_cpu", StringComparison.Ordinal)) await error.WriteLineAsync("panoptes: There is not enough memory for this; expected smaller images, fewer at once (--batch), or fewer bytes a number (--precision bfloat16).");
+        else if (e is PanoptesException) await error.WriteLineAsync($"panoptes: {Terminal.Plain(e.Message)}");
         else await error.WriteLineAsync($"panoptes: {OneLine(e)}{(verbose ? "" : " This is a fault of the program; --verbose shows where it happened.")}");
         if (verbose) await error.WriteLineAsync(e.ToString());
     }

@@ -26,6 +26,21 @@ static class Pictures
         return pictures;
     }
 
+    /// <summary>An image's file, as it is.</summary>
+    /// <exception cref="PanoptesException">There is none, or it cannot be read.</exception>
+    public static byte[] Read(string file)
+    {
+        if (Directory.Exists(file)) throw new PanoptesException($"{file} is a folder; expected an image.");
+        try
+        {
+            return File.ReadAllBytes(file);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new PanoptesException(File.Exists(file) ? $"{file} cannot be read: {e.Message}" : $"{file} does not exist.", e);
+        }
+    }
+
     /// <summary>A box in JSON, as COCO has it.</summary>
     public static object Json(Detection d) => new { d.Label, d.Score, box = Corner(d.Left, d.Top, d.Right, d.Bottom) };
 

@@ -72,6 +72,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
             var pixels = Model.Sample(reader.Ids([.. batch.Select(static j => j.Request.Prompt)]), reader.Ids([""]), NoiseSource.From(generators), sampling, cancel);
             foreach (var generator in generators) generator.Dispose();
             if (!pixels.isfinite().all().item<bool>()) throw new PanoptesException("The model gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
+            var before = images.Count;
             for (var i = 0; i < batch.Length; i++)
             {
                 if (own is not null && own.Number != i + 1) continue;
@@ -80,6 +81,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
                     Prompt = batch[i].Request.Prompt,
                     Model = name,
                     Dtype = (Model.TextEncoder.TextModel.Embeddings.TokenEmbedding.Weight.Dtype ?? ScalarType.Float32).ToString().ToLowerInvariant(),
+                    Threads = get_num_threads(),
                     Width = Model.Side,
                     Height = Model.Side,
                     Steps = sampling.Steps,
@@ -89,7 +91,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
                 }));
             }
             at += own is null ? batch.Length : 1;
-            progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null));
+            progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null, images[before..]));
         }
         return images;
     }

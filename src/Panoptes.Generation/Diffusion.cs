@@ -68,10 +68,12 @@ public sealed class Diffusion : IDisposable
         foreach (var batch in batches)
         {
             var report = new Report(this, progress, done, total, previewEvery, pause);
-            images.AddRange(Make(batch, report, cancel));
+            var made = Make(batch, report, cancel);
+            images.AddRange(made);
             done += StepsOf(batch[0].Request);
+            progress?.Report(new(done, total, null, images.Count == jobs.Length ? images : null, made));
         }
-        progress?.Report(new(total, total, null, images));
+        if (jobs.Length == 0) progress?.Report(new(0, 0, null, images));
         return images;
     }
 
@@ -126,6 +128,9 @@ public sealed class Diffusion : IDisposable
         if (request.Upscale is not null && (request.Mask is not null || FillsBoxes(request))) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
         if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
         if (!Model.AsksTwice && !string.IsNullOrEmpty(request.NegativePrompt)) throw new PanoptesException($"A {Model.GetType().Name} such as this one is not asked about what is not wanted; expected no negative prompt.");
+        if (!Model.AsksTwice && request.GuidanceRescale != 0) throw new PanoptesException($"A {Model.GetType().Name} such as this one is not asked about what is not wanted; expected no guidance rescale.");
+        if (!Model.IsToldGuidance && request.Guidance is { } guidance && guidance != Model.UsualGuidance) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A guidance of {guidance} was asked for, but a {Model.GetType().Name} such as this one is not guided; expected none."));
+        if (request.Eta != 0 && (request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : Model.Scheduler) is not DdimScheduler and var scheduler) throw new PanoptesException($"An eta was given, but {scheduler.ClassName} has none; expected DDIM.");
         if (!Model.SkipsLayers && request.ClipSkip is > 0) throw new PanoptesException($"A {Model.GetType().Name} leaves out no layers of a CLIP; expected no clip skip.");
         var parts = ((string?[])[Told(request, request.Prompt), request.NegativePrompt, request.Toward?.Prompt is { } other ? Told(request, other) : null, request.Toward?.NegativePrompt]).Max(p => p is null ? 1 : Model.PartsOf(p));
         return request.Seeds().Select(s => new Job(request, s, parts));
@@ -180,7 +185,7 @@ public sealed class Diffusion : IDisposable
             Guidance = request.Guidance ?? Model.UsualGuidance,
             Rescale = request.GuidanceRescale,
             Scheduler = request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : null,
-            Sampling = new() { Eta = request.Eta, Strength = strength },
+            Sampling = Sampling(request, strength),
             Noise = noise.Source,
             Image = changed?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
             Mask = mask,
@@ -204,6 +209,7 @@ public sealed class Diffusion : IDisposable
                 Model = Name,
                 Config = Config,
                 Dtype = Model.Dtype.ToString().ToLowerInvariant(),
+                Threads = get_num_threads(),
                 Width = width,
                 Height = height,
                 Steps = task.Steps,
@@ -294,6 +300,10 @@ public sealed class Diffusion : IDisposable
         }
     }
 
+    /// <summary>How latents are sampled. Strength leaves first steps out, but a latent consistency model's are picked from as much less of its teacher's: it takes all of its few.</summary>
+    SamplingOptions Sampling(ImageRequest request, double strength) =>
+        Model is StableDiffusion { AsksTwice: false } && (request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : Model.Scheduler) is LcmScheduler ? new() { Eta = request.Eta, LcmStrength = strength } : new() { Eta = request.Eta, Strength = strength };
+
     /// <summary>The latents at a larger size, made anew in part.</summary>
     Tensor Enlarge(List<Job> batch, DiffusionTask task, Tensor latents, LatentUpscale upscale, (int Width, int Height) size, Report report, CancellationToken cancel)
     {
@@ -311,7 +321,7 @@ public sealed class Diffusion : IDisposable
             Height = height,
             Image = null,
             Clean = nn.functional.interpolate(latents, [height / Model.PixelsPerPlace, width / Model.PixelsPerPlace], mode: upscale.Nearest ? InterpolationMode.Nearest : InterpolationMode.Bilinear, align_corners: upscale.Nearest ? null : false),
-            Sampling = task.Sampling with { Strength = upscale.Strength },
+            Sampling = Sampling(batch[0].Request, upscale.Strength),
             Hooks = [.. controls.Hooks, .. batch[0].Request.Hooks, report],
         }).Run(Model, cancel);
     }

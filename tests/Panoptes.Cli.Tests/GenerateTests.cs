@@ -128,8 +128,10 @@ public sealed class GenerateTests : IDisposable
         Assert.Equal(["a-cat-5.2.png"], Names(await Command.Succeeds("generate", "--from", At("a-cat-5.png"), "--steps", "2", "--out", folder, "--json")));
         Assert.Equal(before, File.ReadAllBytes(At("a-cat-5.png")));
         Assert.Contains("which --out names, too", (await Command.Run([.. words, "--grid", "--out", At("grid.png")])).Error, StringComparison.Ordinal);
-        Assert.Contains("--eta goes with DDIM", (await Command.Run([.. words, "--scheduler", "euler", "--eta", "1", "--out", At("no.png")])).Error, StringComparison.Ordinal);
+        await Command.Fails([.. words, "--scheduler", "euler", "--eta", "1", "--out", At("no.png")], "EulerDiscreteScheduler has none; expected DDIM");
         Assert.False(File.Exists(At("grid.png")) || File.Exists(At("no.png")));
+        foreach (var expected in (string[])["grid.png", "grid.2.png"])
+            Assert.Equal(At(expected), (await Command.Succeeds([.. words, "--grid", "--out", folder])).Json.GetProperty("grid").GetString());
     }
 
     [Fact]
@@ -175,6 +177,28 @@ public sealed class GenerateTests : IDisposable
         Assert.Equal("UNet2DConditionModel", unet.GetProperty("class").GetString());
         using var model = DiffusionModel.Load(Model);
         Assert.Equal(model.Network.NamedParameters().Sum(static p => p.Parameter.ElementCount), unet.GetProperty("parameters").GetInt64());
+    }
+
+    [Fact]
+    public async Task What_cannot_be_written_is_told_before_anything_is_made()
+    {
+        string[] words = ["generate", "a cat", "--model", At("nowhere"), "--out"];
+        File.WriteAllText(At("notes"), "mine");
+        await Command.Fails([.. words, At("notes")], "is a file, but of no picture");
+        await Command.Fails([.. words, At("notes/a.png")], "cannot be written", "is no folder");
+        Assert.Contains("expected .png, .jpg or .webp, or a folder", (await Command.Run([.. words, At("a.gif")])).Error, StringComparison.Ordinal);
+        Assert.Equal(["notes"], Directory.GetFileSystemEntries(folder).Select(Path.GetFileName));
+        await Command.Fails(["generate", "--from", folder, "--out", At("a.png")], "is a folder; expected an image");
+        await Command.Fails(["info", At("none.png")], "none.png");
+    }
+
+    [Fact]
+    public async Task What_is_on_the_way_to_another_image_is_no_image_to_vary()
+    {
+        await Command.Succeeds("generate", "a cat", "--model", Model, "--size", "16", "--steps", "1", "--seed", "5", "--variation", "0.5", "--out", At("varied.png"));
+        Assert.Equal(TorchSharp.torch.get_num_threads(), ImageParameters.Read(File.ReadAllBytes(At("varied.png")))!.Threads);
+        foreach (var more in (string[][])[["--variation", "0"], ["--count", "2", "--interpolate", "3"]])
+            Assert.Contains("is itself on the way to another", (await Command.Run(["generate", "--from", At("varied.png"), .. more, "--out", At("v")])).Error, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -130,6 +130,63 @@ public sealed class DiffusionTests : IDisposable
         Assert.Contains("expected no negative prompt", Assert.Throws<PanoptesException>(() => images.Generate([Apple with { NegativePrompt = "a cat" }])).Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Of_a_latent_consistency_model_strength_leaves_the_teachers_steps_out_and_none_of_its_own()
+    {
+        var small = (StableDiffusion)diffusion.Model;
+        using var network = new UNet2DConditionModel(small.UNet.Config with { TimeCondProjDim = 8 });
+        using (var generator = new Generator(2))
+            foreach (var parameter in network.Parameters()) parameter.Initialize(generator, ScalarType.Float32);
+        var consistent = new Diffusion(new StableDiffusion(network, small.Autoencoder, small.Prompts, small.Scheduler.Using("lcm")), "lcm");
+        var changed = Apple with { Image = new(16, 16, 3), Strength = 0.6, Steps = 4 };
+        // As the peer's LatentConsistencyModelImg2ImgPipeline: four of the last 30 of the teacher's 50.
+        Assert.Equal([599, 459, 299, 159], Times(consistent, changed));
+        Assert.Equal([999, 759, 499, 259], Times(consistent, Apple with { Steps = 4 }));
+        // Any other model leaves out its own.
+        Assert.Equal([499, 259], Times(diffusion, changed with { Sampler = "lcm" }));
+        Assert.Contains("expected no guidance rescale", Assert.Throws<PanoptesException>(() => consistent.Generate([Apple with { GuidanceRescale = 0.5 }])).Message, StringComparison.Ordinal);
+
+        static double[] Times(Diffusion of, ImageRequest request)
+        {
+            var seen = new Times();
+            of.Generate([request with { Hooks = [seen] }]);
+            return [.. seen.Seen];
+        }
+    }
+
+    sealed class Times : IStepHook
+    {
+        public List<double> Seen { get; } = [];
+
+        public void Asking(DenoisingStep step) => Seen.Add(step.Timestep);
+    }
+
+    [Fact]
+    public void Images_of_a_batch_are_told_when_they_are_done()
+    {
+        using var again = new Diffusion(DiffusionModel.Load(Folder), "tiny") { BatchSize = 2 };
+        var finished = new List<GeneratedImage>();
+        var images = again.Generate([Apple with { Count = 5 }], new Steps(p => finished.AddRange(p.Finished ?? [])));
+        Assert.Equal(images, finished);
+        finished.Clear();
+        // Whoever stops has what was done.
+        using var stop = new CancellationTokenSource();
+        Assert.Throws<OperationCanceledException>(() => again.Generate([Apple with { Count = 5 }], new Steps(p =>
+        {
+            finished.AddRange(p.Finished ?? []);
+            if (finished.Count == 4) stop.Cancel();
+        }), cancel: stop.Token));
+        Assert.Equal(images.Take(4).Select(static m => m.Parameters), finished.Select(static m => m.Parameters));
+    }
+
+    [Fact]
+    public void An_autoencoder_that_gives_no_numbers_is_refused_with_one_sentence()
+    {
+        using var broken = new Diffusion(DiffusionModel.Load(Folder), "tiny");
+        using (no_grad()) broken.Model.Autoencoder!.NamedParameters().Last(static p => p.Key.StartsWith("decoder.", StringComparison.Ordinal)).Parameter.Value.fill_(float.NaN);
+        Assert.Contains("The autoencoder gave numbers that are not finite", Assert.Throws<PanoptesException>(() => broken.Generate([Apple])).Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(28, 0.8, 5, 6)]
     [InlineData(28, 0.6, 11, 12)]
@@ -202,7 +259,7 @@ public sealed class DiffusionTests : IDisposable
     {
         var words = new List<string>();
         var images = diffusion.Generate([Apple, Apple with { Prompt = "a blue sphere" }, Apple with { Prompt = "a cat", Steps = 2 }], new Steps(p => words.Add($"{p.Done}/{p.Total}")));
-        Assert.Equal(["1/5", "2/5", "3/5", "4/5", "5/5", "5/5"], words);
+        Assert.Equal(["1/5", "2/5", "3/5", "3/5", "4/5", "5/5", "5/5"], words);
         Assert.Equal(["a red apple", "a blue sphere", "a cat"], images.Select(static m => m.Parameters.Prompt));
         Assert.NotEqual(images[0].Image.Pixels, images[1].Image.Pixels);
     }

@@ -163,6 +163,11 @@ public sealed class ImageControlTests : IDisposable
             Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Controls = [new LayoutControl([new("pear", 0, 0, 1, 1)])] }])).Message);
         var tokens = LayoutBox.Of(((StableDiffusion)diffusion.Model).Prompts, "a red apple", [new("red apple", 0, 0, 0.5, 0.5), new("Red apple", 0.5, 0, 1, 1)]);
         Assert.Equal(2, Assert.Single(tokens).Boxes.Count);
+        // Words of a later part of a long prompt stand behind those of the first.
+        var prompts = ((StableDiffusion)diffusion.Model).Prompts;
+        var far = Assert.Single(LayoutBox.Of(prompts, string.Join(' ', Enumerable.Repeat("cat", prompts.Encoder.ContextLength)) + " apple", [new("apple", 0, 0, 0.5, 0.5)]));
+        Assert.All(far.Tokens, t => Assert.True(t > prompts.Encoder.ContextLength));
+        Assert.NotEqual(diffusion.Generate([Apple])[0].Image.Pixels, diffusion.Generate([Apple with { Controls = [new LayoutControl([new("apple", 0.26, 0.26, 0.3, 0.3)])] }])[0].Image.Pixels);
     }
 
     [Fact]

@@ -43,6 +43,21 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
     }
 
     [Fact]
+    public void Of_several_that_lead_the_changes_add_up_as_if_their_losses_did()
+    {
+        using var scope = NewDisposeScope();
+        Tensor[] targets = [randn(1, 4, 8, 8, generator: new Generator(9)), randn(1, 4, 8, 8, generator: new Generator(10))];
+        var (positive, negative) = diffusion.Model.Describe(["a cat"], null, new());
+        UniversalGuidance Toward(params Tensor[] wanted) => new(clean => wanted.Select(w => (clean - w).square().sum()).Aggregate(static (a, b) => a + b), inPixels: false) { ForwardScale = 0.02 };
+        Tensor Led(params IStepHook[] hooks) => new DiffusionTask { Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 6, Guidance = 2, Noise = new Generator(1), Hooks = hooks }.Run(diffusion.Model);
+        var together = Led(Toward(targets));
+        Assert.True(Led(Toward(targets[0]), Toward(targets[1])).allclose(together, 1e-3, 1e-3));
+        Assert.False(Led(Toward(targets[1])).allclose(together, 1e-2, 1e-2));
+        positive.Dispose();
+        negative.Dispose();
+    }
+
+    [Fact]
     public void Guidance_of_no_strength_changes_nothing() =>
         Assert.Equal(diffusion.Generate([Apple])[0].Image.Pixels, diffusion.Generate([Apple with { Hooks = [new UniversalGuidance(Darkness)] }])[0].Image.Pixels);
 

@@ -58,6 +58,8 @@ public sealed class UnconditionalTests : IDisposable
     public void Words_and_what_is_not_wanted_are_refused_with_one_sentence()
     {
         using var diffusion = new Diffusion(new UnconditionalDiffusion(Plain(), new DdpmScheduler()), "ddpm");
+        Assert.Contains("is not guided; expected none", Assert.Throws<PanoptesException>(() => diffusion.Generate([new("") { Steps = 2, Guidance = 7 }])).Message, StringComparison.Ordinal);
+        Assert.Contains("DDPMScheduler has none; expected DDIM", Assert.Throws<PanoptesException>(() => diffusion.Generate([new("") { Steps = 2, Eta = 0.5 }])).Message, StringComparison.Ordinal);
         Assert.Contains("reads no words, but 'a cat'", Assert.Throws<PanoptesException>(() => diffusion.Generate("a cat")).Message, StringComparison.Ordinal);
         Assert.Contains("negative prompt", Assert.Throws<PanoptesException>(() => diffusion.Generate([new("") { NegativePrompt = "a cat" }])).Message, StringComparison.Ordinal);
         using var gray = new UNet2DModel(new() { InChannels = 1, OutChannels = 1, BlockOutChannels = [32], DownBlockTypes = ["DownBlock2D"], UpBlockTypes = ["UpBlock2D"] });

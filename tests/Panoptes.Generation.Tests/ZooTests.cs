@@ -76,6 +76,8 @@ public sealed class ZooTests
         ImageRequest[] plain = [.. scenes.Select(static s => new ImageRequest(s.Caption) { Seed = 1, Steps = 8 })];
         Assert.Equal(before.Generate([plain[0]])[0].Image.Pixels, diffusion.Generate([plain[0]])[0].Image.Pixels);
         Assert.InRange(Off(diffusion, scenes, PhraseBox.Of) / Off(diffusion, scenes), 0, 0.75);
+        var most = ((StableDiffusion)diffusion.Model).Prompts.Encoder.ContextLength - 2;
+        Assert.Contains($"has more than {most} tokens", Assert.Throws<PanoptesException>(() => diffusion.Generate([plain[0] with { Controls = [new BoxesControl([new(string.Join(' ', Enumerable.Repeat("cat", most + 1)), 0, 0, 1, 1)])] }])).Message, StringComparison.Ordinal);
     }
 
     [Fact]

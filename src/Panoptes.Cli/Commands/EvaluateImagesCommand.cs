@@ -62,7 +62,9 @@ sealed class EvaluateImagesCommand : ExampleCommand
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {
         var terminal = new Terminal(parsed);
-        if (parsed.GetValue(count) < 4) throw new UsageException($"--count is {parsed.GetValue(count)}; expected at least 4.");
+        if (parsed.GetValue(count) is < 4 or > 50_000) throw new UsageException($"--count is {parsed.GetValue(count)}; expected 4 to 50,000.");
+        foreach (var written in (string?[])[parsed.GetValue(sheet), parsed.GetValue(report)])
+            if (written is not null) AtomicFile.Check(written);
         if (parsed.GetValue(seed) < 0) throw new UsageException($"--seed is {parsed.GetValue(seed)}; expected 0 or more.");
         if (!parsed.GetValue(boxes)) SharedOptions.Idle(parsed, "goes with --boxes", share, examples);
         if (!parsed.GetValue(guideText) && !parsed.GetValue(guideBoxes)) SharedOptions.Idle(parsed, "goes with --guide-text or --guide-boxes", guideScale, guideBackward);

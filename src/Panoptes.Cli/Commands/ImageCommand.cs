@@ -74,33 +74,31 @@ abstract class ImageCommand : ExampleCommand
         ModelLoader.UseThreads(parsed);
         var made = parsed.GetValue(from) is { } file ? Before(file) : null;
         var before = made?.Parameters;
+        // Sums are taken in other parts by other numbers of threads.
+        if (before?.Threads is { } threads && !SharedOptions.IsGiven(parsed, SharedOptions.Threads)) set_num_threads(threads);
         var name = parsed.GetValue(model) ?? before?.Model ?? SharedOptions.DefaultGenerator;
         var requests = Requests(parsed, before);
-        var path = ModelLoader.Resolve(name);
         var files = Files(parsed, requests);
-        var gridFile = parsed.GetValue(grid) ? Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } beside ? beside : ".", "grid.png") : null;
+        var gridFile = parsed.GetValue(grid) ? Free(Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } beside ? beside : ".", "grid.png"), []) : null;
+        foreach (var written in files.Append(gridFile).OfType<string>().DistinctBy(Path.GetDirectoryName)) AtomicFile.Check(written);
+        var path = ModelLoader.Resolve(name);
         if (gridFile is not null && files.Any(f => string.Equals(Path.GetFullPath(f), Path.GetFullPath(gridFile), StringComparison.OrdinalIgnoreCase))) throw new UsageException($"--grid writes {gridFile}, which --out names, too; expected another file.");
         var settings = parsed.GetValue(config) ?? (parsed.GetValue(model) is null ? before?.Config : null);
-        var held = new List<IDisposable>();
+        var (held, saved) = (new List<IDisposable>(), 0);
         IReadOnlyList<GeneratedImage> images;
         try
         {
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
             images = ImageMaker.IsIn(path)
-                ? await terminal.WithProgress("Generating", progress => Draw(parsed, terminal, path, name, before, requests, new ImageSteps(progress), cancel))
-                : await Diffuse(parsed, terminal, path, name, settings, before, requests, cancel);
+                ? await terminal.WithProgress("Generating", progress => Draw(parsed, terminal, path, name, before, requests, new ImageSteps(progress, Save), cancel))
+                : await Diffuse(parsed, terminal, path, name, settings, before, requests, Save, cancel);
         }
         finally
         {
             foreach (var one in held) one.Dispose();
         }
         if (before is not null) Compare(parsed, before, images[0].Parameters);
-        for (var i = 0; i < images.Count; i++)
-        {
-            if (Path.GetDirectoryName(files[i]) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
-            images[i].Save(files[i]);
-        }
         if (gridFile is not null) Sheet(images).Save(gridFile);
         if (terminal.IsJson)
         {
@@ -112,9 +110,15 @@ abstract class ImageCommand : ExampleCommand
         terminal.Write(table);
         if (gridFile is not null) terminal.Note($"All of them are in {gridFile}.");
         return App.Success;
+
+        // As they are done: whoever stops has those.
+        void Save(IReadOnlyList<GeneratedImage> finished)
+        {
+            foreach (var one in finished) one.Save(files[saved++]);
+        }
     }
 
-    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, ImageParameters? before, List<ImageRequest> requests, CancellationToken cancel)
+    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, ImageParameters? before, List<ImageRequest> requests, Action<IReadOnlyList<GeneratedImage>> finished, CancellationToken cancel)
     {
         var inTiles = parsed.GetValue(tiled) || before?.Tiled == true;
         using var diffusion = new Diffusion(DiffusionModel.Load(path, Loading(parsed, before), settings), name)
@@ -124,8 +128,7 @@ abstract class ImageCommand : ExampleCommand
             Parts = inTiles || parsed.GetValue(sliced) ? new() { Tiled = inTiles, Sliced = parsed.GetValue(sliced) } : null,
             Note = terminal.Note,
         };
-        if (SharedOptions.IsGiven(parsed, eta) && (requests[0].Sampler is { } sampler ? diffusion.Model.Scheduler.Using(sampler) : diffusion.Model.Scheduler) is not DdimScheduler and var other) throw new UsageException($"--eta goes with DDIM; {other.ClassName} has none.");
-        return await Make(terminal, diffusion, requests, parsed.GetRequiredValue(preview), cancel);
+        return await Make(terminal, diffusion, requests, parsed.GetRequiredValue(preview), finished, cancel);
     }
 
     /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
@@ -145,8 +148,7 @@ abstract class ImageCommand : ExampleCommand
 
     static Made Before(string file)
     {
-        if (!File.Exists(file)) throw new PanoptesException($"{file} does not exist.");
-        var png = File.ReadAllBytes(file);
+        var png = Pictures.Read(file);
         return new(file, png, ImageParameters.Read(png) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate or control has written."));
     }
 
@@ -171,7 +173,7 @@ abstract class ImageCommand : ExampleCommand
             Guidance = parsed.GetValue(guidance) ?? before?.Guidance,
             GuidanceRescale = parsed.GetValue(rescale) ?? before?.GuidanceRescale ?? 0,
             Sampler = parsed.GetValue(scheduler) ?? before?.Sampler,
-            Eta = parsed.GetValue(eta) ?? before?.Eta ?? 0,
+            Eta = parsed.GetValue(eta) ?? (parsed.GetValue(scheduler) is null ? before?.Eta : null) ?? 0,
             Seed = start,
             Count = count,
             Toward = toward,
@@ -186,6 +188,7 @@ abstract class ImageCommand : ExampleCommand
             // To the last bit, one image of a batch is made again as one of a batch.
             Batch = SharedOptions.IsGiven(parsed, batch) || count != 1 || words.Length > 1 || seeds.Length > 1 || toward != before?.Toward ? null : before?.Batch,
         };
+        if (before?.Toward is not null) SharedOptions.Idle(parsed, $"would begin at an image that is itself on the way to another; expected one that {parsed.GetValue(from)} came from", variation, interpolate);
         var many = parsed.GetValue(count) ?? 1;
         if (parsed.GetValue(interpolate) is { } points)
         {
@@ -223,13 +226,21 @@ abstract class ImageCommand : ExampleCommand
     {
         var named = parsed.GetValue(output);
         var all = requests.SelectMany(static r => Enumerable.Range(0, r.Count).Select(k => (r.Prompt, Seed: r.Seed!.Value + k))).ToArray();
+        if (named is not null && !Directory.Exists(named))
+        {
+            if (Path.GetExtension(named).ToUpperInvariant() is ".GIF" or ".TIF" or ".TIFF" or ".BMP" or ".AVIF" or ".HEIC" or ".JXL") throw new UsageException($"--out is '{named}'; expected .png, .jpg or .webp, or a folder.");
+            if (File.Exists(named) && Path.GetExtension(named).ToUpperInvariant() is not (".PNG" or ".JPG" or ".JPEG" or ".WEBP")) throw new PanoptesException($"{named} is a file, but of no picture; expected a folder, or a name that ends in .png, .jpg or .webp.");
+        }
         var isFile = named is not null && !Directory.Exists(named) && Path.GetExtension(named).ToUpperInvariant() is ".PNG" or ".JPG" or ".JPEG" or ".WEBP";
         if (isFile) return all.Length == 1 ? [named!] : throw new UsageException($"--out is '{named}', but there are {all.Length} images; expected a folder.");
         // No two get the same, nor that of a file that is there: it may have been made by other options, or be what is made again.
         var taken = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
         return [.. all.Select(a => Path.Combine(named ?? "", string.Create(CultureInfo.InvariantCulture, $"{Slug(a.Prompt)}-{a.Seed}.png")))
-            .Select(file => Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? file : Path.ChangeExtension(file, string.Create(CultureInfo.InvariantCulture, $".{n}.png"))).First(f => !File.Exists(f) && taken.Add(f)))];
+            .Select(file => Free(file, taken))];
     }
+
+    /// <summary>A file's name, or the first of those with a number behind it, that nothing has.</summary>
+    static string Free(string file, HashSet<string> taken) => Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? file : Path.ChangeExtension(file, string.Create(CultureInfo.InvariantCulture, $".{n}.png"))).First(f => !File.Exists(f) && taken.Add(f));
 
     /// <summary>How many prompts, wanted or not, are given and empty: images of nothing in particular, or of a model that reads no words.</summary>
     public int EmptyPrompts(ParseResult parsed) => ((IEnumerable<SymbolResult?>)[parsed.GetResult(prompts), parsed.GetResult(negative)]).Sum(static r => r?.Tokens.Count(static t => t.Value.Length == 0) ?? 0);
@@ -242,11 +253,11 @@ abstract class ImageCommand : ExampleCommand
         return name.Length == 0 ? "image" : name.Length <= 40 ? name : name[..40].TrimEnd('-');
     }
 
-    static async Task<IReadOnlyList<GeneratedImage>> Make(Terminal terminal, Diffusion diffusion, IReadOnlyList<ImageRequest> requests, string how, CancellationToken cancel)
+    static async Task<IReadOnlyList<GeneratedImage>> Make(Terminal terminal, Diffusion diffusion, IReadOnlyList<ImageRequest> requests, string how, Action<IReadOnlyList<GeneratedImage>> finished, CancellationToken cancel)
     {
         PictureProtocol? protocol = !terminal.IsInteractive || how == "none" ? null : how == "auto" ? TerminalPicture.Detect(Environment.GetEnvironmentVariable) : Enum.Parse<PictureProtocol>(how, ignoreCase: true);
         if (protocol is not { } shown)
-            return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new ImageSteps(progress), cancel: cancel));
+            return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new ImageSteps(progress, finished), cancel: cancel));
         IReadOnlyList<GeneratedImage> images = [];
         var clock = System.Diagnostics.Stopwatch.StartNew();
         await terminal.Messages.Live(new Markup("")).StartAsync(async live =>
@@ -254,8 +265,9 @@ abstract class ImageCommand : ExampleCommand
             Image? picture = null;
             await foreach (var progress in diffusion.GenerateAsync(requests, previewEvery: 4, cancel))
             {
+                if (progress.Finished is { } done) finished(done);
                 images = progress.Images ?? images;
-                picture = progress.Images is [.., var last] ? last.Image : progress.Preview ?? picture;
+                picture = progress.Finished is [.., var last] ? last.Image : progress.Preview ?? picture;
                 var left = progress.Done == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {TimeSpan.FromSeconds(Math.Round(clock.Elapsed.TotalSeconds / progress.Done * (progress.Total - progress.Done))):c} left");
                 var line = new Markup($"Step {progress.Done} of {progress.Total}{left}");
                 live.UpdateTarget(picture is null ? line : new Rows((IRenderable[])[new TerminalPicture(picture, shown, Math.Min(48, terminal.Messages.Profile.Width), Math.Max(1, terminal.Messages.Profile.Height - 2)), line]));
@@ -270,6 +282,7 @@ abstract class ImageCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         if (before.Image != now.Image && before.Image is not null) terminal.Note("The picture is not the one that the image was made of.");
         if (before.Mask != now.Mask && before.Mask is not null) terminal.Note("The mask is not the one that the image was made with.");
+        if (before.Threads != now.Threads && before.Threads is not null) terminal.Note($"The image was computed by {before.Threads} threads, this one by {now.Threads}; they may differ in last bits.");
         if (before.Dtype != now.Dtype) terminal.Note($"The image was computed in {before.Dtype}, this one in {now.Dtype}; see --precision.");
     }
 

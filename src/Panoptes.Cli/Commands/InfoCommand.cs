@@ -38,7 +38,7 @@ sealed class InfoCommand : ExampleCommand
     /// <summary>Tells what an image was made with.</summary>
     static int Made(Terminal terminal, string file)
     {
-        var made = ImageParameters.Read(File.ReadAllBytes(file)) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate has written, or a model.");
+        var made = ImageParameters.Read(Pictures.Read(file)) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate has written, or a model.");
         if (terminal.IsJson)
         {
             terminal.WriteJson(made);

@@ -28,6 +28,27 @@ public static class AtomicFile
         }
     }
 
+    /// <summary>Tells before long work what could not be written behind it; nothing is left there.</summary>
+    /// <exception cref="PanoptesException">The file cannot be written.</exception>
+    public static void Check(string path)
+    {
+        var folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
+        while (!Directory.Exists(folder))
+        {
+            if (File.Exists(folder)) throw new PanoptesException($"{path} cannot be written: {folder} is no folder.");
+            folder = Path.GetDirectoryName(folder)!;
+        }
+        if (Directory.Exists(path)) throw new PanoptesException($"{path} cannot be written: it is a folder.");
+        try
+        {
+            using var stream = new FileStream(Path.Combine(folder, $".{Guid.NewGuid():N}.tmp"), FileMode.CreateNew, FileAccess.Write, FileShare.None, 1, FileOptions.DeleteOnClose);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new PanoptesException($"{path} cannot be written: {e.Message}", e);
+        }
+    }
+
     /// <summary>Writes <paramref name="text"/> as UTF-8.</summary>
     /// <exception cref="PanoptesException">The file cannot be written.</exception>
     public static void WriteText(string path, string text) => Write(path, s => s.Write(System.Text.Encoding.UTF8.GetBytes(text)));

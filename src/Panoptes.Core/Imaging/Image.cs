@@ -1,3 +1,5 @@
+using Panoptes.Checkpoints;
+
 namespace Panoptes.Imaging;
 
 /// <summary>
@@ -81,17 +83,7 @@ public sealed partial class Image
             var other => throw new PanoptesException($"{path}: cannot write an image as '{other}': expected .png, .jpg, .jpeg or .webp."),
         };
         var bytes = Encode(format, quality);
-        var temporary = $"{path}.{Path.GetRandomFileName()}.tmp";
-        try
-        {
-            File.WriteAllBytes(temporary, bytes);
-            File.Move(temporary, path, overwrite: true);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            if (File.Exists(temporary)) File.Delete(temporary);
-            throw new PanoptesException($"{path}: cannot be written: {e.Message}", e);
-        }
+        AtomicFile.Write(path, stream => stream.Write(bytes));
     }
 
     /// <summary>The bytes of a file. JPEG has no alpha: transparent images are composited over white first.</summary>

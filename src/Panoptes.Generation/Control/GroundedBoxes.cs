@@ -102,6 +102,7 @@ public sealed class GroundedBoxes : IStepHook, IDisposable
         var takesExamples = net.LinearsImage is not null;
         PhraseBox[] shown = [.. boxes.Where(static b => b.Example is not null)], said = [.. boxes.Where(static b => !string.IsNullOrWhiteSpace(b.Phrase))];
         if (shown.Length > 0 && !(takesExamples && model.Examples is not null)) throw new PanoptesException("This model takes no example images: its boxes are filled by words alone.");
+        if (said.FirstOrDefault(b => model.Prompts.PartsOf(b.Phrase) > 1) is { } longest) throw new PanoptesException($"The phrase \"{PromptTokens.Shown(longest.Phrase)}\" of a box has more than {model.Prompts.Encoder.ContextLength - 2} tokens, which is all that is read of one.");
         var pooled = said.Length == 0 ? null : model.Prompts.Read([.. said.Select(static b => b.Phrase)], 0, null, said.Length, normalized: true, note: null).Pooled;
         var examples = shown.Length == 0 ? null : model.Examples!.Read([.. shown.Select(static b => b.Example!)]);
         var (corners, width) = (tensor([.. boxes.SelectMany(static b => (float[])[(float)b.Left, (float)b.Top, (float)b.Right, (float)b.Bottom])], [1, boxes.Count, 4]), model.UNet.Config.CrossAttentionDim[0]);

@@ -1,7 +1,7 @@
 namespace Panoptes.Generation;
 
 /// <summary>Words of a prompt, and where what they mean belongs.</summary>
-/// <param name="Tokens">Their places in the text encoder's tokens, the start token being 0.</param>
+/// <param name="Tokens">Their places in the text encoder's tokens, the start token being 0; those of a long prompt's parts follow each other, a context length each.</param>
 /// <param name="Boxes">Together: left, top, right and bottom, parts of the image's sides from 0 to 1.</param>
 public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double Left, double Top, double Right, double Bottom)> Boxes)
 {
@@ -9,11 +9,12 @@ public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double 
     /// <param name="prompts">Reads the prompt.</param>
     /// <param name="prompt">In words.</param>
     /// <param name="boxes">At least one.</param>
-    /// <exception cref="PanoptesException">No boxes, one that is none, or a phrase that is not in the prompt's first part.</exception>
+    /// <exception cref="PanoptesException">No boxes, one that is none, or a phrase that is not in one part of the prompt.</exception>
     public static IReadOnlyList<LayoutBox> Of(ClipPrompts prompts, string prompt, IReadOnlyList<PhraseBox> boxes)
     {
         if (boxes.Count == 0) throw new PanoptesException("The layout has no boxes; expected one at least.");
-        var ids = PromptTokens.Of(prompt, prompts.Tokenizer, prompts.Encoder.ContextLength).Windows[0];
+        // All parts of a long prompt stand behind each other.
+        int[] ids = [.. PromptTokens.Of(prompt, prompts.Tokenizer, prompts.Encoder.ContextLength).Windows.SelectMany(static w => w)];
         return [.. boxes.GroupBy(static b => b.Phrase.Trim(), StringComparer.OrdinalIgnoreCase).Select(group =>
         {
             foreach (var box in group) box.Check();
@@ -98,8 +99,12 @@ public sealed class LayoutGuidance : IStepHook
             {
                 var inside = new float[rows * columns];
                 foreach (var (left, top, right, bottom) in item.Boxes)
-                    for (var y = (int)(top * rows); y < (int)(bottom * rows); y++)
-                        inside.AsSpan((y * columns) + (int)(left * columns), Math.Max(0, (int)(right * columns) - (int)(left * columns))).Fill(1);
+                {
+                    // What is smaller than a place of the map is one.
+                    var (first, from) = (Math.Min((int)(top * rows), rows - 1), Math.Min((int)(left * columns), columns - 1));
+                    for (var y = first; y < Math.Max((int)(bottom * rows), first + 1); y++)
+                        inside.AsSpan((y * columns) + from, Math.Max((int)(right * columns) - from, 1)).Fill(1);
+                }
                 // [..., words, places]
                 var words = map.to(ScalarType.Float32).index_select(-1, tensor(item.Tokens.Select(static t => (long)t).ToArray())).transpose(-1, -2);
                 sum = sum + (1 - words.matmul(tensor(inside)) / words.sum(-1)).square().mean();

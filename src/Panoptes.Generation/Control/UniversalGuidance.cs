@@ -43,7 +43,8 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
             var (delta, _) = Backward(clean => Of(step, clean), step.Run.PredictClean(step.Index, prediction, step.Latents).detach(), BackwardSteps, BackwardRate, step.Cancel);
             change = change + FromClean(delta, level);
         }
-        step.Prediction = step.Run.Shift(step.Index, prediction, change).MoveToOuterDisposeScope();
+        // What others have changed stays changed: of several that lead, the changes add up, as if their losses did.
+        step.Prediction = step.Run.Shift(step.Index, step.Prediction ?? prediction, change).MoveToOuterDisposeScope();
     }
 
     Tensor Of(DenoisingStep step, Tensor clean) => loss(inPixels ? step.Denoising.Model.DecodeUnbounded(clean.to(step.Denoising.Model.Dtype)) : clean);

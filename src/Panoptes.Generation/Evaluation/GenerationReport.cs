@@ -25,6 +25,7 @@ public sealed record GenerationReport(int Images, double Frechet, double Kernel,
         if (real.Count != made.Count || made.Count != captions.Count) throw new PanoptesException($"{made.Count} images of {captions.Count} captions were to be compared with {real.Count} pictures; expected as many of each.");
         using var scope = NewDisposeScope();
         var (x, y, texts) = (judge.EmbedImages(real), judge.EmbedImages(made), judge.EmbedTexts(captions));
+        if (!(x.isfinite().all() & y.isfinite().all() & texts.isfinite().all()).item<bool>()) throw new PanoptesException("The model that compares images gave numbers that are not finite: its weights are damaged.");
         // The distances are meant for features of about unit size each, not for vectors of length 1.
         var size = Math.Sqrt(x.shape[1]);
         (x, y) = (x * size, y * size);

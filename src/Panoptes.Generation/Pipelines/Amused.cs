@@ -101,10 +101,10 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
             // To the last bit, one image of a batch is made again as one of a batch.
             var batch = own is not null ? [.. Enumerable.Repeat(jobs[at], own.Size)] : jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == parts && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
             var made = Make([.. batch.Select(static j => j.Request)], [.. batch.Select(static j => j.Seed)], cancel);
-            if (own is null) images.AddRange(made);
-            else images.Add(made[own.Number - 1]);
+            if (own is not null) made = [made[own.Number - 1]];
+            images.AddRange(made);
             at += own is null ? batch.Length : 1;
-            progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null));
+            progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null, made));
         }
         return images;
     }
@@ -153,6 +153,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
                 NegativePrompt = r.NegativePrompt,
                 Model = name,
                 Dtype = (Transformer.Parameters().First().Dtype ?? ScalarType.Float32).ToString().ToLowerInvariant(),
+                Threads = get_num_threads(),
                 Width = width,
                 Height = height,
                 Steps = steps,

@@ -113,6 +113,9 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <summary>Whether guidance asks the network about what is not wanted, too (classifier-free); otherwise it is told how strong guidance is.</summary>
     public virtual bool AsksTwice => true;
 
+    /// <summary>Whether it makes a difference how strong guidance is.</summary>
+    public virtual bool IsToldGuidance => AsksTwice;
+
     /// <summary>Whether last layers of a CLIP may be left out (<see cref="PromptOptions.ClipSkip"/>).</summary>
     public virtual bool SkipsLayers => false;
 
@@ -173,10 +176,13 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     }
 
     /// <summary>Pictures of latents: [b, 3, height, width] from 0 to 1.</summary>
+    /// <exception cref="PanoptesException">The autoencoder gave numbers that are none.</exception>
     public Tensor Decode(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return DecodeUnbounded(latents, parts).clamp(0, 1).MoveToOuterDisposeScope();
+        var pictures = DecodeUnbounded(latents, parts);
+        if (!pictures.isfinite().all().item<bool>()) throw new PanoptesException("The autoencoder gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
+        return pictures.clamp(0, 1).MoveToOuterDisposeScope();
     }
 
     /// <summary>The same as the autoencoder has them, some of it blacker than black or whiter than white: gradients reach everywhere.</summary>

@@ -63,7 +63,8 @@ public sealed record DiffusionTask
         using var noGrad = no_grad();
         var images = Positive.Count;
         long[] shape = [images, model.LatentChannels, Height / model.PixelsPerPlace, Width / model.PixelsPerPlace];
-        var run = model.Start(Scheduler ?? model.Scheduler, Steps, Image is null && Clean is null ? Sampling with { Strength = 1 } : Sampling, Height, Width);
+        var isWhole = Sampling is { Strength: 1, LcmStrength: 1 };
+        var run = model.Start(Scheduler ?? model.Scheduler, Steps, Image is null && Clean is null ? Sampling with { Strength = 1, LcmStrength = 1 } : Sampling, Height, Width);
         var hooks = new List<IStepHook>(Hooks);
         Tensor? channels = null;
         Tensor latents;
@@ -74,10 +75,10 @@ public sealed record DiffusionTask
             // One picture of all images is encoded, and, where all noise is of one source, drawn, once, as the peer does it.
             var pixels = Image * 2 - 1;
             // A network of nine channels that begins with noise alone looks at nothing but what is around the mask.
-            var hidden = Mask is not null && model.FillsMasks && !model.ReadsWhatStays && (Sampling.Strength == 1 || Latents is not null);
+            var hidden = Mask is not null && model.FillsMasks && !model.ReadsWhatStays && (isWhole || Latents is not null);
             var clean = hidden ? null : Encoded(pixels);
             var noise = Latents ?? Noise.Normal(shape, model.Dtype);
-            latents = Mask is not null && (Latents is not null || Sampling.Strength == 1) ? Scaled(noise, run) : run.AddNoise(clean!, noise, run.Begin);
+            latents = Mask is not null && (Latents is not null || isWhole) ? Scaled(noise, run) : run.AddNoise(clean!, noise, run.Begin);
             if (Mask is not null)
             {
                 var mask = Mask.ge(0.5).to(ScalarType.Float32);

@@ -33,9 +33,13 @@ public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder,
 
     public override bool AsksTwice => false;
 
+    public override bool IsToldGuidance => Transformer.Config.GuidanceEmbeds;
+
     private protected override Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options)
     {
         if (FirstPrompts is null || SecondPrompts is null) throw new PanoptesException("This pipeline has no text encoders.");
+        foreach (var prompt in prompts.Distinct(StringComparer.Ordinal))
+            if (FirstPrompts.PartsOf(prompt) > 1) options.Note?.Invoke($"Of the prompt \"{PromptTokens.Shown(prompt)}\" CLIP, which says what the whole of it is, reads the first {FirstPrompts.Encoder.ContextLength - 2} tokens.");
         var (_, pooled) = FirstPrompts.Read(prompts, 0, null, wanted, normalized: true, note: null);
         return new() { Text = SecondPrompts.Read(prompts, options.Note).States.to(Dtype), Pooled = pooled.to(Dtype) };
     }

@@ -98,6 +98,8 @@ public sealed record ImageRequest(string Prompt)
         if (Steps is < 1 or > MostSteps) throw new PanoptesException($"{Steps} steps were asked for; expected 1 to {MostSteps:N0}.");
         if (Batch is { } batch && (Count != 1 || batch.Size is < 1 or > MostBatch || batch.Number < 1 || batch.Number > batch.Size)) throw new PanoptesException($"The image was to be number {batch.Number} of a batch of {batch.Size}; expected one image, and a number from 1 to a size of at most {MostBatch}.");
         if (Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
+        if (GuidanceRescale is not (>= 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The guidance rescale is {GuidanceRescale}; expected 0 to 1."));
+        if (Eta is not (>= 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The eta is {Eta}; expected 0 to 1."));
         if (Image is null && (Mask is not null || Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
         if ((Image, Mask) is ({ } image, { } mask) && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
         if (Strength is { } strength && strength is not (> 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The strength is {strength}; expected above 0 to 1."));
@@ -154,6 +156,9 @@ public sealed record ImageParameters
     /// <summary>Whether the autoencoder took it in tiles, which changes it a little; null: at once.</summary>
     public bool? Tiled { get; init; }
 
+    /// <summary>How many threads computed it: sums are taken in other parts by others; null: not known.</summary>
+    public int? Threads { get; init; }
+
     /// <summary>The batch that it was made in; null: alone.</summary>
     public BatchPlace? Batch { get; init; }
     public Interpolation? Toward { get; init; }
@@ -176,6 +181,7 @@ public sealed record ImageParameters
         {
             var read = JsonSerializer.Deserialize<ImageParameters>(json, Json) ?? throw new JsonException("it is null");
             if (read.Width > ImageRequest.MostSide || read.Height > ImageRequest.MostSide) throw new JsonException($"the image is {read.Width}x{read.Height}, expected at most {ImageRequest.MostSide} pixels a side");
+            if (read.Threads is < 1 or > 1024) throw new JsonException($"it was computed by {read.Threads} threads, expected 1 to 1024");
             foreach (var control in read.Controls ?? [])
                 if (control is null || control.Boxes?.Any(static b => b is null) == true) throw new JsonException("a control or a box of it is null");
             return read;
@@ -261,4 +267,5 @@ public sealed record GeneratedImage(Image Image, ImageParameters Parameters)
 /// <param name="Total">Of so many.</param>
 /// <param name="Preview">What the first image of the batch seems to become, small; null where none was asked for, or between previews.</param>
 /// <param name="Images">The images, with the last step; null before.</param>
-public sealed record ImageProgress(int Done, int Total, Image? Preview = null, IReadOnlyList<GeneratedImage>? Images = null);
+/// <param name="Finished">The images of a batch, when they are done; null otherwise.</param>
+public sealed record ImageProgress(int Done, int Total, Image? Preview = null, IReadOnlyList<GeneratedImage>? Images = null, IReadOnlyList<GeneratedImage>? Finished = null);

@@ -30,6 +30,8 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
 
     public override bool AsksTwice => !KnowsGuidance;
 
+    public override bool IsToldGuidance => true;
+
     public override bool SkipsLayers => true;
 
     public override int PartsOf(string prompt) => Prompts.PartsOf(prompt);

@@ -39,6 +39,8 @@ public sealed class EvaluateImagesCommandTests : IDisposable
         var told = (await Command.Succeeds([.. command, "--prompt", "an apple"])).Json;
         Assert.Equal(("an apple", report.GetProperty("clip_real").GetRawText()), (told.GetProperty("prompt").GetString(), told.GetProperty("report").GetProperty("clip_real").GetRawText()));
         Assert.NotEqual(report.GetProperty("frechet").GetRawText(), told.GetProperty("report").GetProperty("frechet").GetRawText());
+        await Command.Fails([.. command, "--report", folder["tiny.yaml/report.json"]], "is no folder");
+        Assert.Contains("expected 4 to 50,000", (await Command.Run("evaluate-images", "--model", "m", "--recipe", "r", "--count", "2000000000")).Error, StringComparison.Ordinal);
         Assert.Contains("which lead by the captions", (await Command.Run([.. command, "--prompt", "an apple", "--guide-text"])).Error, StringComparison.Ordinal);
         // It also makes images of one's own words, and says so where it cannot.
         await Command.Succeeds("generate", "an apple", "--model", folder["run/last"], "--seed", "3", "--count", "2", "--out", folder["images"], "--grid");
