@@ -58,7 +58,8 @@ static class SharedOptions
     /// <summary>Refuses what is above <paramref name="most"/>, too.</summary>
     public static void OneTo(Option option, int most) => option.Validators.Add(result =>
     {
-        if (result.Tokens is [var token] && int.TryParse(token.Value, out var number) && (number < 1 || number > most)) result.AddError($"{option.Name} is {number}; expected 1 to {most.ToString("N0", CultureInfo.InvariantCulture)}.");
+        foreach (var token in result.Tokens)
+            if (int.TryParse(token.Value, out var number) && (number < 1 || number > most)) result.AddError($"{option.Name} is {number}; expected 1 to {most.ToString("N0", CultureInfo.InvariantCulture)}.");
     });
 
     /// <summary>Whether the user has said it.</summary>

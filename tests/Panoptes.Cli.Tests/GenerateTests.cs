@@ -93,6 +93,21 @@ public sealed class GenerateTests : IDisposable
     }
 
     [Fact]
+    public async Task Images_are_made_in_all_ways_that_are_told()
+    {
+        string[] words = ["generate", "a cat", "--model", Model, "--size", "16", "--seed", "5", "--json"];
+        var ways = await Command.Succeeds([.. words, "--scheduler", "ddim", "--scheduler", "euler", "--steps", "1", "--steps", "3", "--guidance", "4", "--grid", "--out", At("ways")]);
+        var made = ways.Json.GetProperty("images").EnumerateArray().Select(static i => (Sampler: i.GetProperty("parameters").GetProperty("sampler").GetString(), Steps: i.GetProperty("parameters").GetProperty("steps").GetInt32(), File: i.GetProperty("file").GetString()!)).ToArray();
+        Assert.Equal([("ddim", 1), ("ddim", 3), ("euler", 1), ("euler", 3)], made.Select(static m => (m.Sampler!, m.Steps)));
+        await Command.Succeeds([.. words, "--scheduler", "euler", "--steps", "3", "--guidance", "4", "--out", At("one.png")]);
+        Assert.Equal(Image.Load(At("one.png")).Pixels, Image.Load(made[3].File).Pixels);
+        await Command.Succeeds("generate", "--from", made[1].File, "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(made[1].File), File.ReadAllBytes(At("again.png")));
+        Assert.Contains("goes with one scheduler", (await Command.Run([.. words, "--steps", "1", "--steps", "2", "--variation", "0.5", "--out", At("no")])).Error, StringComparison.Ordinal);
+        Assert.Contains("--steps is 0; expected 1 to 10,000.", (await Command.Run([.. words, "--steps", "1", "--steps", "0", "--out", At("no")])).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_image_is_made_larger_and_made_again_from_its_file()
     {
         await Command.Succeeds("generate", "a cat", "--model", Model, "--size", "16", "--steps", "2", "--seed", "5", "--upscale", "2", "--upscale-strength", "0.5", "--upscale-nearest", "--out", At("large.png"));

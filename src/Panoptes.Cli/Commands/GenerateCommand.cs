@@ -14,6 +14,7 @@ sealed class GenerateCommand() : ImageCommand("generate", "Make images of words 
     panoptes generate "a dog" --model M --image cat.png --mask where.png
     panoptes generate "a red apple" --model v2-1_768-ema-pruned.safetensors
     panoptes generate --from apple.png --steps 50
+    panoptes generate "a red apple" --scheduler ddim --scheduler dpmpp-2m --steps 5 --steps 25 --count 4 --grid --out ways
     """, new("--image", "-i") { Description = "A picture to be changed.", HelpName = "IMAGE" })
 {
     protected override IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held) => before?.Parameters.Controls is null ? []

@@ -18,10 +18,10 @@ abstract class ImageCommand : ExampleCommand
     readonly Option<string?> model = new("--model", "-m") { Description = "A diffusion pipeline: a diffusers folder with model_index.json, one file of the original form (.safetensors, .ckpt), or a hub id (OWNER/NAME[@REVISION]). By default the bundled small one, which draws a few things.", HelpName = "MODEL" };
     readonly Option<string?> config = new("--config") { Description = "For a model in one file: a diffusers folder that says what the file does not (scheduler, tokenizers, a part's config.json), and has the parts that the file lacks.", HelpName = "FOLDER" };
     readonly Option<string?> negative = new("--negative", "-n") { Description = "What is not wanted.", HelpName = "WORDS" };
-    readonly Option<int?> steps = new("--steps") { Description = "How many steps; by default as the model's family has it.", HelpName = "N" };
-    readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly the prompt is followed; 1: as it comes.", HelpName = "SCALE" };
+    readonly Option<int[]> steps = new("--steps") { Description = "How many steps; by default as the model's family has it. May be repeated, as --guidance and --scheduler may: images are made each way.", HelpName = "N" };
+    readonly Option<double[]> guidance = new("--guidance", "-g") { Description = "How strongly the prompt is followed; 1: as it comes.", HelpName = "SCALE" };
     readonly Option<double?> rescale = new("--rescale") { Description = "How much of the contrast that strong guidance adds is taken back, from 0 to 1.", HelpName = "SHARE" };
-    readonly Option<string?> scheduler = new("--scheduler") { Description = $"Another sampler than the model's own: {string.Join(", ", Samplers.All.Select(static s => s.Name))}.", HelpName = "NAME" };
+    readonly Option<string[]> scheduler = new("--scheduler") { Description = $"Another sampler than the model's own: {string.Join(", ", Samplers.All.Select(static s => s.Name))}.", HelpName = "NAME" };
     readonly Option<double?> eta = new("--eta") { Description = "DDIM: how much noise is drawn at each step, from 0 to 1.", HelpName = "ETA" };
     readonly Option<long[]> seed = new("--seed", "-s") { Description = "What all chance follows from; the same gives the same image. A new one by default, which is told. May be repeated.", HelpName = "N" };
     readonly Option<int?> count = new("--count", "-c") { Description = "How many images of each prompt, with seeds that follow each other.", HelpName = "N" };
@@ -37,7 +37,7 @@ abstract class ImageCommand : ExampleCommand
     readonly Option<bool> upscaleNearest = new("--upscale-nearest") { Description = "Enlarge latents by repeating them, not by lines between them." };
     readonly Option<int?> repeats = new("--repeats") { Description = "How often every step is taken, with new noise each time but the first; 1 by default. Guidance by a text gains by it.", HelpName = "N" };
     readonly Option<string?> from = new("--from") { Description = "Makes the image of a PNG again, by what it says of itself; other options change that.", HelpName = "IMAGE" };
-    readonly Option<bool> grid = new("--grid") { Description = "Also write all images as one picture: a row a prompt, a column a seed." };
+    readonly Option<bool> grid = new("--grid") { Description = "Also write all images as one picture: a row a prompt and a way, a column a seed." };
     readonly Option<bool> tiled = new("--tiled") { Description = "Decode large images in tiles, which takes less memory." };
     readonly Option<bool> sliced = new("--sliced") { Description = "Take one image after the other through the autoencoder, which takes less memory." };
     readonly Option<int?> batch = new("--batch") { Description = "How many images are made at once; 4 by default.", HelpName = "N" };
@@ -164,16 +164,18 @@ abstract class ImageCommand : ExampleCommand
         var larger = parsed.GetValue(upscale) is { } factor ? new LatentUpscale(factor) : before?.Upscale;
         if (larger is null && (parsed.GetValue(upscaleStrength) is not null || parsed.GetValue(upscaleNearest))) throw new UsageException("--upscale-strength and --upscale-nearest go with --upscale.");
         if (larger is not null) larger = larger with { Strength = parsed.GetValue(upscaleStrength) ?? larger.Strength, Nearest = parsed.GetValue(upscaleNearest) || larger.Nearest };
-        ImageRequest Of(string prompt, long start, int count, Interpolation? toward) => new(prompt)
+        // All ways of those that are told.
+        Way[] ways = [.. from sampler in Told(parsed, scheduler, before?.Sampler) from taken in Told(parsed, steps, before?.Steps) from scale in Told(parsed, guidance, before?.Guidance) select new Way(sampler, taken, scale)];
+        ImageRequest Of(Way way, string prompt, long start, int count, Interpolation? toward) => new(prompt)
         {
             NegativePrompt = parsed.GetValue(negative) ?? before?.NegativePrompt,
             Width = width,
             Height = height,
-            Steps = parsed.GetValue(steps) ?? before?.Steps,
-            Guidance = parsed.GetValue(guidance) ?? before?.Guidance,
+            Steps = way.Steps,
+            Guidance = way.Guidance,
             GuidanceRescale = parsed.GetValue(rescale) ?? before?.GuidanceRescale ?? 0,
-            Sampler = parsed.GetValue(scheduler) ?? before?.Sampler,
-            Eta = parsed.GetValue(eta) ?? (parsed.GetValue(scheduler) is null ? before?.Eta : null) ?? 0,
+            Sampler = way.Sampler,
+            Eta = parsed.GetValue(eta) ?? (SharedOptions.IsGiven(parsed, scheduler) ? null : before?.Eta) ?? 0,
             Seed = start,
             Count = count,
             Toward = toward,
@@ -186,10 +188,11 @@ abstract class ImageCommand : ExampleCommand
             ClipSkip = parsed.GetValue(clipSkip) ?? before?.ClipSkip,
             Repeats = parsed.GetValue(repeats) ?? before?.Repeats ?? 1,
             // To the last bit, one image of a batch is made again as one of a batch.
-            Batch = SharedOptions.IsGiven(parsed, batch) || count != 1 || words.Length > 1 || seeds.Length > 1 || toward != before?.Toward ? null : before?.Batch,
+            Batch = SharedOptions.IsGiven(parsed, batch) || count != 1 || words.Length > 1 || seeds.Length > 1 || ways.Length > 1 || toward != before?.Toward ? null : before?.Batch,
         };
         if (before?.Toward is not null) SharedOptions.Idle(parsed, $"would begin at an image that is itself on the way to another; expected one that {parsed.GetValue(from)} came from", variation, interpolate);
         var many = parsed.GetValue(count) ?? 1;
+        if (ways.Length > 1) SharedOptions.Idle(parsed, "goes with one scheduler, one number of steps and one guidance", interpolate, variation);
         if (parsed.GetValue(interpolate) is { } points)
         {
             if (parsed.GetValue(variation) is not null) throw new UsageException("--interpolate and --variation contradict each other; expected one of both.");
@@ -201,13 +204,20 @@ abstract class ImageCommand : ExampleCommand
             var legs = Math.Max(words.Length, seeds.Length) - 1;
             // Where one way ends the next begins.
             return [.. Enumerable.Range(0, legs).SelectMany(leg => Enumerable.Range(leg == 0 ? 0 : 1, leg == 0 ? points : points - 1).Select(k => words.Length > 1
-                ? Of(words[leg], seeds[0], 1, new((double)k / (points - 1)) { Prompt = words[leg + 1] })
-                : Of(words[0], seeds[leg], 1, new((double)k / (points - 1)) { Seed = seeds[leg + 1] })))];
+                ? Of(ways[0], words[leg], seeds[0], 1, new((double)k / (points - 1)) { Prompt = words[leg + 1] })
+                : Of(ways[0], words[0], seeds[leg], 1, new((double)k / (points - 1)) { Seed = seeds[leg + 1] })))];
         }
         var pairs = words.SelectMany(prompt => seeds.Select(start => (prompt, start)));
-        if (parsed.GetValue(variation) is { } share) return [.. pairs.SelectMany(p => Enumerable.Range(1, many).Select(k => Of(p.prompt, p.start, 1, new(share) { Seed = p.start + k })))];
-        return [.. pairs.Select(p => Of(p.prompt, p.start, many, before?.Toward))];
+        if (parsed.GetValue(variation) is { } share) return [.. pairs.SelectMany(p => Enumerable.Range(1, many).Select(k => Of(ways[0], p.prompt, p.start, 1, new(share) { Seed = p.start + k })))];
+        return [.. words.SelectMany(prompt => ways.SelectMany(way => seeds.Select(start => Of(way, prompt, start, many, before?.Toward))))];
     }
+
+    /// <summary>How an image is made that may be made in several ways.</summary>
+    readonly record struct Way(string? Sampler, int? Steps, double? Guidance);
+
+    static T?[] Told<T>(ParseResult parsed, Option<T[]> option, T? before) where T : struct => parsed.GetValue(option) is { Length: > 0 } told ? [.. told.Select(static v => (T?)v)] : [before];
+
+    static string?[] Told(ParseResult parsed, Option<string[]> option, string? before) => parsed.GetValue(option) is { Length: > 0 } told ? [.. told] : [before];
 
     /// <summary>The file that an option names, or else the one that an image was made of before, which its own file names and does not hold.</summary>
     static string? FileOf(ParseResult parsed, Option<string?> option, string? hash, string? before, string how) => parsed.GetValue(option) is { } file ? file : hash is null ? null
@@ -286,12 +296,16 @@ abstract class ImageCommand : ExampleCommand
         if (before.Dtype != now.Dtype) terminal.Note($"The image was computed in {before.Dtype}, this one in {now.Dtype}; see --precision.");
     }
 
-    /// <summary>A row a prompt, a column a seed; on the way to another image its share.</summary>
+    /// <summary>A row a prompt and a way, which says what others have otherwise, a column a seed; on the way to another image its share.</summary>
     static Image Sheet(IReadOnlyList<GeneratedImage> images)
     {
         var rows = new List<SheetRow>();
-        foreach (var row in images.GroupBy(static m => m.Parameters.Prompt, StringComparer.Ordinal)) rows.Add(new(row.Key, [.. row.Select(static m => new SheetCell(m.Image, Label(m.Parameters)))]));
-        return new ContactSheet { Rows = rows, CellSize = Math.Clamp(images.Max(static m => Math.Max(m.Image.Width, m.Image.Height)), 64, 320), Columns = Math.Clamp(rows.Max(static r => r.Cells.Count), 1, 16) }.Render();
+        var first = images[0].Parameters;
+        var (samplers, steps, guidances) = (images.Any(m => m.Parameters.Sampler != first.Sampler), images.Any(m => m.Parameters.Steps != first.Steps), images.Any(m => m.Parameters.Guidance != first.Guidance));
+        foreach (var row in images.GroupBy(static m => (m.Parameters.Prompt, m.Parameters.Sampler, m.Parameters.Steps, m.Parameters.Guidance))) rows.Add(new(Title(row.First().Parameters), [.. row.Select(static m => new SheetCell(m.Image, Label(m.Parameters)))]));
+        return new ContactSheet { Rows = rows, CellSize = Math.Clamp(images.Max(static m => Math.Max(m.Image.Width, m.Image.Height)), 128, 320), Columns = Math.Clamp(rows.Max(static r => r.Cells.Count), 1, 16) }.Render();
+
+        string Title(ImageParameters p) => string.Join(", ", (string[])[p.Prompt, .. samplers ? [p.Sampler ?? "the model's own sampler"] : Array.Empty<string>(), .. steps ? [$"{p.Steps} steps"] : Array.Empty<string>(), .. guidances ? [string.Create(CultureInfo.InvariantCulture, $"guidance {p.Guidance}")] : Array.Empty<string>()]);
 
         static string Label(ImageParameters p) => p.Toward is { } toward ? string.Create(CultureInfo.InvariantCulture, $"{p.Seed} +{toward.Share:0.##}") : p.Seed.ToString(CultureInfo.InvariantCulture);
     }
