@@ -242,5 +242,7 @@ public sealed class GenerateTests : IDisposable
         new Image(4, 4, 3).Save(At("plain.png"));
         await Command.Fails(["generate", "--from", At("plain.png")], "does not say how it was made");
         await Command.Fails(["info", At("plain.png")], "does not say how it was made");
+        new Image(4, 4, 3).Save(At("plain.jpg"));
+        await Command.Fails(["info", At("plain.jpg")], "other kinds of images keep nothing of it");
     }
 }

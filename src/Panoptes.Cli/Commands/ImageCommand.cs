@@ -265,7 +265,7 @@ abstract class ImageCommand : ExampleCommand
 
     static async Task<IReadOnlyList<GeneratedImage>> Make(Terminal terminal, Diffusion diffusion, IReadOnlyList<ImageRequest> requests, string how, Action<IReadOnlyList<GeneratedImage>> finished, CancellationToken cancel)
     {
-        PictureProtocol? protocol = !terminal.IsInteractive || how == "none" ? null : how == "auto" ? TerminalPicture.Detect(Environment.GetEnvironmentVariable) : Enum.Parse<PictureProtocol>(how, ignoreCase: true);
+        PictureProtocol? protocol = !terminal.IsInteractive || how == "none" || (how == "auto" && Environment.GetEnvironmentVariable("TERM") == "dumb") ? null : how == "auto" ? TerminalPicture.Detect(Environment.GetEnvironmentVariable) : Enum.Parse<PictureProtocol>(how, ignoreCase: true);
         if (protocol is not { } shown)
             return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new ImageSteps(progress, finished), cancel: cancel));
         IReadOnlyList<GeneratedImage> images = [];

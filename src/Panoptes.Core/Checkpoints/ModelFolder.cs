@@ -46,7 +46,7 @@ public static class ModelFolder
         try
         {
             var file = new FileInfo(path);
-            if (!file.Exists) throw new PanoptesException($"{path} does not exist.");
+            if (!file.Exists) throw new PanoptesException(Directory.Exists(path) ? $"{path} is a folder; expected a file." : $"{path} does not exist.");
             if (file.Length > 64 << 20) throw new PanoptesException($"{path} has {file.Length} bytes, too many for a settings file.");
             return File.ReadAllText(path, Encoding.UTF8);
         }
