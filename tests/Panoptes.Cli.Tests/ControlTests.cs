@@ -67,6 +67,44 @@ public sealed class ControlTests : IDisposable
         Assert.Contains("panoptes control --from", (await Command.Run("generate", "--from", At("house.png"), "--out", At("no.png"))).Error, StringComparison.Ordinal);
     }
 
+    /// <summary>The model of the golden cases as the peer keeps it together with networks of its own.</summary>
+    string WithNetworks(string pipeline, string part, params string[] networks)
+    {
+        var model = At(pipeline);
+        foreach (var (to, from) in ((string[])["unet", "scheduler", "vae", "text_encoder", "tokenizer"]).Select(static p => (p, Path.Combine(Model, p))).Concat(networks.Select((n, i) => (i == 0 ? part : $"{part}_{i}", n))))
+        {
+            Directory.CreateDirectory(Path.Combine(model, to));
+            foreach (var file in Directory.GetFiles(from)) File.Copy(file, Path.Combine(model, to, Path.GetFileName(file)));
+        }
+        var index = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(Path.Combine(Model, "model_index.json")))!;
+        (index["_class_name"], index[part]) = (pipeline, new System.Text.Json.Nodes.JsonArray("diffusers", "MultiControlNetModel"));
+        File.WriteAllText(Path.Combine(model, "model_index.json"), index.ToJsonString());
+        return model;
+    }
+
+    [Theory, InlineData("StableDiffusionControlNetPipeline", true), InlineData("StableDiffusionControlNetImg2ImgPipeline", true), InlineData("StableDiffusionControlNetInpaintPipeline", true), InlineData("StableDiffusionAdapterPipeline", false)]
+    public async Task Networks_in_the_models_own_folder_are_used_where_an_image_is_given_and_none_is_named(string pipeline, bool nets)
+    {
+        var (part, networks) = nets ? ("controlnet", (string[])[Net, Other]) : ("adapter", [Adapter, Path.Combine(Case("sd_multi_adapter"), "adapter_1")]);
+        var model = WithNetworks(pipeline, part, networks);
+        string[] words = ["control", "a red apple left of a cat", "--model", model, "--steps", "2", "--seed", "3", "--image", At("photo.png")];
+        await Command.Succeeds([.. words, "--scale", "0.7", "--scale", "0.4", "--out", At("own.png")]);
+        await Command.Succeeds(Words("--" + part, networks[0], "--" + part, networks[1], "--image", At("photo.png"), "--scale", "0.7", "--scale", "0.4", "--out", At("named.png")));
+        Assert.Equal(Pixels("named.png"), Pixels("own.png"));
+        Assert.Equal([Path.Combine(model, part), Path.Combine(model, part + "_1")], ImageParameters.Read(File.ReadAllBytes(At("own.png")))!.Controls!.Select(static c => c.Model));
+        File.Move(At("photo.png"), At("gone.png"));
+        await Command.Succeeds("control", "--from", At("own.png"), "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("own.png")), File.ReadAllBytes(At("again.png")));
+        // Words alone leave them out, and it is said.
+        var plain = await Command.Succeeds("generate", "a red apple left of a cat", "--model", model, "--steps", "2", "--seed", "3", "--size", "16", "--out", At("plain.png"));
+        Assert.Contains($"has a {(nets ? "ControlNet" : "T2I-Adapter")}, which says nothing here; panoptes control --image uses it.", plain.Error, StringComparison.Ordinal);
+        Assert.NotEqual(Pixels("own.png"), Pixels("plain.png"));
+        // One that is named stands alone.
+        File.Move(At("gone.png"), At("photo.png"));
+        await Command.Succeeds([.. words, "--" + part, networks[0], "--out", At("one.png")]);
+        Assert.Equal(networks[..1], ImageParameters.Read(File.ReadAllBytes(At("one.png")))!.Controls!.Select(static c => c.Model));
+    }
+
     [Fact]
     public async Task A_ready_condition_needs_no_kind_and_guessing_changes_what_is_said()
     {

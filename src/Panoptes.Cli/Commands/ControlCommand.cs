@@ -12,7 +12,7 @@ sealed class ControlCommand : ImageCommand
 {
     readonly Option<string[]> photo = new("--image", "-i") { Description = "What the condition is drawn of, or, without --kind, the condition itself. May be repeated: one for each network, or one for all.", HelpName = "IMAGE" };
     readonly Option<string[]> kind = new("--kind", "-k") { Description = $"What is drawn of the image: {string.Join(", ", ConditionMakers.All.Select(static k => k.Name))}. May be repeated: one for each network, or one for all.", HelpName = "KIND" };
-    readonly Option<string[]> controlnet = new("--controlnet") { Description = "A ControlNet: a folder or a hub id. May be repeated; what several say is summed.", HelpName = "MODEL" };
+    readonly Option<string[]> controlnet = new("--controlnet") { Description = "A ControlNet: a folder or a hub id. May be repeated; what several say is summed. Without one, and without an adapter, those of the model's own folder.", HelpName = "MODEL" };
     readonly Option<string[]> adapter = new("--adapter") { Description = "A T2I-Adapter: a folder or a hub id. May be repeated; counts behind the ControlNets.", HelpName = "MODEL" };
     readonly Option<double[]> scale = new("--scale") { Description = "How strongly; 1 by default. May be repeated: one for each network, or one for all.", HelpName = "SCALE" };
     readonly Option<double?> start = new("--start") { Description = "From which part of the steps on ControlNets speak, from 0 to 1.", HelpName = "SHARE" };
@@ -49,10 +49,13 @@ sealed class ControlCommand : ImageCommand
 
     protected override IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held)
     {
-        var (networks, adapters) = (parsed.GetValue(controlnet) ?? [], parsed.GetValue(adapter) ?? []);
-        var any = Sources.Any(s => SharedOptions.IsGiven(parsed, s.Option));
+        string[] networks = parsed.GetValue(controlnet) ?? [], adapters = parsed.GetValue(adapter) ?? [];
+        // A picture for networks that nobody names is for the model's own.
+        if (before is null && networks.Length + adapters.Length == 0 && SharedOptions.IsGiven(parsed, photo)) (networks, adapters) = OwnNetworks(parsed, before);
+        HashSet<string> kinds = [.. Sources.Where(s => SharedOptions.IsGiven(parsed, s.Option)).Select(static s => s.Kind), .. networks.Take(1).Select(static _ => ControlParameters.ControlNet), .. adapters.Take(1).Select(static _ => ControlParameters.Adapter)];
+        var any = kinds.Count > 0;
         if (!any && before is not null) return Again(parsed, before, held);
-        Idle(parsed, [.. Sources.Where(s => SharedOptions.IsGiven(parsed, s.Option)).Select(static s => s.Kind)], "");
+        Idle(parsed, kinds, "");
         if (!any) throw new UsageException("Nothing controls the image; expected --controlnet, --adapter, --boxes, --layout, --guide-text, --guide-boxes or --guide-style.");
         var controls = new List<ImageControl>();
         string[] all = [.. networks, .. adapters];

@@ -17,6 +17,11 @@ sealed class GenerateCommand() : ImageCommand("generate", "Make images of words 
     panoptes generate "a red apple" --scheduler ddim --scheduler dpmpp-2m --steps 5 --steps 25 --count 4 --grid --out ways
     """, new("--image", "-i") { Description = "A picture to be changed.", HelpName = "IMAGE" })
 {
-    protected override IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held) => before?.Parameters.Controls is null ? []
-        : throw new UsageException($"{before.File} was made under control; expected panoptes control --from.");
+    protected override IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held)
+    {
+        if (before?.Parameters.Controls is not null) throw new UsageException($"{before.File} was made under control; expected panoptes control --from.");
+        var (networks, adapters) = OwnNetworks(parsed, before);
+        if (networks.Length + adapters.Length > 0) new Terminal(parsed).Note($"The model's folder has a {(networks.Length > 0 ? "ControlNet" : "T2I-Adapter")}, which says nothing here; panoptes control --image uses it.");
+        return [];
+    }
 }

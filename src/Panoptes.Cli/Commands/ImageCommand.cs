@@ -62,6 +62,12 @@ abstract class ImageCommand : ExampleCommand
     /// <param name="held">Gets the models, which live as long as the command.</param>
     protected abstract IReadOnlyList<ImageControl> Controls(ParseResult parsed, Made? before, List<IDisposable> held);
 
+    /// <summary>The networks that stand in the model's own folder, as <see cref="PipelineFolder.Controls"/> tells them.</summary>
+    protected (string[] ControlNets, string[] Adapters) OwnNetworks(ParseResult parsed, Made? before) =>
+        NameOf(parsed, before) is var name && Directory.Exists(name) ? PipelineFolder.Controls(name) : PipelineFolder.Controls(ModelLoader.Resolve(name));
+
+    string NameOf(ParseResult parsed, Made? before) => parsed.GetValue(model) ?? before?.Parameters.Model ?? SharedOptions.DefaultGenerator;
+
     /// <summary>An image that is made again.</summary>
     /// <param name="File">The PNG.</param>
     /// <param name="Png">What it holds.</param>
@@ -76,7 +82,7 @@ abstract class ImageCommand : ExampleCommand
         var before = made?.Parameters;
         // Sums are taken in other parts by other numbers of threads.
         if (before?.Threads is { } threads && !SharedOptions.IsGiven(parsed, SharedOptions.Threads)) set_num_threads(threads);
-        var name = parsed.GetValue(model) ?? before?.Model ?? SharedOptions.DefaultGenerator;
+        var name = NameOf(parsed, made);
         var requests = Requests(parsed, before);
         var files = Files(parsed, requests);
         var gridFile = parsed.GetValue(grid) ? Free(Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } beside ? beside : ".", "grid.png"), []) : null;

@@ -56,7 +56,8 @@ public static class Hub
     internal static IReadOnlyList<string> SelectPipeline(IReadOnlyList<string> names, IReadOnlyList<string> parts) =>
     [
         .. names.Where(static n => n is PipelineFile or "README.md" || Like(n, "LICENSE*") && !n.Contains('/', StringComparison.Ordinal)),
-        .. parts.SelectMany(part => Select([.. names.Where(n => n.StartsWith(part + "/", StringComparison.Ordinal)).Select(n => n[(part.Length + 1)..])], []).Select(n => $"{part}/{n}")),
+        // A pipeline's first ControlNet or adapter is named, those after it have numbers.
+        .. parts.SelectMany(part => part is "controlnet" or "adapter" ? names.Where(n => Like(n, part + "/*") || Like(n, part + "_*/*")).Select(static n => n[..n.IndexOf('/', StringComparison.Ordinal)]).Distinct() : [part]).SelectMany(part => Select([.. names.Where(n => n.StartsWith(part + "/", StringComparison.Ordinal)).Select(n => n[(part.Length + 1)..])], []).Select(n => $"{part}/{n}")),
     ];
 
     /// <summary>What of a repository's files is wanted: those that <paramref name="patterns"/> name, or settings and one set of weights.</summary>

@@ -24,6 +24,9 @@ public static class PipelineFolder
         ["StableDiffusionImg2ImgPipeline"] = StableDiffusion,
         ["StableDiffusionInpaintPipeline"] = StableDiffusion,
         ["StableDiffusionControlNetPipeline"] = StableDiffusion,
+        ["StableDiffusionControlNetImg2ImgPipeline"] = StableDiffusion,
+        ["StableDiffusionControlNetInpaintPipeline"] = StableDiffusion,
+        ["StableDiffusionAdapterPipeline"] = StableDiffusion,
         ["LatentConsistencyModelPipeline"] = StableDiffusion,
         ["LatentConsistencyModelImg2ImgPipeline"] = StableDiffusion,
         ["StableDiffusionGLIGENPipeline"] = StableDiffusion,
@@ -32,8 +35,16 @@ public static class PipelineFolder
         ["StableDiffusionXLPipeline"] = StableDiffusionXl,
         ["StableDiffusionXLImg2ImgPipeline"] = StableDiffusionXl,
         ["StableDiffusionXLInpaintPipeline"] = StableDiffusionXl,
+        ["StableDiffusionXLControlNetPipeline"] = StableDiffusionXl,
+        ["StableDiffusionXLControlNetImg2ImgPipeline"] = StableDiffusionXl,
+        ["StableDiffusionXLControlNetInpaintPipeline"] = StableDiffusionXl,
+        ["StableDiffusionXLAdapterPipeline"] = StableDiffusionXl,
         ["StableDiffusion3Pipeline"] = StableDiffusion3,
+        ["StableDiffusion3Img2ImgPipeline"] = StableDiffusion3,
+        ["StableDiffusion3InpaintPipeline"] = StableDiffusion3,
         ["FluxPipeline"] = Flux,
+        ["FluxImg2ImgPipeline"] = Flux,
+        ["FluxInpaintPipeline"] = Flux,
         ["PixArtAlphaPipeline"] = PixArt,
         ["PixArtSigmaPipeline"] = PixArt,
         ["DiTPipeline"] = ClassDiffusion,
@@ -78,6 +89,28 @@ public static class PipelineFolder
     {
         using var parts = PartsOf(folder, new());
         return (parts.ClassName, [.. parts.Named]);
+    }
+
+    /// <summary>The folders of a pipeline's own ControlNets and T2I-Adapters, which stand beside its model: it makes images without them, too.</summary>
+    /// <exception cref="PanoptesException">A damaged pipeline.</exception>
+    public static (string[] ControlNets, string[] Adapters) Controls(string folder)
+    {
+        if (!Is(folder)) return ([], []);
+        using var parts = PartsOf(folder, new());
+        return ([.. Several("controlnet")], [.. Several("adapter")]);
+
+        // The peer numbers all but the first, adapters from the third on behind the number before.
+        IEnumerable<string> Several(string part)
+        {
+            if (!parts.Has(part)) yield break;
+            var last = Path.Combine(folder, part);
+            for (var i = 1; Directory.Exists(last); i++)
+            {
+                yield return last;
+                var next = Path.Combine(folder, $"{part}_{i}");
+                last = Directory.Exists(next) ? next : $"{last}_{i}";
+            }
+        }
     }
 
     /// <summary>The parts of a folder.</summary>

@@ -90,6 +90,17 @@ public sealed class HubTests : IDisposable
         Assert.Null(Hub.FindCached(Id, Options));
     }
 
+    [Fact]
+    public async Task Of_a_pipeline_with_several_ControlNets_come_those_that_have_numbers_too()
+    {
+        hub.Files.Clear();
+        hub.Files["model_index.json"] = Encoding.UTF8.GetBytes("""{"_class_name": "SomePipeline", "unet": ["diffusers", "UNet"], "controlnet": ["diffusers", "MultiControlNetModel"]}""");
+        foreach (var name in (string[])["unet/config.json", "unet_1/config.json", "controlnet/config.json", "controlnet/diffusion_pytorch_model.safetensors", "controlnet_1/config.json", "controlnet_1/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.safetensors"]) hub.Files[name] = "{}"u8.ToArray();
+        await Hub.DownloadAsync(Id, Options);
+        Assert.Equal(["controlnet", "controlnet_1", "unet"], Directory.EnumerateDirectories(Snapshot).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        Assert.Equal(2, Directory.EnumerateFiles(Path.Combine(Snapshot, "controlnet_1")).Count());
+    }
+
     [Theory, InlineData("[]", "expected an object"), InlineData("{", "does not name a pipeline's parts")]
     public async Task An_index_of_a_pipeline_that_is_none_is_refused_with_one_sentence(string index, string sentence)
     {
