@@ -11,9 +11,9 @@ public sealed class UnconditionalTests : IDisposable
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
 
-    static UNet2DModel Plain()
+    static UNet2DModel Plain(int read = 3, int given = 3)
     {
-        var unet = new UNet2DModel(ModelConfig.Parse<UNet2DConfig>("""{"sample_size":8,"block_out_channels":[8,12],"layers_per_block":1,"down_block_types":["DownBlock2D","AttnDownBlock2D"],"up_block_types":["AttnUpBlock2D","UpBlock2D"],"attention_head_dim":4,"norm_num_groups":4}""", "a test"));
+        var unet = new UNet2DModel(ModelConfig.Parse<UNet2DConfig>($$"""{"in_channels":{{read}},"out_channels":{{given}},"sample_size":8,"block_out_channels":[8,12],"layers_per_block":1,"down_block_types":["DownBlock2D","AttnDownBlock2D"],"up_block_types":["AttnUpBlock2D","UpBlock2D"],"attention_head_dim":4,"norm_num_groups":4}""", "a test"));
         unet.Initialize(new Generator(1));
         return unet;
     }
@@ -44,6 +44,40 @@ public sealed class UnconditionalTests : IDisposable
         Assert.Equal(made.Image.Pixels, again.Generate([new("") { Seed = 5, Steps = 4 }])[0].Image.Pixels);
     }
 
+    [Theory]
+    [InlineData(1, 1, "fixed_small")]
+    [InlineData(1, 2, "learned_range")]
+    [InlineData(3, 6, "learned_range")]
+    [InlineData(3, 6, "fixed_large")]
+    public void Grey_images_have_equal_channels_and_a_learned_variance_goes_to_the_samplers_that_take_it(int read, int given, string variance)
+    {
+        using var scope = NewDisposeScope();
+        var unet = Plain(read, given);
+        var steps = new DdpmScheduler { VarianceType = variance };
+        using var diffusion = new Diffusion(new UnconditionalDiffusion(unet, steps), "ddpm");
+        var made = diffusion.Generate([new("") { Seed = 5, Steps = 4 }])[0].Image;
+
+        using var noGrad = no_grad();
+        NoiseSource noise = new Generator(5);
+        var (run, state) = (steps.Start(4), SchedulerState.Empty);
+        var x = noise.Normal([1, read, 8, 8], ScalarType.Float32);
+        for (var i = 0; i < 4; i++)
+        {
+            var told = unet.Forward(x, run.Timestep(i));
+            (x, _, state) = run.Step(i, variance == "learned_range" ? told : told.narrow(1, 0, read), x, state, noise);
+        }
+        Assert.Equal(Diffusion.ToImage((x[0] / 2 + 0.5).clamp(0, 1).expand(3, 8, 8)).Pixels, made.Pixels);
+        // Samplers of all kinds, changes of pictures and guidance by a loss take it, too.
+        foreach (var sampler in (string?[])["ddim", "dpmpp-2m", "euler", null])
+            Assert.Equal(3, diffusion.Generate([new("") { Seed = 5, Steps = 3, Sampler = sampler, Image = made, Strength = 0.7 }])[0].Image.Channels);
+        var loss = new UniversalGuidance(static pictures => pictures.square().sum()) { ForwardScale = 1, BackwardSteps = 1 };
+        Assert.NotEqual(made.Pixels, diffusion.Generate([new("") { Seed = 5, Steps = 4, Hooks = [loss] }])[0].Image.Pixels);
+
+        PipelineFolder.Save(folder, diffusion.Model);
+        using var again = Diffusion.Load(folder);
+        Assert.Equal(made.Pixels, again.Generate([new("") { Seed = 5, Steps = 4 }])[0].Image.Pixels);
+    }
+
     [Fact]
     public void A_UNet_that_was_taught_classes_takes_their_numbers()
     {
@@ -62,7 +96,10 @@ public sealed class UnconditionalTests : IDisposable
         Assert.Contains("DDPMScheduler has none; expected DDIM", Assert.Throws<PanoptesException>(() => diffusion.Generate([new("") { Steps = 2, Eta = 0.5 }])).Message, StringComparison.Ordinal);
         Assert.Contains("reads no words, but 'a cat'", Assert.Throws<PanoptesException>(() => diffusion.Generate("a cat")).Message, StringComparison.Ordinal);
         Assert.Contains("negative prompt", Assert.Throws<PanoptesException>(() => diffusion.Generate([new("") { NegativePrompt = "a cat" }])).Message, StringComparison.Ordinal);
-        using var gray = new UNet2DModel(new() { InChannels = 1, OutChannels = 1, BlockOutChannels = [32], DownBlockTypes = ["DownBlock2D"], UpBlockTypes = ["UpBlock2D"] });
-        Assert.Contains("reads 1 channels", Assert.Throws<PanoptesException>(() => new UnconditionalDiffusion(gray, new DdpmScheduler())).Message, StringComparison.Ordinal);
+        foreach (var (read, given) in (ReadOnlySpan<(int, int)>)[(2, 2), (3, 4), (3, 9)])
+        {
+            using var odd = Plain(read, given);
+            Assert.Contains($"reads {read} channels and gives {given};", Assert.Throws<PanoptesException>(() => new UnconditionalDiffusion(odd, new DdpmScheduler())).Message, StringComparison.Ordinal);
+        }
     }
 }

@@ -29,7 +29,7 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
         {
             var latents = forward ? step.Latents.detach().requires_grad_() : step.Latents;
             var fresh = step.Ask(latents);
-            prediction = step.Denoising.Guide(step.Denoising.Model.Predict(step.Call with { Sample = fresh.Sample }));
+            prediction = step.Answer(step.Call with { Sample = fresh.Sample });
             change = zeros_like(prediction);
             if (forward)
             {
@@ -45,6 +45,7 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
         }
         // What others have changed stays changed: of several that lead, the changes add up, as if their losses did.
         step.Prediction = step.Run.Shift(step.Index, step.Prediction ?? prediction, change).MoveToOuterDisposeScope();
+        step.Variance?.MoveToOuterDisposeScope();
     }
 
     Tensor Of(DenoisingStep step, Tensor clean) => loss(inPixels ? step.Denoising.Model.DecodeUnbounded(clean.to(step.Denoising.Model.Dtype)) : clean);

@@ -80,6 +80,9 @@ public sealed class DenoisingStep
     /// <summary>What the network says of the images, both halves of guidance taken together: as <see cref="Latents"/>.</summary>
     public Tensor? Prediction { get; set; }
 
+    /// <summary>How much noise there is at each place, where the network says it behind its prediction, for samplers that take it.</summary>
+    internal Tensor? Variance { get; set; }
+
     /// <summary>What the images seem to become: as <see cref="Latents"/>.</summary>
     public Tensor Clean { get; internal set; } = null!;
 
@@ -92,6 +95,15 @@ public sealed class DenoisingStep
         if (both) sample = cat([sample, sample]);
         if (Denoising.Channels is { } channels) sample = cat([sample, both ? cat([channels, channels]) : channels], 1);
         return new() { Sample = sample.to(Denoising.Model.Dtype), Timestep = Run.Timestep(Index), Conditioning = both ? Denoising.Both! : Denoising.Positive, Guidance = Denoising.GuidanceScale };
+    }
+
+    /// <summary>The network's answer to a call of both halves of guidance, taken together; <see cref="Variance"/> is set where it tells one.</summary>
+    internal Tensor Answer(NetworkCall call)
+    {
+        var (told, channels) = (Denoising.Guide(Denoising.Model.Predict(call)), Latents.shape[1]);
+        if (told.shape[1] != 2 * channels) return told;
+        Variance = told.narrow(1, channels, channels).detach();
+        return told.narrow(1, 0, channels);
     }
 }
 
@@ -159,9 +171,9 @@ public sealed class Denoising : IDisposable
             var step = new DenoisingStep(this, i, current, cancel);
             step.Call = step.Ask(current);
             foreach (var hook in hooks) hook.Asking(step);
-            step.Prediction ??= Guide(Model.Predict(step.Call));
+            step.Prediction ??= step.Answer(step.Call);
             foreach (var hook in hooks) hook.Predicted(step);
-            var next = Run.Step(i, step.Prediction, step.Latents, state, Noise);
+            var next = Run.Step(i, step.Variance is { } variance && Run.PredictsVariance ? cat([step.Prediction, variance], 1) : step.Prediction, step.Latents, state, Noise);
             (step.Latents, step.Clean) = (next.Sample, next.Clean);
             foreach (var hook in hooks) hook.Stepped(step);
             if (++taken < Repeats && i + 1 < Run.Count)

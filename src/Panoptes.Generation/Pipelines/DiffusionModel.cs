@@ -71,7 +71,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     public ScalarType Dtype => Network.NamedParameters().Select(static p => p.Parameter.Dtype).FirstOrDefault(static d => d is not null) ?? ScalarType.Float32;
 
     /// <summary>Channels of the latents.</summary>
-    public int LatentChannels => Autoencoder?.Config.LatentChannels ?? 3;
+    public virtual int LatentChannels => Autoencoder?.Config.LatentChannels ?? 3;
 
     /// <summary>Channels that the network reads; more than <see cref="LatentChannels"/> where it sees a mask or an image beside them.</summary>
     public virtual int ChannelsRead => LatentChannels;
@@ -143,7 +143,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <param name="wanted">How many say what is wanted.</param>
     private protected abstract Conditioning Read(IReadOnlyList<string> prompts, int wanted, PromptOptions options);
 
-    /// <summary>What the network says: as the call's latents, without other channels.</summary>
+    /// <summary>What the network says: as the call's latents, without other channels; behind that as many channels of the variance, where it tells one.</summary>
     public abstract Tensor Predict(NetworkCall call);
 
     /// <summary>Lays out a sampling of images of a size.</summary>
@@ -168,8 +168,9 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     /// <param name="draws">How often latents of one picture are drawn; null: once of each picture.</param>
     public Tensor Encode(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null, long? draws = null)
     {
-        if (Autoencoder is null) return pixels.to(Dtype).alias();
         using var scope = NewDisposeScope();
+        // Of colors, a model of grey pixels sees how bright they are.
+        if (Autoencoder is null) return (LatentChannels == 1 ? (pixels * tensor([0.299f, 0.587f, 0.114f], device: pixels.device).view(3, 1, 1)).sum(1, keepdim: true) : pixels).to(Dtype).alias().MoveToOuterDisposeScope();
         using var posterior = Autoencoder.Encode(pixels, parts);
         var mean = posterior.Mean;
         return Autoencoder.Scale(noise is null ? mean : posterior.Sample(noise.Normal([draws ?? mean.shape[0], .. mean.shape[1..]], mean.dtype))).to(Dtype).alias().MoveToOuterDisposeScope();
@@ -189,7 +190,8 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     internal Tensor DecodeUnbounded(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return ((Autoencoder?.Decode(Autoencoder.Unscale(latents), parts) ?? latents).to(ScalarType.Float32) / 2 + 0.5).MoveToOuterDisposeScope();
+        var pixels = (Autoencoder?.Decode(Autoencoder.Unscale(latents), parts) ?? latents).to(ScalarType.Float32) / 2 + 0.5;
+        return (pixels.shape[1] == 1 ? pixels.expand(-1, 3, -1, -1) : pixels).MoveToOuterDisposeScope();
     }
 
     public void Dispose()

@@ -6,16 +6,19 @@ namespace Panoptes.Generation;
 /// <summary>DDPM (Ho et al. 2020, arXiv:2006.11239): images of one kind, made of pixels without a word. The prompt is empty or, of a UNet that was taught classes, a class's number.</summary>
 public sealed class UnconditionalDiffusion : DiffusionModel
 {
-    /// <exception cref="PanoptesException">The UNet works on other than three channels.</exception>
+    /// <exception cref="PanoptesException">The UNet works on neither colors nor grey, or gives neither as much nor, with the variance, twice as much.</exception>
     public UnconditionalDiffusion(UNet2DModel unet, DiffusionScheduler scheduler) : base(scheduler, null)
     {
-        if (unet.Config.InChannels != 3 || unet.Config.OutChannels != 3) throw new PanoptesException($"The unet reads {unet.Config.InChannels} channels and gives {unet.Config.OutChannels}; expected 3 of both.");
+        var (read, given) = (unet.Config.InChannels, unet.Config.OutChannels);
+        if (read is not (1 or 3) || (given != read && given != 2 * read)) throw new PanoptesException($"The unet reads {read} channels and gives {given}; expected 3 or, of grey, 1 of both, or twice as many given with the variance.");
         UNet = unet;
     }
 
     public UNet2DModel UNet { get; }
 
     public override Module Network => UNet;
+
+    public override int LatentChannels => UNet.Config.InChannels;
 
     /// <summary>Every level but the last halves the image.</summary>
     public override int Multiple => 1 << (UNet.Config.BlockOutChannels.Length - 1);

@@ -29,7 +29,7 @@ public sealed record DdpmScheduler : BetaScheduler
 
     sealed class Run(DdpmScheduler c, int[] timesteps, SamplingOptions options) : AlphaRun(c, timesteps, options)
     {
-        private protected override bool PredictsVariance => c.VarianceType.StartsWith("learned", StringComparison.Ordinal);
+        internal override bool PredictsVariance => c.VarianceType.StartsWith("learned", StringComparison.Ordinal);
 
         private protected override (Tensor Next, Tensor Clean, SchedulerState State) Advance(Input input)
         {

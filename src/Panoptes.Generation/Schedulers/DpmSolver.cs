@@ -7,7 +7,7 @@ abstract class DpmSolverRun(SolverScheduler c, string algorithm, string solver, 
 
     private protected bool UsesMidpoint => solver == "midpoint";
 
-    private protected override bool PredictsVariance => learned;
+    internal override bool PredictsVariance => learned;
 
     /// <summary>What the solver works on, the clean sample or (without ++) the noise, and the clean sample.</summary>
     private protected (Tensor Output, Tensor Clean) Convert(Input input)

@@ -211,7 +211,7 @@ public abstract class SchedulerRun
     private protected abstract (Tensor Next, Tensor Clean, SchedulerState State) Advance(Input input);
 
     /// <summary>Whether a prediction has the variance behind the sample's channels.</summary>
-    private protected virtual bool PredictsVariance => false;
+    internal virtual bool PredictsVariance => false;
 
     private protected virtual Tensor Clean(NoiseLevel level, Tensor prediction, Tensor sample) => this.prediction switch
     {
