@@ -202,7 +202,7 @@ public sealed class DiffusionTests : IDisposable
     public void A_flow_that_is_shifted_by_the_images_size_is_so_by_every_sampler()
     {
         var scheduler = new FlowMatchEulerScheduler { UseDynamicShifting = true };
-        using DiffusionModel flux = new Flux(new(new() { NumLayers = 1, NumSingleLayers = 1 }), new(new()), null, null, scheduler), sd3 = DiffusionModel.Load(Path.Combine(Goldens.Root, "generation", "sd3_pipeline"));
+        using DiffusionModel flux = new Flux(new(new() { NumLayers = 1, NumSingleLayers = 1 }), new AutoencoderKl(new()), null, null, scheduler), sd3 = DiffusionModel.Load(Path.Combine(Goldens.Root, "generation", "sd3_pipeline"));
         foreach (var model in (DiffusionModel[])[flux, sd3])
             foreach (var name in (string[])["flow", "unipc", "dpmpp-2m", "dpmpp-3m"])
             {
@@ -451,5 +451,35 @@ public sealed class DiffusionTests : IDisposable
     sealed class Steps(Action<ImageProgress> told) : IProgress<ImageProgress>
     {
         public void Report(ImageProgress value) => told(value);
+    }
+
+    [Fact]
+    public void A_tiny_autoencoder_takes_the_place_of_the_large_one_and_draws_nothing()
+    {
+        using var noGrad = no_grad();
+        var large = (StableDiffusion)diffusion.Model;
+        using var tiny = new AutoencoderTiny(new() { EncoderBlockOutChannels = [8, 8], DecoderBlockOutChannels = [8, 8], NumEncoderBlocks = [1, 1], NumDecoderBlocks = [1, 1] });
+        tiny.Initialize(new Generator(3));
+        var model = new StableDiffusion(large.UNet, tiny, large.Prompts, large.Scheduler);
+        using var scope = NewDisposeScope();
+        var (wanted, unwanted) = model.Describe(["a red apple"], [""], new() { Size = (16, 24) });
+        NoiseSource noise = new Generator(5);
+        var latents = new DiffusionTask { Positive = wanted, Negative = unwanted, Height = 16, Width = 24, Steps = 2, Guidance = model.UsualGuidance, Noise = noise }.Run(model);
+        ImageRequest request = new("a red apple") { Width = 24, Height = 16, Steps = 2, Seed = 5 };
+        var made = new Diffusion(model, "tiny").Generate([request])[0].Image;
+        Assert.Equal(Diffusion.ToImage((tiny.Decode(latents)[0] / 2 + 0.5).clamp(0, 1)).Pixels, made.Pixels);
+
+        var pixels = rand([2, 3, 16, 24], generator: new Generator(1)) * 2 - 1;
+        NoiseSource untouched = new Generator(7), fresh = new Generator(7);
+        Assert.True(model.Encode(pixels, untouched).Equals(tiny.Encode(pixels)));
+        Assert.True(untouched.Normal([4], ScalarType.Float32).Equals(fresh.Normal([4], ScalarType.Float32)));
+        foreach (var parts in (AutoencoderParts[])[new() { Sliced = true }, new() { Tiled = true, TilePixels = 8 }])
+            Assert.Equal((24, 16), new Diffusion(model, "tiny") { Parts = parts }.Generate([request with { Image = made, Strength = 0.5 }])[0].Image is var image ? (image.Width, image.Height) : default);
+
+        PipelineFolder.Save(temporary, model);
+        using var again = Diffusion.Load(temporary);
+        Assert.IsType<AutoencoderTiny>(again.Model.Autoencoder);
+        Assert.Equal(made.Pixels, again.Generate([request])[0].Image.Pixels);
+        Assert.Contains("latents of an AutoencoderTiny has no original form", Assert.Throws<PanoptesException>(() => SingleFile.Save(Path.Combine(temporary, "one.safetensors"), again.Model)).Message, StringComparison.Ordinal);
     }
 }

@@ -145,7 +145,7 @@ public sealed class SingleFileTests : IDisposable
         using var model = (StableDiffusion)DiffusionModel.Load(At("small.safetensors"));
         Assert.Equal("PNDMScheduler", model.Scheduler.ClassName);
         Assert.Equal([49406, 320, 1125, 539, 550, 18376, 49407], model.Prompts.Tokenizer.Encode("a photo of an astronaut"));
-        Assert.Equal(0.18215, model.Autoencoder!.Config.ScalingFactor);
+        Assert.Equal(0.18215, ((AutoencoderKl)model.Autoencoder!).Config.ScalingFactor);
         Assert.Equal(512, model.Side);
         Assert.Equal(8, model.UNet.Config.AttentionHeadDim[0]);
     }

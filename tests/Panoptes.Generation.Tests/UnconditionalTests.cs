@@ -1,6 +1,7 @@
 using Panoptes.Checkpoints;
 using Panoptes.Nn;
 using Panoptes.Parity;
+using Panoptes.Representation;
 
 namespace Panoptes.Generation.Tests;
 
@@ -76,6 +77,40 @@ public sealed class UnconditionalTests : IDisposable
         PipelineFolder.Save(folder, diffusion.Model);
         using var again = Diffusion.Load(folder);
         Assert.Equal(made.Pixels, again.Generate([new("") { Seed = 5, Steps = 4 }])[0].Image.Pixels);
+    }
+
+    [Fact]
+    public void Latents_are_rounded_to_codes_before_a_picture_is_made_of_them()
+    {
+        using var scope = NewDisposeScope();
+        var (unet, codes) = (Plain(), new VqModel(new() { BlockOutChannels = [8, 8], DownBlockTypes = ["DownEncoderBlock2D", "DownEncoderBlock2D"], UpBlockTypes = ["UpDecoderBlock2D", "UpDecoderBlock2D"], NormNumGroups = 4, NumVqEmbeddings = 16 }));
+        codes.Initialize(new Generator(2));
+        var steps = new DdimScheduler();
+        using var diffusion = new Diffusion(new UnconditionalDiffusion(unet, steps, new CodeAutoencoder(codes)), "ldm");
+        Assert.Equal((50, 16, 4, 3), (diffusion.Model.UsualSteps, diffusion.Model.Side, diffusion.Model.Multiple, diffusion.Model.LatentChannels));
+        var made = diffusion.Generate([new("") { Seed = 5, Steps = 4 }])[0].Image;
+
+        using var noGrad = no_grad();
+        NoiseSource noise = new Generator(5);
+        var (run, state) = (steps.Start(4), SchedulerState.Empty);
+        var x = noise.Normal([1, 3, 8, 8], ScalarType.Float32);
+        for (var i = 0; i < 4; i++) (x, _, state) = run.Step(i, unet.Forward(x, run.Timestep(i)), x, state, noise);
+        var picture = codes.Decode(codes.Quantize.Entries(codes.Quantize.Nearest(x / codes.Config.ScalingFactor)));
+        Assert.Equal(Diffusion.ToImage((picture[0] / 2 + 0.5).clamp(0, 1)).Pixels, made.Pixels);
+
+        PipelineFolder.Save(folder, diffusion.Model);
+        Assert.Contains("LDMPipeline", ModelFolder.ReadText(Path.Combine(folder, PipelineFolder.FileName)), StringComparison.Ordinal);
+        using var again = Diffusion.Load(folder);
+        Assert.Equal(made.Pixels, again.Generate([new("") { Seed = 5, Steps = 4 }])[0].Image.Pixels);
+        // A picture is changed, one after the other is the same as both at once but for the last bits, and guidance reaches through the rounding.
+        ImageRequest changed = new("") { Seed = 5, Steps = 4, Image = made, Strength = 0.5, Count = 2 };
+        var (both, each) = (again.Generate([changed]), new Diffusion(again.Model, "ldm") { Parts = new() { Sliced = true } }.Generate([changed]));
+        Assert.All(both.Zip(each), static p => Assert.All(p.First.Image.Pixels.Zip(p.Second.Image.Pixels), static v => Assert.InRange(v.First - v.Second, -1, 1)));
+        var loss = new UniversalGuidance(static pictures => pictures.square().sum()) { ForwardScale = 1 };
+        Assert.NotEqual(made.Pixels, again.Generate([new("") { Seed = 5, Steps = 4, Hooks = [loss] }])[0].Image.Pixels);
+        Assert.Contains("takes no tiles", Assert.Throws<PanoptesException>(() => new Diffusion(again.Model, "ldm") { Parts = new() { Tiled = true } }.Generate("")).Message, StringComparison.Ordinal);
+        using var wide = Plain(4, 4);
+        Assert.Contains("reads 4 channels, but the latents have 3", Assert.Throws<PanoptesException>(() => new UnconditionalDiffusion(wide, steps, new CodeAutoencoder(codes))).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -105,7 +105,7 @@ public sealed record AutoencoderParts
 }
 
 /// <summary>Images to latents and back. Keys: encoder, quant_conv, post_quant_conv, decoder.</summary>
-public sealed class AutoencoderKl(AutoencoderKlConfig config) : Module
+public sealed class AutoencoderKl(AutoencoderKlConfig config) : LatentAutoencoder
 {
     public AutoencoderKlConfig Config { get; } = config;
 
@@ -118,6 +118,24 @@ public sealed class AutoencoderKl(AutoencoderKlConfig config) : Module
     public VqDecoder Decoder { get; } = new(config);
 
     ScalarType Dtype => Decoder.ConvIn.Weight.Dtype ?? ScalarType.Float32;
+
+    public override int LatentChannels => Config.LatentChannels;
+
+    public override int PixelsPerPlace => Config.PixelsPerPlace;
+
+    public override Tensor ToLatents(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null, long? draws = null)
+    {
+        using var scope = NewDisposeScope();
+        using var posterior = Encode(pixels, parts);
+        var mean = posterior.Mean;
+        return Scale(noise is null ? mean : posterior.Sample(noise.Normal([draws ?? mean.shape[0], .. mean.shape[1..]], mean.dtype))).MoveToOuterDisposeScope();
+    }
+
+    public override Tensor ToPixels(Tensor latents, AutoencoderParts? parts = null)
+    {
+        using var scope = NewDisposeScope();
+        return Decode(Unscale(latents), parts).MoveToOuterDisposeScope();
+    }
 
     /// <param name="pixels">[b, channels, height, width] from -1 to 1</param>
     /// <param name="parts">How it goes through in little memory; null: at once.</param>

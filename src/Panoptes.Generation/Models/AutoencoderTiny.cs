@@ -105,13 +105,30 @@ public sealed class TinyLayers : Module
 }
 
 /// <summary>Images to latents and back, without a posterior: what it gives is as a diffusion model takes it. Keys: encoder.layers.N, decoder.layers.N.</summary>
-public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : Module
+public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : LatentAutoencoder
 {
     public AutoencoderTinyConfig Config { get; } = config;
 
     public TinyLayers Encoder { get; } = TinyLayers.Encoder(config.Checked());
 
     public TinyLayers Decoder { get; } = TinyLayers.Decoder(config);
+
+    public override int LatentChannels => Config.LatentChannels;
+
+    public override int PixelsPerPlace => 1 << (Config.EncoderBlockOutChannels.Length - 1);
+
+    /// <summary>A picture's latents are certain: nothing is drawn.</summary>
+    public override Tensor ToLatents(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null, long? draws = null)
+    {
+        using var scope = NewDisposeScope();
+        return ((Encode(pixels, parts) - Config.ShiftFactor) * Config.ScalingFactor).MoveToOuterDisposeScope();
+    }
+
+    public override Tensor ToPixels(Tensor latents, AutoencoderParts? parts = null)
+    {
+        using var scope = NewDisposeScope();
+        return Decode(latents / Config.ScalingFactor + Config.ShiftFactor, parts).MoveToOuterDisposeScope();
+    }
 
     ScalarType Dtype => Encoder.Parameters().First().Dtype ?? ScalarType.Float32;
 
@@ -132,9 +149,6 @@ public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : Module
         using var scope = NewDisposeScope();
         return (InParts((latents.to(Dtype) / 3).tanh() * 3, parts, Decoder.Forward, PixelsPerPlace, 1) * 2 - 1).MoveToOuterDisposeScope();
     }
-
-    /// <summary>How many pixels a side one place of the latents stands for.</summary>
-    int PixelsPerPlace => 1 << (Config.EncoderBlockOutChannels.Length - 1);
 
     /// <summary>One image after the other, and in tiles, each of which goes over into what is there already, as the peer does it: also an image of one tile, at whose end the next one begins.</summary>
     /// <param name="finer">How many times as fine what comes out is.</param>

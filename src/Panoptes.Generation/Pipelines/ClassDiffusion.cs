@@ -5,7 +5,7 @@ namespace Panoptes.Generation;
 
 /// <summary>DiT (Peebles and Xie 2022, arXiv:2212.09748): images of classes. A prompt is a class's number, or one of its names where the pipeline's files give them.</summary>
 /// <param name="labels">Names by their classes; empty: numbers alone.</param>
-public sealed class ClassDiffusion(DitTransformer transformer, AutoencoderKl autoencoder, DiffusionScheduler scheduler, IReadOnlyDictionary<string, int> labels) : DiffusionModel(scheduler, autoencoder)
+public sealed class ClassDiffusion(DitTransformer transformer, LatentAutoencoder autoencoder, DiffusionScheduler scheduler, IReadOnlyDictionary<string, int> labels) : DiffusionModel(scheduler, autoencoder)
 {
     public DitTransformer Transformer { get; } = transformer;
 

@@ -29,7 +29,7 @@ public sealed record PromptOptions
 }
 
 /// <summary>A family of latent diffusion models with its parts: what reads prompts, the network, the autoencoder and the scheduler. It owns them.</summary>
-public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl? autoencoder) : IDisposable
+public abstract class DiffusionModel(DiffusionScheduler scheduler, LatentAutoencoder? autoencoder) : IDisposable
 {
     /// <summary>Loads a pipeline.</summary>
     /// <param name="model">A diffusers folder, one file of the original form, or a hub id, whose pipeline is taken from the cache or downloaded.</param>
@@ -47,7 +47,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     public DiffusionScheduler Scheduler { get; } = scheduler;
 
     /// <summary>From pixels to latents and back; null: the network works on pixels.</summary>
-    public AutoencoderKl? Autoencoder { get; } = autoencoder;
+    public LatentAutoencoder? Autoencoder { get; } = autoencoder;
 
     /// <summary>The network that is asked at every step.</summary>
     public abstract Module Network { get; }
@@ -71,7 +71,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     public ScalarType Dtype => Network.NamedParameters().Select(static p => p.Parameter.Dtype).FirstOrDefault(static d => d is not null) ?? ScalarType.Float32;
 
     /// <summary>Channels of the latents.</summary>
-    public virtual int LatentChannels => Autoencoder?.Config.LatentChannels ?? 3;
+    public virtual int LatentChannels => Autoencoder?.LatentChannels ?? 3;
 
     /// <summary>Channels that the network reads; more than <see cref="LatentChannels"/> where it sees a mask or an image beside them.</summary>
     public virtual int ChannelsRead => LatentChannels;
@@ -83,7 +83,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     public virtual bool ReadsWhatStays => false;
 
     /// <summary>How many pixels a side one place of the latents stands for.</summary>
-    public int PixelsPerPlace => Autoencoder?.Config.PixelsPerPlace ?? 1;
+    public int PixelsPerPlace => Autoencoder?.PixelsPerPlace ?? 1;
 
     /// <summary>What sides of images must be multiples of.</summary>
     public virtual int Multiple => PixelsPerPlace;
@@ -171,9 +171,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
         using var scope = NewDisposeScope();
         // Of colors, a model of grey pixels sees how bright they are.
         if (Autoencoder is null) return (LatentChannels == 1 ? (pixels * tensor([0.299f, 0.587f, 0.114f], device: pixels.device).view(3, 1, 1)).sum(1, keepdim: true) : pixels).to(Dtype).alias().MoveToOuterDisposeScope();
-        using var posterior = Autoencoder.Encode(pixels, parts);
-        var mean = posterior.Mean;
-        return Autoencoder.Scale(noise is null ? mean : posterior.Sample(noise.Normal([draws ?? mean.shape[0], .. mean.shape[1..]], mean.dtype))).to(Dtype).alias().MoveToOuterDisposeScope();
+        return Autoencoder.ToLatents(pixels, noise, parts, draws).to(Dtype).alias().MoveToOuterDisposeScope();
     }
 
     /// <summary>Pictures of latents: [b, 3, height, width] from 0 to 1.</summary>
@@ -190,7 +188,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, AutoencoderKl
     internal Tensor DecodeUnbounded(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        var pixels = (Autoencoder?.Decode(Autoencoder.Unscale(latents), parts) ?? latents).to(ScalarType.Float32) / 2 + 0.5;
+        var pixels = (Autoencoder?.ToPixels(latents, parts) ?? latents).to(ScalarType.Float32) / 2 + 0.5;
         return (pixels.shape[1] == 1 ? pixels.expand(-1, 3, -1, -1) : pixels).MoveToOuterDisposeScope();
     }
 

@@ -5,7 +5,7 @@ namespace Panoptes.Generation;
 /// <summary>Flux.1 (Black Forest Labs 2024): a transformer over text and packed latents that follows a flow; CLIP says what the whole text is, T5 what its words are. The network is told how strong guidance is.</summary>
 /// <param name="first">CLIP; null where prompts are given as features only.</param>
 /// <param name="second">T5.</param>
-public sealed class Flux(FluxTransformer transformer, AutoencoderKl autoencoder, ClipPrompts? first, T5Prompts? second, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+public sealed class Flux(FluxTransformer transformer, LatentAutoencoder autoencoder, ClipPrompts? first, T5Prompts? second, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
 {
     /// <summary>How many tokens T5 reads.</summary>
     public const int T5Length = 512;

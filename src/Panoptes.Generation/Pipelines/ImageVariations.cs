@@ -7,7 +7,7 @@ namespace Panoptes.Generation;
 /// <summary>A Stable Diffusion that reads a picture instead of words, by a CLIP's embedding of it, and makes others like it (diffusers' StableDiffusionImageVariationPipeline).</summary>
 /// <param name="encoder">With a projection.</param>
 /// <param name="processor">Prepares pictures for the encoder.</param>
-public sealed class ImageVariations(UNet2DConditionModel unet, AutoencoderKl autoencoder, ClipVisionModel encoder, ImageProcessor processor, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+public sealed class ImageVariations(UNet2DConditionModel unet, LatentAutoencoder autoencoder, ClipVisionModel encoder, ImageProcessor processor, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
 {
     public UNet2DConditionModel UNet { get; } = unet;
 

@@ -50,6 +50,7 @@ public static class PipelineFolder
         ["DiTPipeline"] = ClassDiffusion,
         ["DDPMPipeline"] = Unconditional,
         ["DDIMPipeline"] = Jumping,
+        ["LDMPipeline"] = LatentCodes,
     };
 
     /// <summary>Whether a folder holds a pipeline.</summary>
@@ -184,7 +185,12 @@ public static class PipelineFolder
                 if (dit.Labels.Count > 0) index["id2label"] = new JsonObject(dit.Labels.GroupBy(static l => l.Value).Select(static g => KeyValuePair.Create(g.Key.ToString(System.Globalization.CultureInfo.InvariantCulture), (JsonNode?)string.Join(", ", g.Select(static l => l.Key)))));
                 break;
         }
-        if (model.Autoencoder is { } autoencoder) Write("vae", autoencoder);
+        if (model.Autoencoder is CodeAutoencoder codes)
+        {
+            Part("vqvae", null, "VQModel");
+            Models.Save(Path.Combine(folder, "vqvae"), codes.Model, options);
+        }
+        else if (model.Autoencoder is { } autoencoder) Write("vae", autoencoder);
         else if (model is StableDiffusion) Part("vae", null, null);
         AtomicFile.WriteText(Path.Combine(folder, FileName), index.ToJsonString(ModelConfig.JsonOptions) + "\n");
 
@@ -231,6 +237,7 @@ public static class PipelineFolder
         Flux _ => "FluxPipeline",
         PixArt pixart => pixart.Prompts?.Length > Generation.PixArt.T5Length ? "PixArtSigmaPipeline" : "PixArtAlphaPipeline",
         ClassDiffusion _ => "DiTPipeline",
+        UnconditionalDiffusion { Autoencoder: not null } => "LDMPipeline",
         UnconditionalDiffusion _ => model.Scheduler is DdpmScheduler ? "DDPMPipeline" : "DDIMPipeline",
         _ => throw new PanoptesException($"A {model.GetType().Name} cannot be written."),
     };
@@ -277,6 +284,8 @@ public static class PipelineFolder
 
     /// <summary>The peer's jumps whatever its folder's scheduler is.</summary>
     static UnconditionalDiffusion Jumping(PipelineParts p) => new(p.Model<UNet2DModel>("unet"), (DiffusionScheduler)p.Scheduler().As(typeof(DdimScheduler)));
+
+    static UnconditionalDiffusion LatentCodes(PipelineParts p) => new(p.Model<UNet2DModel>("unet"), p.Scheduler(), p.Codes("vqvae"));
 
     static ClassDiffusion ClassDiffusion(PipelineParts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.Labels());
 }

@@ -23,7 +23,9 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
 
     public T Model<T>(string part) where T : Module => Track(LoadModel<T>(part));
 
-    public AutoencoderKl Autoencoder() => Model<AutoencoderKl>("vae");
+    public LatentAutoencoder Autoencoder() => Model<LatentAutoencoder>("vae");
+
+    public CodeAutoencoder Codes(string part) => new(Track(LoadCodes(part)));
 
     public ClipPrompts Clip(string part, string tokenizer) => new(Track(LoadClip(part)), LoadTokenizer(tokenizer));
 
@@ -39,6 +41,8 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
     public abstract Dictionary<string, int> Labels();
 
     internal abstract T LoadModel<T>(string part) where T : Module;
+
+    internal abstract VqModel LoadCodes(string part);
 
     internal abstract ClipTextModel LoadClip(string part);
 
@@ -94,7 +98,7 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
 
     public override DiffusionScheduler Scheduler() => Generation.Scheduler.Load<DiffusionScheduler>(PathOf("scheduler"));
 
-    public VqModel ImageTokenizer(string part) => Track(Models.Load<VqModel>(PathOf(part), Options));
+    public VqModel ImageTokenizer(string part) => Track(LoadCodes(part));
 
     public AmusedScheduler MaskedTokenScheduler() => Generation.Scheduler.Load<AmusedScheduler>(PathOf("scheduler"));
 
@@ -110,11 +114,14 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
 
     internal override T LoadModel<T>(string part)
     {
+        var usual = GenerationModels.All.First(static e => typeof(T).IsAssignableFrom(e.Type));
         // Transformer2DModel is what older files call several classes.
-        if (index[part] is JsonArray { Count: 2 } a && a[1]?.ToString() is { } named and not "Transformer2DModel" && GenerationModels.All.FirstOrDefault(e => e.Architecture == named) is { } entry && !typeof(T).IsAssignableFrom(entry.Type))
-            throw new PanoptesException($"{folder}: {part} is {named}, which such a pipeline is not read with; expected {GenerationModels.All.First(static e => typeof(T).IsAssignableFrom(e.Type)).Architecture}.");
-        return GenerationModels.Load<T>(PathOf(part), Options);
+        var entry = index[part] is JsonArray { Count: 2 } a && a[1]?.ToString() is { } named and not "Transformer2DModel" ? GenerationModels.All.FirstOrDefault(e => e.Architecture == named) : null;
+        if (entry is not null && !typeof(T).IsAssignableFrom(entry.Type)) throw new PanoptesException($"{folder}: {part} is {entry.Architecture}, which such a pipeline is not read with; expected {usual.Architecture}.");
+        return (T)GenerationModels.Registry.Load(PathOf(part), (entry ?? usual).Type, Options);
     }
+
+    internal override VqModel LoadCodes(string part) => Models.Load<VqModel>(PathOf(part), Options);
 
     internal override ClipTextModel LoadClip(string part) => Models.Load<ClipTextModel>(PathOf(part), Options);
 

@@ -4,7 +4,7 @@ namespace Panoptes.Generation;
 
 /// <summary>PixArt-α and Σ (Chen et al. 2023, arXiv:2310.00426): a diffusion transformer that looks at T5's states, and, where it was made for large images, is told their size.</summary>
 /// <param name="prompts">T5; null where prompts are given as features only.</param>
-public sealed class PixArt(PixArtTransformer transformer, AutoencoderKl autoencoder, T5Prompts? prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+public sealed class PixArt(PixArtTransformer transformer, LatentAutoencoder autoencoder, T5Prompts? prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
 {
     /// <summary>How many tokens T5 reads.</summary>
     public const int T5Length = 120;

@@ -79,7 +79,7 @@ public static class SingleFile
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var autoencoder = model.Autoencoder ?? throw new PanoptesException("A model that works on pixels has no original form; expected one with an autoencoder.");
+        var autoencoder = model.Autoencoder as AutoencoderKl ?? throw new PanoptesException($"A model that works on {(model.Autoencoder is null ? "pixels" : $"the latents of an {model.Autoencoder.GetType().Name}")} has no original form; expected one with an AutoencoderKL.");
         IEnumerable<KeyValuePair<string, Tensor>> tensors = model switch
         {
             StableDiffusionXl xl => [.. UNet(xl), .. Clip(xl.Prompts, "conditioner.embedders.0.transformer."), .. OpenClip(xl.SecondPrompts, "conditioner.embedders.1.model.")],
@@ -162,6 +162,8 @@ public static class SingleFile
 
         internal override T5EncoderModel LoadT5(string part) => PrefixOf(part) is not { } prefix ? (folder ?? throw Lacks(part)).LoadT5(part)
             : Read(prefix, Config(part, () => OriginalConfigs.T5(Behind(prefix))), static c => new T5EncoderModel(c), static _ => static k => new(k), static key => key is "encoder.embed_tokens.weight");
+
+        internal override VqModel LoadCodes(string part) => (folder ?? throw Lacks(part)).LoadCodes(part);
 
         internal override ClipVisionModel LoadVision(string part) => (folder ?? throw Lacks(part)).LoadVision(part);
 

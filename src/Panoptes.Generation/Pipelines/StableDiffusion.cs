@@ -5,7 +5,7 @@ namespace Panoptes.Generation;
 /// <summary>
 /// Stable Diffusion 1 and 2 (Rombach et al. 2022, arXiv:2112.10752): a UNet that looks at the states of one CLIP text encoder. With nine channels it fills masks, with gated attention it follows boxes (GLIGEN).
 /// </summary>
-public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencoder, ClipPrompts prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+public class StableDiffusion(UNet2DConditionModel unet, LatentAutoencoder? autoencoder, ClipPrompts prompts, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
 {
     public UNet2DConditionModel UNet { get; } = unet;
 
@@ -72,7 +72,7 @@ public class StableDiffusion(UNet2DConditionModel unet, AutoencoderKl? autoencod
 /// <summary>SDXL (Podell et al. 2023, arXiv:2307.01952): the states of two text encoders side by side, the second one's whole text, and the image's sizes and crop.</summary>
 /// <param name="second">The larger text encoder, which projects.</param>
 /// <param name="zeros">Whether nothing said of what is not wanted is zeros rather than an empty prompt.</param>
-public sealed class StableDiffusionXl(UNet2DConditionModel unet, AutoencoderKl autoencoder, ClipPrompts prompts, ClipPrompts second, DiffusionScheduler scheduler, bool zeros) : StableDiffusion(unet, autoencoder, prompts, scheduler)
+public sealed class StableDiffusionXl(UNet2DConditionModel unet, LatentAutoencoder autoencoder, ClipPrompts prompts, ClipPrompts second, DiffusionScheduler scheduler, bool zeros) : StableDiffusion(unet, autoencoder, prompts, scheduler)
 {
     public ClipPrompts SecondPrompts { get; } = second;
 

@@ -6,7 +6,7 @@ namespace Panoptes.Generation;
 /// <param name="first">CLIP with a projection; null where prompts are given as features only.</param>
 /// <param name="second">The larger CLIP with a projection.</param>
 /// <param name="third">T5; null: its states are zeros.</param>
-public sealed class StableDiffusion3(Sd3Transformer transformer, AutoencoderKl autoencoder, ClipPrompts? first, ClipPrompts? second, T5Prompts? third, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
+public sealed class StableDiffusion3(Sd3Transformer transformer, LatentAutoencoder autoencoder, ClipPrompts? first, ClipPrompts? second, T5Prompts? third, DiffusionScheduler scheduler) : DiffusionModel(scheduler, autoencoder)
 {
     /// <summary>How many tokens T5 reads.</summary>
     public const int T5Length = 256;

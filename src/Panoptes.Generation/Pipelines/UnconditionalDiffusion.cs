@@ -3,14 +3,15 @@ using Panoptes.Nn;
 
 namespace Panoptes.Generation;
 
-/// <summary>DDPM (Ho et al. 2020, arXiv:2006.11239): images of one kind, made of pixels without a word. The prompt is empty or, of a UNet that was taught classes, a class's number.</summary>
+/// <summary>DDPM (Ho et al. 2020, arXiv:2006.11239): images of one kind, made of pixels, or of latents (LDM), without a word. The prompt is empty or, of a UNet that was taught classes, a class's number.</summary>
 public sealed class UnconditionalDiffusion : DiffusionModel
 {
-    /// <exception cref="PanoptesException">The UNet works on neither colors nor grey, or gives neither as much nor, with the variance, twice as much.</exception>
-    public UnconditionalDiffusion(UNet2DModel unet, DiffusionScheduler scheduler) : base(scheduler, null)
+    /// <exception cref="PanoptesException">The UNet works on neither colors nor grey, nor the autoencoder's latents, or gives neither as much nor, with the variance, twice as much.</exception>
+    public UnconditionalDiffusion(UNet2DModel unet, DiffusionScheduler scheduler, LatentAutoencoder? autoencoder = null) : base(scheduler, autoencoder)
     {
         var (read, given) = (unet.Config.InChannels, unet.Config.OutChannels);
-        if (read is not (1 or 3) || (given != read && given != 2 * read)) throw new PanoptesException($"The unet reads {read} channels and gives {given}; expected 3 or, of grey, 1 of both, or twice as many given with the variance.");
+        if (autoencoder is not null && read != autoencoder.LatentChannels) throw new PanoptesException($"The unet reads {read} channels, but the latents have {autoencoder.LatentChannels}; expected as many.");
+        if ((autoencoder is null && read is not (1 or 3)) || (given != read && given != 2 * read)) throw new PanoptesException($"The unet reads {read} channels and gives {given}; expected 3 or, of grey, 1 of pixels, and as many given, or twice as many with the variance.");
         UNet = unet;
     }
 
@@ -20,10 +21,10 @@ public sealed class UnconditionalDiffusion : DiffusionModel
 
     public override int LatentChannels => UNet.Config.InChannels;
 
-    /// <summary>Every level but the last halves the image.</summary>
-    public override int Multiple => 1 << (UNet.Config.BlockOutChannels.Length - 1);
+    /// <summary>Every level but the last halves the image, or its latents.</summary>
+    public override int Multiple => PixelsPerPlace << (UNet.Config.BlockOutChannels.Length - 1);
 
-    public override int Side => UNet.Config.SampleSize?[0] ?? 32;
+    public override int Side => (UNet.Config.SampleSize?[0] ?? 32) * PixelsPerPlace;
 
     public override (int Width, int Height) UsualSize => SizeBy(UNet.Config.SampleSize);
 
