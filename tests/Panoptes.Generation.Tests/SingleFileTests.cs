@@ -182,6 +182,20 @@ public sealed class SingleFileTests : IDisposable
     }
 
     [Fact]
+    public void What_reads_a_Flux_prompts_is_in_its_file_too()
+    {
+        using var generator = new Generator(1);
+        using var flux = new Flux(new(new() { NumLayers = 1, NumSingleLayers = 1, NumAttentionHeads = 1, JointAttentionDim = 12, PooledProjectionDim = 64 }),
+            new AutoencoderKl(new() { BlockOutChannels = [32, 32, 32, 32], LayersPerBlock = 1, LatentChannels = 16, UseQuantConv = false, UsePostQuantConv = false, DownBlockTypes = [.. Enumerable.Repeat("DownEncoderBlock2D", 4)], UpBlockTypes = [.. Enumerable.Repeat("UpDecoderBlock2D", 4)] }),
+            new(new(new() { HiddenSize = 64, IntermediateSize = 128, NumHiddenLayers = 2, NumAttentionHeads = 1 }), ClipTokenizer.OpenAi()), null, new FlowMatchEulerScheduler());
+        foreach (var part in (Module[])[flux.Network, flux.Autoencoder!, .. flux.TextEncoders]) part.Initialize(generator);
+        SingleFile.Save(At("flux.safetensors"), flux);
+        using var again = SingleFile.Load(At("flux.safetensors"));
+        Same(flux.Network, again.Network);
+        Same(Assert.Single(flux.TextEncoders), Assert.Single(again.TextEncoders));
+    }
+
+    [Fact]
     public void Velocities_are_predicted_by_a_second_version_as_the_peer_takes_it_unless_a_folder_says_otherwise()
     {
         Assert.Contains("v_prediction", OriginalConfigs.Scheduler(OriginalFamily.StableDiffusion2, fills: false, guided: false), StringComparison.Ordinal);

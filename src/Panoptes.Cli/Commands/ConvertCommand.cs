@@ -16,23 +16,26 @@ sealed class ConvertCommand : ExampleCommand
     static readonly string[] Settings = [".json", ".txt", ".model", ".md", ".jinja"];
 
     readonly Argument<string> model = new("MODEL") { Description = "A folder, a file or a hub id: safetensors, shards, or PyTorch's formats." };
-    readonly Option<string> output = new("--out", "-o") { Description = "The folder to write, or a .safetensors file for the weights alone.", HelpName = "PATH", Required = true };
+    readonly Option<string> output = new("--out", "-o") { Description = "The folder to write, or a .safetensors file for the weights alone: of a pipeline's folder, a whole one in the original form.", HelpName = "PATH", Required = true };
     readonly Option<string?> dtype = new("--dtype") { Description = "Store floating-point weights as float32, float16 or bfloat16; by default as they are.", HelpName = "TYPE" };
     readonly Option<string?> shard = new("--shard-size") { Description = "The most that one file may take, such as 500MB or 5GB; by default 5GB.", HelpName = "SIZE" };
     readonly Option<string?> to = new("--to") { Description = "Whose keys and configuration: hf (Hugging Face's CLIP) or open_clip; by default as they are.", HelpName = "NAMES" };
     readonly Option<string?> below = new("--base") { Description = "A model that this one was made of: what is the same there is not written again, but read from there whenever this one is loaded. For this project's own use; other libraries read whole models.", HelpName = "MODEL" };
+    readonly Option<string?> config = new("--config") { Description = "For a pipeline in one file that is to be a folder: a diffusers folder that says what the file does not (scheduler, tokenizers, a part's config.json), and has the parts that the file lacks.", HelpName = "FOLDER" };
     readonly Option<bool> force = new("--force") { Description = "Replace the file or the model at the output." };
 
-    public ConvertCommand() : base("convert", "Write a model anew: bfloat16 instead of float32, safetensors instead of PyTorch's pickle, one file instead of shards, Hugging Face's names instead of open_clip's.", """
+    public ConvertCommand() : base("convert", "Write a model anew: bfloat16 instead of float32, safetensors instead of PyTorch's pickle, one file instead of shards, Hugging Face's names instead of open_clip's, a diffusers folder instead of a pipeline in one file, or the other way.", """
         panoptes convert zoo/clip-emoji --out small --dtype bfloat16
         panoptes convert pytorch_model.bin --out model.safetensors
         panoptes convert stable-diffusion-v1-5 --out half --dtype bfloat16
+        panoptes convert v1-5-pruned-emaonly.safetensors --out stable-diffusion-v1-5
+        panoptes convert stable-diffusion-v1-5 --out v1-5.safetensors --dtype float16
         panoptes convert runs/gligen/last --out zoo/gligen-emoji --dtype bfloat16 --base zoo/sd-emoji
         panoptes convert laion/CLIP-ViT-B-32-laion2B-s34B-b79K --out clip-hf --to hf
         """)
     {
         Add(model);
-        foreach (var option in (ReadOnlySpan<Option>)[output, dtype, shard, to, below, force]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[output, dtype, shard, to, below, config, force]) Add(option);
         dtype.AcceptOnlyFromAmong("float32", "float16", "bfloat16");
         to.AcceptOnlyFromAmong("hf", "open_clip");
         SetAction(RunAsync);
@@ -52,22 +55,29 @@ sealed class ConvertCommand : ExampleCommand
         if (there && !asFile && !Weights.IsIn(target) && !PipelineFolder.Is(target)) throw new PanoptesException($"{target} holds no model but something else, which --force does not replace; expected a model's folder, an empty one or none.");
         var named = parsed.GetRequiredValue(model);
         var source = PipelineFolder.Is(named) ? named : ModelLoader.Resolve(named);
-        if (PipelineFolder.Is(source) && (asFile || parsed.GetValue(to) is not null)) throw new UsageException("A pipeline is written as a folder, with the names that it has; --to and a file as --out do not go with one.");
+        var (isFolder, isWhole) = (PipelineFolder.Is(source), !asFile && SingleFile.HoldsPipeline(source));
+        if ((isFolder || isWhole) && parsed.GetValue(to) is not null) throw new UsageException("A pipeline has diffusers' names in a folder and the original ones in a file; --to does not go with one.");
+        if (isWhole && parsed.GetValue(below) is not null) throw new UsageException("A pipeline in one file is written whole as a folder; --base does not go with one.");
+        if (!isWhole) SharedOptions.Idle(parsed, "goes with a pipeline in one file that is written as a folder", config);
         if (Path.GetFullPath(source) == target) throw new PanoptesException($"{target} is the model itself; expected another place.");
         ScalarType? type = parsed.GetValue(dtype) switch { "float32" => ScalarType.Float32, "float16" => ScalarType.Float16, "bfloat16" => ScalarType.BFloat16, _ => null };
         var under = parsed.GetValue(below) is { } first ? Path.GetFullPath(PipelineFolder.Is(first) ? first : ModelFolder.FolderOf(ModelLoader.Resolve(first))) : null;
-        if (under is not null && PipelineFolder.Is(under) != PipelineFolder.Is(source)) throw new PanoptesException($"{named} and {parsed.GetValue(below)} are a pipeline and a model; expected two of a kind.");
+        if (under is not null && PipelineFolder.Is(under) != isFolder) throw new PanoptesException($"{named} and {parsed.GetValue(below)} are a pipeline and a model; expected two of a kind.");
         await terminal.WithProgress("Converting", progress =>
         {
-            if (asFile) WriteFile(source, target, type, progress, cancel);
+            if (asFile && isFolder) Join(source, target, type);
+            else if (asFile) WriteFile(source, target, type, progress, cancel);
             else AtomicFolder.Write(target, folder =>
             {
                 if (parsed.GetValue(to) is { } names) Rename(source, folder, names, new() { Dtype = type, ShardSize = size });
-                else if (PipelineFolder.Is(source)) CopyPipeline(source, folder, type, size, under is null ? null : (under, target), progress, cancel);
+                else if (isWhole) Part(source, folder, parsed.GetValue(config), new() { Dtype = type, ShardSize = size });
+                else if (isFolder) CopyPipeline(source, folder, type, size, under is null ? null : (under, target), progress, cancel);
                 else Copy(source, folder, type, size, under is null ? null : (under, target), progress, cancel);
             }, cancel);
             return 0;
         });
+        if (isWhole && SingleFile.HoldsControlNet(source)) terminal.Note($"The ControlNet in {source} is no part of the folder; panoptes control --controlnet reads it from the file.");
+        if (asFile && isFolder) terminal.Note($"One file holds no settings, no tokenizers and no networks that control; where they are not the family's usual ones, name {source} by --config.");
         var bytes = asFile ? new FileInfo(target).Length : Directory.EnumerateFiles(target, "*", SearchOption.AllDirectories).Sum(static f => new FileInfo(f).Length);
         if (terminal.IsJson) terminal.WriteJson(new { model = source, output = target, bytes });
         else terminal.WriteLine($"{target} ({InfoCommand.Size(bytes)})");
@@ -142,6 +152,20 @@ sealed class ConvertCommand : ExampleCommand
             if (Weights.IsIn(part)) Copy(part, to, type, shardSize, under is var (below, target) && Directory.Exists(Path.Combine(below, name)) ? (Path.Combine(below, name), Path.Combine(target, name)) : null, progress, cancel);
             else CopySettings(part, to, null);
         }
+    }
+
+    /// <summary>A pipeline in one file of the original form as a folder of diffusers.</summary>
+    static void Part(string source, string folder, string? config, SaveOptions options)
+    {
+        using var model = DiffusionModel.Load(source, new() { Dtype = null }, config);
+        PipelineFolder.Save(folder, model, options);
+    }
+
+    /// <summary>The other way.</summary>
+    static void Join(string source, string target, ScalarType? type)
+    {
+        using var model = DiffusionModel.Load(source, new() { Dtype = null });
+        SingleFile.Save(target, model, new() { Dtype = type });
     }
 
     /// <summary>Whether a model is one of diffusers, which looks for weights under a name of its own.</summary>

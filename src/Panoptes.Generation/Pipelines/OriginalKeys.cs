@@ -51,7 +51,7 @@ readonly record struct OriginalKey(string Name, OriginalForm Form = OriginalForm
 ///   mid_block.attentions.0.group_norm                    mid.attn_1.norm
 ///     to_q, to_k, to_v, to_out.0 [out, in]                 q, k, v, proj_out [out, in, 1, 1]
 ///   conv_shortcut                                        nin_shortcut
-/// text encoders of SD 1 and SDXL (first), SD 3         cond_stage_model.transformer., conditioner.embedders.0.transformer., text_encoders.clip_l.transformer., clip_g, t5xxl
+/// text encoders of SD 1, SDXL (first), SD 3 and Flux   cond_stage_model.transformer., conditioner.embedders.0.transformer., text_encoders.clip_l.transformer., clip_g, t5xxl
 /// text encoders of SD 2 and SDXL (second)              cond_stage_model.model., conditioner.embedders.1.model.: open_clip's names
 ///   text_model.encoder.layers.N                          transformer.resblocks.N
 ///     self_attn.q_proj, k_proj, v_proj                     attn.in_proj_weight, in_proj_bias, row after row
@@ -147,7 +147,7 @@ static class OriginalKeys
             {
                 "resnets" => $"{Block(first + layer)}.0.{Renamed(Resnet, parts[4])}",
                 "attentions" => $"{Block(first + layer)}.1.{parts[4]}",
-                "downsamplers" => $"{Block(first + n)}.0.op.{parts[4]["conv.".Length..]}",
+                "downsamplers" when parts[4].StartsWith("conv.", StringComparison.Ordinal) => $"{Block(first + n)}.0.op.{parts[4]["conv.".Length..]}",
                 "upsamplers" => $"{Block(first + n)}.{(upBlockTypes[level].StartsWith("Cross", StringComparison.Ordinal) ? 2 : 1)}.{parts[4]}",
                 _ => key,
             });

@@ -12,6 +12,8 @@ namespace Panoptes.Generation;
 /// </summary>
 public static class SingleFile
 {
+    static readonly string[] UNetParts = ["time_embed.", "label_emb.", "input_blocks.", "middle_block.", "output_blocks.", "out.", "position_net."];
+
     const string Denoiser = "model.diffusion_model.", Control = "control_model.";
 
     /// <summary>Whether a file holds a ControlNet under the original names, alone or beside a pipeline.</summary>
@@ -20,6 +22,14 @@ public static class SingleFile
         if (!File.Exists(file) || file.EndsWith(".json", StringComparison.OrdinalIgnoreCase)) return false;
         using var weights = Weights.Open(file);
         return weights.Contains(Control + "zero_convs.0.0.weight") || weights.Contains("zero_convs.0.0.weight");
+    }
+
+    /// <summary>Whether a file holds a pipeline under the original names, or its network alone.</summary>
+    public static bool HoldsPipeline(string file)
+    {
+        if (!File.Exists(file) || file.EndsWith(".json", StringComparison.OrdinalIgnoreCase)) return false;
+        using var weights = Weights.Open(file);
+        return weights.Contains("joint_blocks.0.x_block.attn.qkv.weight") || weights.Contains("double_blocks.0.img_attn.qkv.weight") || weights.Keys.Any(static k => k.StartsWith(Denoiser, StringComparison.Ordinal));
     }
 
     /// <summary>Loads a ControlNet of Stable Diffusion 1 or 2 from a file of the original form, .safetensors or .pth.</summary>
@@ -82,21 +92,31 @@ public static class SingleFile
         var autoencoder = model.Autoencoder as AutoencoderKl ?? throw new PanoptesException($"A model that works on {(model.Autoencoder is null ? "pixels" : $"the latents of an {model.Autoencoder.GetType().Name}")} has no original form; expected one with an AutoencoderKL.");
         IEnumerable<KeyValuePair<string, Tensor>> tensors = model switch
         {
+            StableDiffusion { Examples: not null } => throw new PanoptesException("A GLIGEN that takes example images has no original form: no such file holds what reads them."),
             StableDiffusionXl xl => [.. UNet(xl), .. Clip(xl.Prompts, "conditioner.embedders.0.transformer."), .. OpenClip(xl.SecondPrompts, "conditioner.embedders.1.model.")],
             StableDiffusion sd when sd.UNet.Config is { UseLinearProjection: true } => [.. UNet(sd), .. OpenClip(sd.Prompts, "cond_stage_model.model.")],
             StableDiffusion sd => [.. UNet(sd), .. Clip(sd.Prompts, "cond_stage_model.transformer.")],
             StableDiffusion3 sd3 => [.. OriginalWeights.Of(sd3.Transformer, Denoiser, OriginalKeys.Sd3(sd3.Transformer.Config)), .. Clip(sd3.FirstPrompts, "text_encoders.clip_l.transformer."), .. Clip(sd3.SecondPrompts, "text_encoders.clip_g.transformer."), .. T5(sd3.ThirdPrompts)],
-            Flux flux => OriginalWeights.Of(flux.Transformer, Denoiser, OriginalKeys.Flux),
+            Flux flux => [.. OriginalWeights.Of(flux.Transformer, Denoiser, OriginalKeys.Flux), .. Clip(flux.FirstPrompts, "text_encoders.clip_l.transformer."), .. T5(flux.SecondPrompts)],
             _ => throw new PanoptesException($"A {model.GetType().Name} has no original form; expected a Stable Diffusion or a Flux."),
         };
-        var all = tensors.Concat(OriginalWeights.Of(autoencoder, "first_stage_model.", OriginalKeys.Autoencoder(autoencoder.Config)));
+        var all = tensors.Concat(Placed(autoencoder, "first_stage_model.", OriginalKeys.Autoencoder(autoencoder.Config), static name => !name.Contains("_block", StringComparison.Ordinal)));
         if (options?.Dtype is { } dtype) all = all.Select(t => KeyValuePair.Create(t.Key, t.Value.to(dtype)));
         SafeTensors.Save(file, all, new Dictionary<string, string>(options?.Metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
 
-        static IEnumerable<KeyValuePair<string, Tensor>> UNet(StableDiffusion sd) => OriginalWeights.Of(sd.UNet, Denoiser, OriginalKeys.UNet(sd.UNet.Config));
+        static IEnumerable<KeyValuePair<string, Tensor>> UNet(StableDiffusion sd) => Placed(sd.UNet, Denoiser, OriginalKeys.UNet(sd.UNet.Config), static name => UNetParts.Any(p => name.StartsWith(p, StringComparison.Ordinal)));
         static IEnumerable<KeyValuePair<string, Tensor>> Clip(ClipPrompts? prompts, string prefix) => prompts is null ? [] : OriginalWeights.Of(prompts.Encoder, prefix, static k => new(k));
         static IEnumerable<KeyValuePair<string, Tensor>> OpenClip(ClipPrompts prompts, string prefix) => OriginalWeights.Of(prompts.Encoder, prefix, OriginalKeys.OpenClipText);
         static IEnumerable<KeyValuePair<string, Tensor>> T5(T5Prompts? prompts) => prompts is null ? [] : OriginalWeights.Of(prompts.Encoder, "text_encoders.t5xxl.transformer.", static k => new(k));
+    }
+
+    /// <summary>A part's weights as an original file has them.</summary>
+    /// <exception cref="PanoptesException">The original code has no place for one of them, or one place for several.</exception>
+    static IEnumerable<KeyValuePair<string, Tensor>> Placed(Module part, string prefix, Func<string, OriginalKey> keys, Func<string, bool> isOriginal)
+    {
+        foreach (var place in part.DistinctParameters().GroupBy(p => keys(p.Key).Name, static p => p.Key, StringComparer.Ordinal))
+            if (place.Count() > 1 || !isOriginal(place.Key)) throw new PanoptesException($"The original code has no place for {place.Last()} of the {part.GetType().Name}; such a model is kept as a folder alone.");
+        return OriginalWeights.Of(part, prefix, keys);
     }
 
     /// <summary>The parts of one original file, and of a folder what it has not.</summary>
