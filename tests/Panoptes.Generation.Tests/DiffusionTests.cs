@@ -179,6 +179,29 @@ public sealed class DiffusionTests : IDisposable
         Assert.Equal(images.Take(4).Select(static m => m.Parameters), finished.Select(static m => m.Parameters));
     }
 
+    [Theory]
+    [InlineData("model_index.json", "AutoencoderKL", "vae is AutoencoderFoo")]
+    [InlineData("model_index.json", "UNet2DConditionModel", "unet is UNet2DConditionFoo")]
+    [InlineData("model_index.json", "CLIPTextModel", "text_encoder is CLIPTextFoo")]
+    [InlineData("model_index.json", "DDIMScheduler", "scheduler is DDIMFoo")]
+    [InlineData("vae/config.json", "AutoencoderKL", "vae is AutoencoderFoo")]
+    [InlineData("unet/config.json", "UNet2DConditionModel", "unet is UNet2DConditionFoo")]
+    public void A_part_of_a_class_that_is_not_known_is_refused_with_one_sentence(string file, string type, string sentence)
+    {
+        var folder = Path.Combine(temporary, "other");
+        foreach (var from in Directory.GetFiles(Folder, "*", SearchOption.AllDirectories))
+        {
+            var to = Path.Combine(folder, Path.GetRelativePath(Folder, from));
+            Directory.CreateDirectory(Path.GetDirectoryName(to)!);
+            File.Copy(from, to);
+        }
+        var path = Path.Combine(folder, file);
+        var text = File.ReadAllText(path);
+        Assert.Contains($"\"{type}\"", text, StringComparison.Ordinal);
+        File.WriteAllText(path, text.Replace($"\"{type}\"", $"\"{sentence.Split(' ')[^1]}\"", StringComparison.Ordinal));
+        Assert.Contains(sentence, Assert.Throws<PanoptesException>(() => Diffusion.Load(folder)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void An_autoencoder_that_gives_no_numbers_is_refused_with_one_sentence()
     {

@@ -242,7 +242,7 @@ public static class PipelineFolder
         _ => throw new PanoptesException($"A {model.GetType().Name} cannot be written."),
     };
 
-    static JsonObject Index(string path)
+    internal static JsonObject Index(string path)
     {
         try
         {

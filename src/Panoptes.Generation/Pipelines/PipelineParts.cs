@@ -96,7 +96,14 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
 
     string PathOf(string part) => Find(part) ?? throw new PanoptesException($"{folder} has no folder {part}, which its {PipelineFolder.FileName} needs.");
 
-    public override DiffusionScheduler Scheduler() => Generation.Scheduler.Load<DiffusionScheduler>(PathOf("scheduler"));
+    /// <summary>The index decides which class reads the settings, as the peer has it.</summary>
+    public override DiffusionScheduler Scheduler()
+    {
+        var read = Generation.Scheduler.Load<DiffusionScheduler>(PathOf("scheduler"));
+        if (NameOf("scheduler") is not { } named || named == read.ClassName) return read;
+        Check("scheduler", [named], [.. Generation.Scheduler.ClassNames]);
+        return read.As(named) as DiffusionScheduler ?? throw new PanoptesException($"{folder}: the scheduler is {named}, which denoises no numbers.");
+    }
 
     public VqModel ImageTokenizer(string part) => Track(LoadCodes(part));
 
@@ -114,20 +121,39 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
 
     internal override T LoadModel<T>(string part)
     {
-        var usual = GenerationModels.All.First(static e => typeof(T).IsAssignableFrom(e.Type));
         // Transformer2DModel is what older files call several classes.
-        var entry = index[part] is JsonArray { Count: 2 } a && a[1]?.ToString() is { } named and not "Transformer2DModel" ? GenerationModels.All.FirstOrDefault(e => e.Architecture == named) : null;
-        if (entry is not null && !typeof(T).IsAssignableFrom(entry.Type)) throw new PanoptesException($"{folder}: {part} is {entry.Architecture}, which such a pipeline is not read with; expected {usual.Architecture}.");
-        return (T)GenerationModels.Registry.Load(PathOf(part), (entry ?? usual).Type, Options);
+        const string older = "Transformer2DModel";
+        var path = PathOf(part);
+        ModelEntry[] known = [.. GenerationModels.All.Where(static e => typeof(T).IsAssignableFrom(e.Type))];
+        Check(part, [NameOf(part), Configured(path)], [.. known.Select(static e => e.Architecture)], older);
+        return (T)GenerationModels.Registry.Load(path, (known.FirstOrDefault(e => e.Architecture == NameOf(part) && e.Architecture != older) ?? known[0]).Type, Options);
     }
 
     internal override VqModel LoadCodes(string part) => Models.Load<VqModel>(PathOf(part), Options);
 
-    internal override ClipTextModel LoadClip(string part) => Models.Load<ClipTextModel>(PathOf(part), Options);
+    internal override ClipTextModel LoadClip(string part) => LoadEncoder<ClipTextModel>(part, "CLIPTextModel", "CLIPTextModelWithProjection");
 
-    internal override T5EncoderModel LoadT5(string part) => Models.Load<T5EncoderModel>(PathOf(part), Options);
+    internal override T5EncoderModel LoadT5(string part) => LoadEncoder<T5EncoderModel>(part, "T5EncoderModel");
 
-    internal override ClipVisionModel LoadVision(string part) => Models.Load<ClipVisionModel>(PathOf(part), Options);
+    internal override ClipVisionModel LoadVision(string part) => LoadEncoder<ClipVisionModel>(part, "CLIPVisionModelWithProjection", "CLIPVisionModel");
+
+    T LoadEncoder<T>(string part, params string[] classes) where T : Module
+    {
+        Check(part, [NameOf(part)], classes);
+        return Models.Load<T>(PathOf(part), Options);
+    }
+
+    /// <summary>What the index calls a part's class.</summary>
+    string? NameOf(string part) => index[part] is JsonArray { Count: 2 } a && a[1] is JsonValue name ? name.ToString() : null;
+
+    /// <summary>What the part's own config.json calls it.</summary>
+    static string? Configured(string path) => Path.Combine(path, "config.json") is var file && File.Exists(file) && PipelineFolder.Index(file)["_class_name"] is JsonValue value ? value.ToString() : null;
+
+    /// <summary>Refuses a part of another class, even where its weights would fit: it may mean something else by them.</summary>
+    void Check(string part, string?[] named, string[] known, string? older = null)
+    {
+        if (named.FirstOrDefault(n => n is not null && n != older && !known.Contains(n)) is { } other) throw new PanoptesException($"{folder}: {part} is {other}, which such a pipeline is not read with; expected {string.Join(" or ", known)}.");
+    }
 
     internal override ImageProcessor LoadProcessor(string part) => ImageProcessor.Load(PathOf(part));
 

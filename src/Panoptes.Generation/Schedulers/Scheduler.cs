@@ -87,6 +87,9 @@ public abstract partial record Scheduler : ModelConfig
     /// <exception cref="PanoptesException">A field has a value that the other class does not support.</exception>
     public T As<T>() where T : Scheduler => (T)As(typeof(T));
 
+    /// <param name="name">One of <see cref="ClassNames"/>.</param>
+    internal Scheduler As(string name) => As(Classes[name]);
+
     /// <param name="type">The other class.</param>
     /// <param name="changes">Fields that get other values.</param>
     internal Scheduler As(Type type, IEnumerable<KeyValuePair<string, JsonNode>>? changes = null)
