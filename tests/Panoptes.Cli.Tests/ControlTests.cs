@@ -68,6 +68,43 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public async Task Each_network_speaks_in_steps_of_its_own_and_guesses_by_itself_and_the_file_repeats_it()
+    {
+        string[] three = Words("--controlnet", Net, "--controlnet", Other, "--adapter", Adapter, "--image", At("photo.png"), "--start", "0", "--start", "0.5", "--end", "0.5", "--end", "1", "--end", "0.5", "--guess", "true", "--guess", "false");
+        await Command.Succeeds([.. three, "--out", At("each.png")]);
+        var file = File.ReadAllBytes(At("each.png"));
+        Assert.Equal([(0, 0.5, true), (0.5, 1, false), (0, 0.5, false)], ImageParameters.Read(file)!.Controls!.Select(static c => (c.Start, c.End, c.Guess)));
+        await Command.Succeeds("control", "--from", At("each.png"), "--out", At("again.png"));
+        Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        await Command.Succeeds("control", "--from", At("each.png"), "--start", "0.5", "--end", "1", "--end", "1", "--end", "0.25", "--guess", "false", "--out", At("anew.png"));
+        Assert.Equal([(0.5, 1, false), (0.5, 1, false), (0, 0.25, false)], ImageParameters.Read(File.ReadAllBytes(At("anew.png")))!.Controls!.Select(static c => (c.Start, c.End, c.Guess)));
+        Assert.NotEqual(Pixels("each.png"), Pixels("anew.png"));
+        // A word behind a lonely --guess is the prompt.
+        await Command.Succeeds("control", "--model", Model, "--steps", "2", "--seed", "3", "--controlnet", Net, "--image", At("photo.png"), "--guess", "a cat", "--out", At("lonely.png"));
+        Assert.Equal(("a cat", true), (ImageParameters.Read(File.ReadAllBytes(At("lonely.png"))) is var lonely ? lonely!.Prompt : "", lonely!.Controls![0].Guess));
+        foreach (var (more, sentence) in new (string[], string)[]
+        {
+            (["--start", "0", "--start", "0", "--start", "0"], "--start is given 3 times for 2 ControlNets;"), (["--end", "1", "--end", "1"], "--end is given 2 times for 3 networks;"), (["--guess", "--guess", "true"], "expected true or false behind each"),
+        })
+            Assert.Contains(sentence, (await Command.Run(["control", "--from", At("each.png"), .. more, "--out", At("no.png")])).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Boxes_beside_a_network_have_the_last_of_several_ends()
+    {
+        SaveReco();
+        string[] both = ["control", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--controlnet", Net, "--image", At("photo.png"), "--boxes", At("parts.json")];
+        double[] Ends(string name) => [.. ImageParameters.Read(File.ReadAllBytes(At(name)))!.Controls!.Select(static c => c.End)];
+        await Command.Succeeds([.. both, "--out", At("usual.png")]);
+        await Command.Succeeds([.. both, "--end", "0.5", "--out", At("one.png")]);
+        await Command.Succeeds([.. both, "--end", "0.5", "--end", "1", "--out", At("two.png")]);
+        Assert.Equal([[1, 0.3], [0.5, 0.5], [0.5, 1]], ((string[])["usual.png", "one.png", "two.png"]).Select(Ends));
+        await Command.Succeeds("control", "--from", At("usual.png"), "--end", "0.5", "--end", "1", "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("two.png")), File.ReadAllBytes(At("again.png")));
+        Assert.Contains("--end is given 3 times for 1 network and boxes;", (await Command.Run([.. both, "--end", "0", "--end", "0", "--end", "0"])).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_ready_condition_needs_no_kind_and_guessing_changes_what_is_said()
     {
         await Command.Succeeds(Words("--controlnet", Net, "--image", At("photo.png"), "--out", At("ready.png")));
@@ -138,16 +175,19 @@ public sealed class ControlTests : IDisposable
         await Command.Fails(["control", "a cat", "--model", model, "--boxes", At("odd.json"), "--out", At("no.png")], "/nowhere.png does not exist");
     }
 
+    void SaveReco()
+    {
+        using var plain = (StableDiffusion)DiffusionModel.Load(Model);
+        var places = ReCo.Adding(plain.Prompts.Tokenizer, 32);
+        using var generator = new TorchSharp.torch.Generator(1);
+        using var encoder = ReCo.AddPlaces(plain.Prompts.Encoder, generator, 77, 32);
+        PipelineFolder.Save(At("reco"), new StableDiffusion(plain.UNet, plain.Autoencoder, new(encoder, places.Tokenizer), plain.Scheduler));
+    }
+
     [Fact]
     public async Task Boxes_are_told_to_a_ReCo_in_the_words_of_its_places()
     {
-        using (var plain = (StableDiffusion)DiffusionModel.Load(Model))
-        {
-            var places = ReCo.Adding(plain.Prompts.Tokenizer, 32);
-            using var generator = new TorchSharp.torch.Generator(1);
-            using var encoder = ReCo.AddPlaces(plain.Prompts.Encoder, generator, 77, 32);
-            PipelineFolder.Save(At("reco"), new StableDiffusion(plain.UNet, plain.Autoencoder, new(encoder, places.Tokenizer), plain.Scheduler));
-        }
+        SaveReco();
         await Command.Succeeds("control", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--boxes", At("parts.json"), "--out", At("boxes.png"));
         await Command.Succeeds("generate", "a red apple left of a cat <500> <0> <1000> <500> red apple <0> <500> <500> <1000> cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--out", At("words.png"));
         await Command.Succeeds("generate", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--out", At("plain.png"));
@@ -254,6 +294,8 @@ public sealed class ControlTests : IDisposable
     [InlineData("--start goes with --controlnet.", "--adapter", "a", "--start", "0.5")]
     [InlineData("--guide-scale goes with --guide-text", "--layout", "l", "--guide-scale", "5")]
     [InlineData("--end is 2", "--controlnet", "c", "--end", "2")]
+    [InlineData("--end is 2", "--controlnet", "c", "--end", "1", "--end", "2")]
+    [InlineData("--guide-scale is given 3 times for 2 guides;", "--guide-text", "a cat", "--guide-style", "s", "--guide-scale", "1", "--guide-scale", "2", "--guide-scale", "3")]
     [InlineData("go with --init", "--controlnet", "c", "--strength", "0.5")]
     public async Task Wrong_usage_is_said_in_one_sentence(string sentence, params string[] arguments)
     {
