@@ -1,6 +1,7 @@
 using Panoptes.Generation;
 using Panoptes.Imaging;
 using Panoptes.Parity;
+using Panoptes.Representation;
 
 namespace Panoptes.Cli.Tests;
 
@@ -252,6 +253,52 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public async Task A_class_that_a_classifier_is_to_see_leads_the_image_and_is_repeated_from_the_file()
+    {
+        using (var classifier = new VitForImageClassification(new() { HiddenSize = 16, IntermediateSize = 24, NumHiddenLayers = 2, NumAttentionHeads = 2, ImageSize = 16, PatchSize = 8, Id2Label = new() { ["0"] = "tench, Tinca tinca", ["1"] = "tabby cat" } }))
+        {
+            using var generator = new TorchSharp.torch.Generator(2);
+            classifier.Initialize(generator);
+            Models.Save(At("vit"), classifier);
+        }
+        File.WriteAllText(At("vit/preprocessor_config.json"), """{"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}""");
+        byte[] Led(string name) => File.ReadAllBytes(At(name));
+        foreach (var name in (string[])["Tabby Cat", "tinca tinca", "tench"]) await Command.Succeeds(Words("--guide-class", name, "--guide-classifier", At("vit"), "--guide-scale", "20", "--out", At(name + ".png")));
+        Assert.NotEqual(Pixels("Tabby Cat.png"), Pixels("tench.png"));
+        Assert.Equal(Pixels("tinca tinca.png"), Pixels("tench.png"));
+        Assert.Equal(("class", "Tabby Cat", 20.0), ImageParameters.Read(Led("Tabby Cat.png"))!.Controls![0] is var c ? (c.Kind, c.Text, c.Scale) : default);
+        await Command.Succeeds("control", "--from", At("Tabby Cat.png"), "--out", At("again.png"));
+        Assert.Equal(Led("Tabby Cat.png"), Led("again.png"));
+        await Command.Fails(Words("--guide-class", "dog", "--guide-classifier", At("vit"), "--out", At("no.png")), "does not know the class \"dog\"; it tells apart tench, tabby cat.");
+        await Command.Fails(Words("--guide-class", "dog", "--guide-classifier", Path.Combine(Goldens.Repository, "zoo", "clip-emoji"), "--out", At("no.png")), "tells no classes apart; expected an image classifier");
+    }
+
+    [Fact]
+    public async Task Masks_in_which_a_segmenter_is_to_find_things_lead_the_image_and_are_held_by_its_file()
+    {
+        var (left, top) = (new Image(32, 32, 1), new Image(32, 32, 1));
+        for (var i = 0; i < left.Pixels.Length; i++) (left.Pixels[i], top.Pixels[i]) = (i % 32 < 16 ? (byte)255 : (byte)0, i < 512 ? (byte)255 : (byte)0);
+        left.Save(At("left.png"));
+        top.Save(At("top.png"));
+        await Command.Succeeds(Words("--guide-text", "a cat", "--guide-mask", $"cat={At("left.png")}", "--guide-mask", $"red apple={At("top.png")}", "--guide-scale", "3", "--guide-scale", "5", "--guide-backward", "0", "--guide-backward", "1", "--out", At("led.png")));
+        var file = File.ReadAllBytes(At("led.png"));
+        var controls = ImageParameters.Read(file)!.Controls!;
+        Assert.Equal([("text", 3, 0), ("masks", 5, 1)], controls.Select(static c => (c.Kind, c.Scale, c.Backward ?? 0)));
+        Assert.Equal(["cat", "red apple"], controls[1].Names!);
+        Assert.Equal([.. left.Pixels, .. top.Pixels], ImageParameters.ReadCondition(file, 1)!.ToGray().Pixels);
+        foreach (var name in (string[])["left.png", "top.png"]) File.Delete(At(name));
+        await Command.Succeeds("control", "--from", At("led.png"), "--out", At("again.png"));
+        Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        await Command.Succeeds("control", "--from", At("led.png"), "--guide-scale", "0", "--guide-scale", "0", "--guide-backward", "0", "--out", At("led-by-none.png"));
+        Assert.NotEqual(Pixels("led.png"), Pixels("led-by-none.png"));
+        left.Save(At("left.png"));
+        new Image(16, 32, 1).Save(At("narrow.png"));
+        await Command.Fails(Words("--guide-mask", $"cat={At("left.png")}", "--guide-mask", $"apple={At("narrow.png")}", "--out", At("no.png")), "The mask of 'apple' has 16x32 pixels, that of 'cat' 32x32; expected the same.");
+        await Command.Fails(Words("--guide-mask", $"cat={At("none.png")}", "--out", At("no.png")), "none.png does not exist");
+        await Command.Fails(Words("--guide-mask", $"cat={At("left.png")}", "--guide-detector", Path.Combine(Goldens.Repository, "zoo", "sam-emoji"), "--out", At("no.png")), "holds no X-Decoder, which alone leads to masks");
+    }
+
+    [Fact]
     public async Task Boxes_outside_the_image_and_files_of_another_form_are_refused_with_one_sentence()
     {
         var gligen = Gligen();
@@ -295,11 +342,15 @@ public sealed class ControlTests : IDisposable
     [InlineData("--guide-scale goes with --guide-text", "--layout", "l", "--guide-scale", "5")]
     [InlineData("--end is 2", "--controlnet", "c", "--end", "2")]
     [InlineData("--end is 2", "--controlnet", "c", "--end", "1", "--end", "2")]
+    [InlineData("--guide-mask is 'cat'; expected NAME=PNG", "--guide-mask", "cat")]
+    [InlineData("--guide-mask names 'cat' 2 times;", "--guide-mask", "cat=PHOTO", "--guide-mask", "cat=PHOTO")]
+    [InlineData("expected --guide-classifier", "--guide-class", "cat")]
+    [InlineData("--guide-classifier goes with --guide-class.", "--guide-text", "cat", "--guide-classifier", "c")]
     [InlineData("--guide-scale is given 3 times for 2 guides;", "--guide-text", "a cat", "--guide-style", "s", "--guide-scale", "1", "--guide-scale", "2", "--guide-scale", "3")]
     [InlineData("go with --init", "--controlnet", "c", "--strength", "0.5")]
     public async Task Wrong_usage_is_said_in_one_sentence(string sentence, params string[] arguments)
     {
-        var result = await Command.Run(["control", "a cat", "--model", Model, .. arguments.Select(a => a == "NET" ? Net : a == "PHOTO" ? At("photo.png") : a)]);
+        var result = await Command.Run(["control", "a cat", "--model", Model, .. arguments.Select(a => a == "NET" ? Net : a.Replace("PHOTO", At("photo.png"), StringComparison.Ordinal))]);
         Assert.Equal(App.WrongUsage, result.Code);
         Assert.Contains(sentence, result.Error, StringComparison.Ordinal);
     }

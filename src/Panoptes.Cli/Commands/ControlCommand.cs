@@ -4,6 +4,8 @@ using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation;
 using Panoptes.Understanding;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace Panoptes.Cli.Commands;
 
@@ -23,12 +25,15 @@ sealed class ControlCommand : ImageCommand
     readonly Option<string?> layout = new("--layout") { Description = "For any Stable Diffusion: words of the prompt and their boxes, in the same forms; the words are led into them, with nothing trained.", HelpName = "JSON" };
     readonly Option<double?> layoutScale = new("--layout-scale") { Description = "How far words are led: 30 by default.", HelpName = "SCALE" };
     readonly Option<string?> guideBoxes = new("--guide-boxes") { Description = "Boxes, in the same forms, in which a detector is to find what they are called: universal guidance.", HelpName = "JSON" };
-    readonly Option<string> guideDetector = new("--guide-detector") { Description = "What finds them: an X-Decoder, or a DETR, whose names the boxes then have.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
+    readonly Option<string[]> guideMask = new("--guide-mask") { Description = "A mask in which a segmenter is to find what it is called, white where that is to be: universal guidance. May be repeated.", HelpName = "NAME=PNG" };
+    readonly Option<string> guideDetector = new("--guide-detector") { Description = "What finds them: an X-Decoder, or, in boxes alone, a DETR, whose names the boxes then have.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultFinder };
     readonly Option<string?> guideStyle = new("--guide-style") { Description = "A picture whose style the image is to have, as a CLIP sees it: universal guidance.", HelpName = "IMAGE" };
     readonly Option<int[]> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too: 0 by default. May be repeated as --guide-scale.", HelpName = "N" };
     readonly Option<string?> guideText = new("--guide-text") { Description = "What a CLIP is to see in the image: universal guidance.", HelpName = "WORDS" };
+    readonly Option<string?> guideClass = new("--guide-class") { Description = "A class that an image classifier is to see in the image, by its name or its number: universal guidance.", HelpName = "NAME" };
+    readonly Option<string> guideClassifier = new("--guide-classifier") { Description = "The classifier: a ViT, a Swin, a ConvNeXt … for image classification: a folder or a hub id.", HelpName = "MODEL" };
     readonly Option<string> guideModel = new("--guide-model") { Description = "The CLIP.", HelpName = "MODEL", DefaultValueFactory = static _ => SharedOptions.DefaultModel };
-    readonly Option<double[]> guideScale = new("--guide-scale") { Description = "How strongly it leads: 10 by default. May be repeated: one for each guide, in the order text, style, boxes, or one for all.", HelpName = "SCALE" };
+    readonly Option<double[]> guideScale = new("--guide-scale") { Description = "How strongly it leads: 10 by default. May be repeated: one for each guide, in the order text, style, class, boxes, masks, or one for all.", HelpName = "SCALE" };
     readonly ConditionOptions told = new();
 
     public ControlCommand() : base("control", "Make images of words that obey more than words: a ControlNet's or a T2I-Adapter's condition, drawn of an image; boxes of phrases (GLIGEN, or any Stable Diffusion by layout guidance); what a CLIP is to see. Each PNG says how it was made, and holds its conditions.", """
@@ -40,10 +45,12 @@ sealed class ControlCommand : ImageCommand
         panoptes control "an animal" --model stable-diffusion-v1-5 --guide-text "a cat" --repeats 3
         panoptes control "a cat" --model stable-diffusion-v1-5 --guide-style painting.jpg --guide-backward 5
         panoptes control "a cat" --model zoo/sd-emoji --guide-boxes boxes.json --guide-scale 5
+        panoptes control "a cat beside a tree" --model zoo/sd-emoji --guide-mask cat=left.png --guide-mask tree=right.png --guide-text "a cat" --guide-scale 10 --guide-scale 5
+        panoptes control "an animal" --model stable-diffusion-v1-5 --guide-class "tabby cat" --guide-classifier google/vit-base-patch16-224
         panoptes control --from house.png --steps 50
         """, new("--init") { Description = "A picture to be changed, too.", HelpName = "IMAGE" })
     {
-        foreach (var option in (ReadOnlySpan<Option>)[photo, kind, controlnet, adapter, scale, start, end, guess, boxes, layout, layoutScale, guideBoxes, guideDetector, guideStyle, guideBackward, guideText, guideModel, guideScale, .. told.All]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[photo, kind, controlnet, adapter, scale, start, end, guess, boxes, layout, layoutScale, guideText, guideStyle, guideModel, guideClass, guideClassifier, guideBoxes, guideMask, guideDetector, guideScale, guideBackward, .. told.All]) Add(option);
         foreach (var option in (ReadOnlySpan<Option>)[start, end]) SharedOptions.Share(option);
         kind.CompletionSources.Add([.. ConditionMakers.All.Select(static k => k.Name)]);
     }
@@ -55,13 +62,14 @@ sealed class ControlCommand : ImageCommand
             return [.. Said(parsed, Again(parsed, before)).Select((c, i) => Control(parsed, c, () => ImageParameters.ReadCondition(before.Png, i) ?? throw new PanoptesException($"{before.File} does not hold the condition of its {c.Kind}; name the image and the network again."), held))];
         Idle(parsed, [.. Sources.Where(s => SharedOptions.IsGiven(parsed, s.Option)).Select(static s => s.Kind)], "");
         if (!named) throw new UsageException($"Nothing controls the image; expected {Listed([.. Sources.Select(static s => s.Option)])}.");
-        var controls = Said(parsed, Named(parsed));
+        var masks = Masks(parsed);
+        var controls = Said(parsed, Named(parsed, masks));
         var pictures = Pictures(parsed, controls.Count(IsNetwork));
-        return [.. controls.Select((c, i) => Control(parsed, c, () => i < pictures.Length ? pictures[i] : Image.Load(Existing(parsed.GetValue(guideStyle)!)), held))];
+        return [.. controls.Select((c, i) => Control(parsed, c, () => i < pictures.Length ? pictures[i] : c.Kind == ControlParameters.Masks ? NamedMask.Stack(masks) : Image.Load(Existing(parsed.GetValue(guideStyle)!)), held))];
     }
 
     /// <summary>The controls that options name, networks first, as an image says them that was made under them.</summary>
-    List<ControlParameters> Named(ParseResult parsed)
+    List<ControlParameters> Named(ParseResult parsed, NamedMask[] masks)
     {
         var clip = parsed.GetRequiredValue(guideModel);
         ControlParameters?[] all =
@@ -72,9 +80,19 @@ sealed class ControlCommand : ImageCommand
             parsed.GetValue(layout) is { } placed ? new() { Kind = ControlParameters.Layout, Boxes = BoxFile.Read(placed), Scale = 30 } : null,
             parsed.GetValue(guideText) is { } words ? new() { Kind = ControlParameters.Said, Model = clip, Text = words, Scale = 10 } : null,
             parsed.GetValue(guideStyle) is not null ? new() { Kind = ControlParameters.Style, Model = clip, Scale = 10 } : null,
+            parsed.GetValue(guideClass) is { } shown ? new() { Kind = ControlParameters.Class, Model = parsed.GetValue(guideClassifier) ?? throw new UsageException("--guide-class is told by a classifier; expected --guide-classifier."), Text = shown, Scale = 10 } : null,
             parsed.GetValue(guideBoxes) is { } wanted ? new() { Kind = ControlParameters.Found, Model = parsed.GetRequiredValue(guideDetector), Boxes = BoxFile.Read(wanted), Scale = 10 } : null,
+            masks.Length > 0 ? new() { Kind = ControlParameters.Masks, Model = parsed.GetRequiredValue(guideDetector), Names = [.. masks.Select(static m => m.Name)], Scale = 10 } : null,
         ];
         return [.. all.OfType<ControlParameters>()];
+    }
+
+    /// <summary>What is to be where, by masks.</summary>
+    NamedMask[] Masks(ParseResult parsed)
+    {
+        NamedMask[] masks = [.. (parsed.GetValue(guideMask) ?? []).Select(static m => m.IndexOf('=', StringComparison.Ordinal) is > 0 and var at && at + 1 < m.Length && !string.IsNullOrWhiteSpace(m[..at])
+            ? new NamedMask(m[..at].Trim(), Image.Load(Existing(m[(at + 1)..])).ToGray()) : throw new UsageException($"--guide-mask is '{m}'; expected NAME=PNG, such as cat=mask.png."))];
+        return masks.GroupBy(static m => m.Name, StringComparer.Ordinal).FirstOrDefault(static g => g.Count() > 1) is { } twice ? throw new UsageException($"--guide-mask names '{twice.Key}' {twice.Count()} times; expected one mask of everything that is called so.") : masks;
     }
 
     /// <summary>The controls that an image says it was made under; the models that lead may be named anew.</summary>
@@ -98,13 +116,14 @@ sealed class ControlCommand : ImageCommand
     Option<string>? ModelOf(string kind) => kind switch
     {
         ControlParameters.Said or ControlParameters.Style => guideModel,
-        ControlParameters.Found => guideDetector,
+        ControlParameters.Class => guideClassifier,
+        ControlParameters.Found or ControlParameters.Masks => guideDetector,
         _ => null,
     };
 
     static bool IsNetwork(ControlParameters control) => control.Kind is ControlParameters.ControlNet or ControlParameters.Adapter;
 
-    static bool IsGuide(ControlParameters control) => control.Kind is ControlParameters.Said or ControlParameters.Style or ControlParameters.Found;
+    static bool IsGuide(ControlParameters control) => control.Kind is ControlParameters.Said or ControlParameters.Style or ControlParameters.Class or ControlParameters.Found or ControlParameters.Masks;
 
     /// <summary>The controls, as strongly and in such steps as the options say, where they say it.</summary>
     IReadOnlyList<ControlParameters> Said(ParseResult parsed, List<ControlParameters> controls)
@@ -155,7 +174,9 @@ sealed class ControlCommand : ImageCommand
     {
         ControlParameters.Said => new TextControl(LoadClip(parsed, c.Model!, held), c.Text ?? ""),
         ControlParameters.Style => new StyleControl(LoadClip(parsed, c.Model!, held), picture()),
+        ControlParameters.Class => new ClassControl(Hold(ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(c.Model!)), held), c.Text ?? ""),
         ControlParameters.Found => Found(parsed, c.Model!, c.Boxes!, held),
+        ControlParameters.Masks => Found(parsed, c.Model!, NamedMask.Of(picture(), c.Names ?? []), held),
         _ => throw new PanoptesException($"The image was made under a {c.Kind}, which is not known."),
     };
 
@@ -163,7 +184,7 @@ sealed class ControlCommand : ImageCommand
     (string Kind, Option Option)[] Sources =>
     [
         (ControlParameters.ControlNet, controlnet), (ControlParameters.Adapter, adapter), (ControlParameters.Grounded, boxes), (ControlParameters.Layout, layout),
-        (ControlParameters.Said, guideText), (ControlParameters.Style, guideStyle), (ControlParameters.Found, guideBoxes),
+        (ControlParameters.Said, guideText), (ControlParameters.Style, guideStyle), (ControlParameters.Class, guideClass), (ControlParameters.Found, guideBoxes), (ControlParameters.Masks, guideMask),
     ];
 
     /// <summary>Refuses what says how controls work that there are none of.</summary>
@@ -174,8 +195,9 @@ sealed class ControlCommand : ImageCommand
         Goes([controlnet, adapter, boxes], end);
         Goes([layout], layoutScale);
         Goes([guideText, guideStyle], guideModel);
-        Goes([guideBoxes], guideDetector);
-        Goes([guideText, guideStyle, guideBoxes], guideScale, guideBackward);
+        Goes([guideClass], guideClassifier);
+        Goes([guideBoxes, guideMask], guideDetector);
+        Goes([guideText, guideStyle, guideClass, guideBoxes, guideMask], guideScale, guideBackward);
 
         void Goes(Option[] with, params ReadOnlySpan<Option> options)
         {
@@ -198,6 +220,16 @@ sealed class ControlCommand : ImageCommand
         Detection[] wanted = [.. boxes.Select(static b => new Detection((float)b.Left * side, (float)b.Top * side, (float)b.Right * side, (float)b.Bottom * side, 1, b.Phrase))];
         var loss = PictureLosses.Boxes(Hold(ModelLoader.LoadGrounder(parsed, path, []), held), wanted, (side, side));
         return new(loss, boxes);
+    }
+
+    static FoundMasksControl Found(ParseResult parsed, string model, IReadOnlyList<NamedMask> masks, List<IDisposable> held)
+    {
+        var path = ModelLoader.Resolve(model);
+        if (PromptableModels.Registry.TypeOf(path) != typeof(XDecoderModel)) throw new PanoptesException($"{model} holds no X-Decoder, which alone leads to masks; expected one, such as {SharedOptions.DefaultFinder}.");
+        var segmenter = Hold(XDecoderSegmenter.Load(path, [], ModelLoader.Load(parsed)), held);
+        using var scope = NewDisposeScope();
+        var wanted = Hold(stack(masks.Select(static m => m.Mask.ToTensor(ScalarType.Float32)[0].ge(0.5))).DetachFromDisposeScope(), held);
+        return new(PictureLosses.Masks(segmenter, [.. masks.Select(static m => m.Name)], wanted), masks);
     }
 
     /// <summary>The condition of every network.</summary>
