@@ -58,6 +58,7 @@ public sealed class ControlTests : IDisposable
         File.Delete(At("photo.png"));
         await Command.Succeeds("control", "--from", At("house.png"), "--out", At("again.png"));
         Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        await Command.Succeeds(Words("--controlnet", Net, "--image", At("house.png"), "--kind", "segmentation", "--text", "cat", "--out", At("told-apart.png")));
         // What is said anew counts, and what could do nothing is refused.
         await Command.Succeeds("control", "--from", At("house.png"), "--scale", "0.2", "--end", "0.5", "--out", At("weaker.png"));
         Assert.NotEqual(Pixels("house.png"), Pixels("weaker.png"));
