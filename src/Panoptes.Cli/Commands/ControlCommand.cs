@@ -126,7 +126,7 @@ sealed class ControlCommand : ImageCommand
     static bool IsGuide(ControlParameters control) => control.Kind is ControlParameters.Said or ControlParameters.Style or ControlParameters.Class or ControlParameters.Found or ControlParameters.Masks;
 
     /// <summary>The controls, as strongly and in such steps as the options say, where they say it.</summary>
-    IReadOnlyList<ControlParameters> Said(ParseResult parsed, List<ControlParameters> controls)
+    List<ControlParameters> Said(ParseResult parsed, List<ControlParameters> controls)
     {
         Each(parsed.GetValue(scale), scale, static (c, v) => c with { Scale = v }, "network", IsNetwork);
         Each(parsed.GetValue(start), start, static (c, v) => c with { Start = v }, "ControlNet", static c => c.Kind == ControlParameters.ControlNet);
