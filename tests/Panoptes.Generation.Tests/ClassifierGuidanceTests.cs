@@ -89,6 +89,27 @@ public sealed class ClassifierGuidanceTests
         foreach (var other in (string[])["ddim v_prediction", "ddim sample"]) Assert.True(Follow(other, 3).Made.allclose(noise, 1e-3, 1e-3), $"{other} is {(Follow(other, 3).Made - noise).abs().max().item<float>()} away.");
     }
 
+    /// <summary>A classifier of two classes, of which the first is wanted, that trusts samples of more noise less.</summary>
+    static Tensor Pooled(Tensor noisy, Tensor timesteps)
+    {
+        var pooled = stack([noisy.mean([1, 2, 3]), noisy.select(1, 0).std([1, 2])], 1);
+        return nn.functional.log_softmax(pooled.matmul(tensor(new float[,] { { 3, -1 }, { -2, 2 } })) / (1 + timesteps.to(ScalarType.Float32).unsqueeze(1) / 500), 1).select(1, 0);
+    }
+
+    [Theory]
+    [InlineData("ddim", "epsilon", 30.73935, 19.35995, 16.43361, -31.10166, 2.00335, 16.10106, -2.84529, 66.14593)]
+    [InlineData("ddim", "v_prediction", 0.93215, 0.94047, 1.08483, -0.17442, 0.67114, 0.85084, 0.46465, 2.08519)]
+    [InlineData("euler", "epsilon", 175.21547, 102.84297, 71.6537, -136.75551, 3.74375, 74.00085, -20.41711, 306.04483)]
+    [InlineData("euler", "v_prediction", 1.50346, 1.32684, 1.82982, 0.4196, 1.31569, 1.34726, 1.03515, 2.47495)]
+    public void Samples_are_those_of_the_algorithm_written_out_with_the_peers_network_and_schedulers(string sampler, string predicted, params double[] expected)
+    {
+        using var scope = NewDisposeScope();
+        using var model = new UnconditionalDiffusion(GenerationModels.Load<UNet2DModel>(Path.Combine(Goldens.Root, "generation", "unet2d_unconditional")), sampler == "ddim" ? new DdimScheduler { ClipSample = false, PredictionType = predicted } : new EulerScheduler { PredictionType = predicted });
+        using var positive = new Conditioning { Classes = tensor([3L, 3L]) };
+        var made = new DiffusionTask { Positive = positive, Height = 8, Width = 8, Steps = 6, Noise = new Generator(5), Hooks = [new ClassifierGuidance(Pooled, 40)] }.Run(model).flatten().data<float>().ToArray();
+        foreach (var (at, value) in new[] { 0, 1, 50, 100, 191, 192, 300, 383 }.Zip(expected)) Assert.Equal(value, made[at], Math.Max(1e-4, 1e-4 * expected.Max()));
+    }
+
     /// <summary>The prediction of a step before and behind what leads.</summary>
     sealed class Watching(List<(int Step, float[] Prediction, float[] Latents)> seen) : IStepHook
     {
