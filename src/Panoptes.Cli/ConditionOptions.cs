@@ -9,10 +9,10 @@ namespace Panoptes.Cli;
 /// <summary>The options that tell what conditions are drawn from, and how.</summary>
 sealed class ConditionOptions
 {
-    /// <summary>Kinds that are drawn from what no image tells by itself, and the option that tells it.</summary>
-    static readonly Dictionary<string, string> Told = new() { ["pose"] = "--poses", ["segmentation"] = "--segmenter", ["depth"] = "--depth", ["normal"] = "--depth" };
+    /// <summary>Kinds that are drawn from what no image tells by itself, and what tells it.</summary>
+    static readonly Dictionary<string, string> Told = new() { ["pose"] = "--poses", ["segmentation"] = "--segmenter, or names for the bundled one by --text", ["depth"] = "--depth", ["normal"] = "--depth" };
 
-    readonly Option<string?> segmenter = new("--segmenter") { Description = "For segmentation: a model that says what every pixel is of (Mask2Former, OneFormer, BEiT), or tells names apart (GroupViT, X-Decoder, Uni-Perceiver, a SAM with the bundled X-Decoder …).", HelpName = "MODEL" };
+    readonly Option<string?> segmenter = new("--segmenter") { Description = "For segmentation: a model that says what every pixel is of (Mask2Former, OneFormer, BEiT), or tells names apart (GroupViT, X-Decoder, Uni-Perceiver, a SAM with the bundled X-Decoder …); with --text the bundled X-Decoder by default.", HelpName = "MODEL" };
     readonly Option<string[]> text = new("--text", "-t") { Description = "A name that --segmenter is to tell apart from the others. May be repeated.", HelpName = "WORDS" };
     readonly Option<string?> depth = new("--depth") { Description = "For depth and normal: a Unified-IO that learned depth, or a gray picture of the image's size, black being near, as panoptes depth writes it.", HelpName = "MODEL|PNG" };
     readonly Option<string?> poses = new("--poses") { Description = "For pose: COCO's annotations of keypoints, in which the image is named.", HelpName = "JSON" };
@@ -21,7 +21,14 @@ sealed class ConditionOptions
     public IEnumerable<Option> All => [segmenter, text, depth, poses, set];
 
     /// <summary>Whether the options tell enough for a kind.</summary>
-    public bool Tells(ParseResult parsed, string kind) => !Told.TryGetValue(kind, out var option) || parsed.GetValue(option switch { "--poses" => poses, "--depth" => depth, _ => segmenter }) is not null;
+    public bool Tells(ParseResult parsed, string kind) => kind switch
+    {
+        "pose" => parsed.GetValue(poses) is not null,
+        "depth" or "normal" => parsed.GetValue(depth) is not null,
+        // The bundled segmenter tells names apart, and knows none by itself.
+        "segmentation" => parsed.GetValue(segmenter) is not null || parsed.GetValue(text) is { Length: > 0 },
+        _ => true,
+    };
 
     /// <exception cref="UsageException">There is no such kind, or the options do not tell enough for it.</exception>
     public void Check(ParseResult parsed, string kind)
@@ -58,7 +65,7 @@ sealed class ConditionOptions
         if (kinds.Contains("segmentation"))
         {
             string[] words = [.. (parsed.GetValue(text) ?? []).Distinct()];
-            var path = ModelLoader.Resolve(parsed.GetValue(segmenter)!);
+            var path = ModelLoader.Resolve(parsed.GetValue(segmenter) ?? SharedOptions.DefaultFinder);
             // A SAM reads no words: the bundled model finds boxes for it.
             var reads = PromptableModels.Registry.TypeOf(path) is not { } type || !type.IsAssignableTo(typeof(ISegmentAnything));
             var model = ModelLoader.LoadPromptable(parsed, path, words, reads ? null : ModelLoader.Resolve(SharedOptions.DefaultFinder));

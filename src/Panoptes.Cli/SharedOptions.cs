@@ -79,7 +79,8 @@ static class SharedOptions
     /// <summary>Refuses what is not from 0 to 1.</summary>
     public static void Share(Option option) => option.Validators.Add(result =>
     {
-        if (result.Tokens is [var token] && double.TryParse(token.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number is not (>= 0 and <= 1)) result.AddError($"{option.Name} is {token.Value}; expected 0 to 1.");
+        foreach (var token in result.Tokens)
+            if (double.TryParse(token.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number is not (>= 0 and <= 1)) result.AddError($"{option.Name} is {token.Value}; expected 0 to 1.");
     });
 
     /// <summary>The templates that were given, or null; <paramref name="what"/> is what goes into their {}.</summary>

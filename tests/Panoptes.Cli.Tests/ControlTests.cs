@@ -1,6 +1,7 @@
 using Panoptes.Generation;
 using Panoptes.Imaging;
 using Panoptes.Parity;
+using Panoptes.Representation;
 
 namespace Panoptes.Cli.Tests;
 
@@ -57,6 +58,7 @@ public sealed class ControlTests : IDisposable
         File.Delete(At("photo.png"));
         await Command.Succeeds("control", "--from", At("house.png"), "--out", At("again.png"));
         Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        await Command.Succeeds(Words("--controlnet", Net, "--image", At("house.png"), "--kind", "segmentation", "--text", "cat", "--out", At("told-apart.png")));
         // What is said anew counts, and what could do nothing is refused.
         await Command.Succeeds("control", "--from", At("house.png"), "--scale", "0.2", "--end", "0.5", "--out", At("weaker.png"));
         Assert.NotEqual(Pixels("house.png"), Pixels("weaker.png"));
@@ -103,6 +105,43 @@ public sealed class ControlTests : IDisposable
         File.Move(At("gone.png"), At("photo.png"));
         await Command.Succeeds([.. words, "--" + part, networks[0], "--out", At("one.png")]);
         Assert.Equal(networks[..1], ImageParameters.Read(File.ReadAllBytes(At("one.png")))!.Controls!.Select(static c => c.Model));
+    }
+
+    [Fact]
+    public async Task Each_network_speaks_in_steps_of_its_own_and_guesses_by_itself_and_the_file_repeats_it()
+    {
+        string[] three = Words("--controlnet", Net, "--controlnet", Other, "--adapter", Adapter, "--image", At("photo.png"), "--start", "0", "--start", "0.5", "--end", "0.5", "--end", "1", "--end", "0.5", "--guess", "true", "--guess", "false");
+        await Command.Succeeds([.. three, "--out", At("each.png")]);
+        var file = File.ReadAllBytes(At("each.png"));
+        Assert.Equal([(0, 0.5, true), (0.5, 1, false), (0, 0.5, false)], ImageParameters.Read(file)!.Controls!.Select(static c => (c.Start, c.End, c.Guess)));
+        await Command.Succeeds("control", "--from", At("each.png"), "--out", At("again.png"));
+        Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        await Command.Succeeds("control", "--from", At("each.png"), "--start", "0.5", "--end", "1", "--end", "1", "--end", "0.25", "--guess", "false", "--out", At("anew.png"));
+        Assert.Equal([(0.5, 1, false), (0.5, 1, false), (0, 0.25, false)], ImageParameters.Read(File.ReadAllBytes(At("anew.png")))!.Controls!.Select(static c => (c.Start, c.End, c.Guess)));
+        Assert.NotEqual(Pixels("each.png"), Pixels("anew.png"));
+        // A word behind a lonely --guess is the prompt.
+        await Command.Succeeds("control", "--model", Model, "--steps", "2", "--seed", "3", "--controlnet", Net, "--image", At("photo.png"), "--guess", "a cat", "--out", At("lonely.png"));
+        Assert.Equal(("a cat", true), (ImageParameters.Read(File.ReadAllBytes(At("lonely.png"))) is var lonely ? lonely!.Prompt : "", lonely!.Controls![0].Guess));
+        foreach (var (more, sentence) in new (string[], string)[]
+        {
+            (["--start", "0", "--start", "0", "--start", "0"], "--start is given 3 times for 2 ControlNets;"), (["--end", "1", "--end", "1"], "--end is given 2 times for 3 networks;"), (["--guess", "--guess", "true"], "expected true or false behind each"),
+        })
+            Assert.Contains(sentence, (await Command.Run(["control", "--from", At("each.png"), .. more, "--out", At("no.png")])).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Boxes_beside_a_network_have_the_last_of_several_ends()
+    {
+        SaveReco();
+        string[] both = ["control", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--controlnet", Net, "--image", At("photo.png"), "--boxes", At("parts.json")];
+        double[] Ends(string name) => [.. ImageParameters.Read(File.ReadAllBytes(At(name)))!.Controls!.Select(static c => c.End)];
+        await Command.Succeeds([.. both, "--out", At("usual.png")]);
+        await Command.Succeeds([.. both, "--end", "0.5", "--out", At("one.png")]);
+        await Command.Succeeds([.. both, "--end", "0.5", "--end", "1", "--out", At("two.png")]);
+        Assert.Equal([[1, 0.3], [0.5, 0.5], [0.5, 1]], ((string[])["usual.png", "one.png", "two.png"]).Select(Ends));
+        await Command.Succeeds("control", "--from", At("usual.png"), "--end", "0.5", "--end", "1", "--out", At("again.png"));
+        Assert.Equal(File.ReadAllBytes(At("two.png")), File.ReadAllBytes(At("again.png")));
+        Assert.Contains("--end is given 3 times for 1 network and boxes;", (await Command.Run([.. both, "--end", "0", "--end", "0", "--end", "0"])).Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -176,16 +215,19 @@ public sealed class ControlTests : IDisposable
         await Command.Fails(["control", "a cat", "--model", model, "--boxes", At("odd.json"), "--out", At("no.png")], "/nowhere.png does not exist");
     }
 
+    void SaveReco()
+    {
+        using var plain = (StableDiffusion)DiffusionModel.Load(Model);
+        var places = ReCo.Adding(plain.Prompts.Tokenizer, 32);
+        using var generator = new TorchSharp.torch.Generator(1);
+        using var encoder = ReCo.AddPlaces(plain.Prompts.Encoder, generator, 77, 32);
+        PipelineFolder.Save(At("reco"), new StableDiffusion(plain.UNet, plain.Autoencoder, new(encoder, places.Tokenizer), plain.Scheduler));
+    }
+
     [Fact]
     public async Task Boxes_are_told_to_a_ReCo_in_the_words_of_its_places()
     {
-        using (var plain = (StableDiffusion)DiffusionModel.Load(Model))
-        {
-            var places = ReCo.Adding(plain.Prompts.Tokenizer, 32);
-            using var generator = new TorchSharp.torch.Generator(1);
-            using var encoder = ReCo.AddPlaces(plain.Prompts.Encoder, generator, 77, 32);
-            PipelineFolder.Save(At("reco"), new StableDiffusion(plain.UNet, plain.Autoencoder, new(encoder, places.Tokenizer), plain.Scheduler));
-        }
+        SaveReco();
         await Command.Succeeds("control", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--boxes", At("parts.json"), "--out", At("boxes.png"));
         await Command.Succeeds("generate", "a red apple left of a cat <500> <0> <1000> <500> red apple <0> <500> <500> <1000> cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--out", At("words.png"));
         await Command.Succeeds("generate", "a red apple left of a cat", "--model", At("reco"), "--steps", "2", "--seed", "3", "--out", At("plain.png"));
@@ -250,6 +292,52 @@ public sealed class ControlTests : IDisposable
     }
 
     [Fact]
+    public async Task A_class_that_a_classifier_is_to_see_leads_the_image_and_is_repeated_from_the_file()
+    {
+        using (var classifier = new VitForImageClassification(new() { HiddenSize = 16, IntermediateSize = 24, NumHiddenLayers = 2, NumAttentionHeads = 2, ImageSize = 16, PatchSize = 8, Id2Label = new() { ["0"] = "tench, Tinca tinca", ["1"] = "tabby cat" } }))
+        {
+            using var generator = new TorchSharp.torch.Generator(2);
+            classifier.Initialize(generator);
+            Models.Save(At("vit"), classifier);
+        }
+        File.WriteAllText(At("vit/preprocessor_config.json"), """{"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}""");
+        byte[] Led(string name) => File.ReadAllBytes(At(name));
+        foreach (var name in (string[])["Tabby Cat", "tinca tinca", "tench"]) await Command.Succeeds(Words("--guide-class", name, "--guide-classifier", At("vit"), "--guide-scale", "20", "--out", At(name + ".png")));
+        Assert.NotEqual(Pixels("Tabby Cat.png"), Pixels("tench.png"));
+        Assert.Equal(Pixels("tinca tinca.png"), Pixels("tench.png"));
+        Assert.Equal(("class", "Tabby Cat", 20.0), ImageParameters.Read(Led("Tabby Cat.png"))!.Controls![0] is var c ? (c.Kind, c.Text, c.Scale) : default);
+        await Command.Succeeds("control", "--from", At("Tabby Cat.png"), "--out", At("again.png"));
+        Assert.Equal(Led("Tabby Cat.png"), Led("again.png"));
+        await Command.Fails(Words("--guide-class", "dog", "--guide-classifier", At("vit"), "--out", At("no.png")), "does not know the class \"dog\"; it tells apart tench, tabby cat.");
+        await Command.Fails(Words("--guide-class", "dog", "--guide-classifier", Path.Combine(Goldens.Repository, "zoo", "clip-emoji"), "--out", At("no.png")), "tells no classes apart; expected an image classifier");
+    }
+
+    [Fact]
+    public async Task Masks_in_which_a_segmenter_is_to_find_things_lead_the_image_and_are_held_by_its_file()
+    {
+        var (left, top) = (new Image(32, 32, 1), new Image(32, 32, 1));
+        for (var i = 0; i < left.Pixels.Length; i++) (left.Pixels[i], top.Pixels[i]) = (i % 32 < 16 ? (byte)255 : (byte)0, i < 512 ? (byte)255 : (byte)0);
+        left.Save(At("left.png"));
+        top.Save(At("top.png"));
+        await Command.Succeeds(Words("--guide-text", "a cat", "--guide-mask", $"cat={At("left.png")}", "--guide-mask", $"red apple={At("top.png")}", "--guide-scale", "3", "--guide-scale", "5", "--guide-backward", "0", "--guide-backward", "1", "--out", At("led.png")));
+        var file = File.ReadAllBytes(At("led.png"));
+        var controls = ImageParameters.Read(file)!.Controls!;
+        Assert.Equal([("text", 3, 0), ("masks", 5, 1)], controls.Select(static c => (c.Kind, c.Scale, c.Backward ?? 0)));
+        Assert.Equal(["cat", "red apple"], controls[1].Names!);
+        Assert.Equal([.. left.Pixels, .. top.Pixels], ImageParameters.ReadCondition(file, 1)!.ToGray().Pixels);
+        foreach (var name in (string[])["left.png", "top.png"]) File.Delete(At(name));
+        await Command.Succeeds("control", "--from", At("led.png"), "--out", At("again.png"));
+        Assert.Equal(file, File.ReadAllBytes(At("again.png")));
+        await Command.Succeeds("control", "--from", At("led.png"), "--guide-scale", "0", "--guide-scale", "0", "--guide-backward", "0", "--out", At("led-by-none.png"));
+        Assert.NotEqual(Pixels("led.png"), Pixels("led-by-none.png"));
+        left.Save(At("left.png"));
+        new Image(16, 32, 1).Save(At("narrow.png"));
+        await Command.Fails(Words("--guide-mask", $"cat={At("left.png")}", "--guide-mask", $"apple={At("narrow.png")}", "--out", At("no.png")), "The mask of 'apple' has 16x32 pixels, that of 'cat' 32x32; expected the same.");
+        await Command.Fails(Words("--guide-mask", $"cat={At("none.png")}", "--out", At("no.png")), "none.png does not exist");
+        await Command.Fails(Words("--guide-mask", $"cat={At("left.png")}", "--guide-detector", Path.Combine(Goldens.Repository, "zoo", "sam-emoji"), "--out", At("no.png")), "holds no X-Decoder, which alone leads to masks");
+    }
+
+    [Fact]
     public async Task Boxes_outside_the_image_and_files_of_another_form_are_refused_with_one_sentence()
     {
         var gligen = Gligen();
@@ -292,10 +380,16 @@ public sealed class ControlTests : IDisposable
     [InlineData("--start goes with --controlnet.", "--adapter", "a", "--start", "0.5")]
     [InlineData("--guide-scale goes with --guide-text", "--layout", "l", "--guide-scale", "5")]
     [InlineData("--end is 2", "--controlnet", "c", "--end", "2")]
+    [InlineData("--end is 2", "--controlnet", "c", "--end", "1", "--end", "2")]
+    [InlineData("--guide-mask is 'cat'; expected NAME=PNG", "--guide-mask", "cat")]
+    [InlineData("--guide-mask names 'cat' 2 times;", "--guide-mask", "cat=PHOTO", "--guide-mask", "cat=PHOTO")]
+    [InlineData("expected --guide-classifier", "--guide-class", "cat")]
+    [InlineData("--guide-classifier goes with --guide-class.", "--guide-text", "cat", "--guide-classifier", "c")]
+    [InlineData("--guide-scale is given 3 times for 2 guides;", "--guide-text", "a cat", "--guide-style", "s", "--guide-scale", "1", "--guide-scale", "2", "--guide-scale", "3")]
     [InlineData("go with --init", "--controlnet", "c", "--strength", "0.5")]
     public async Task Wrong_usage_is_said_in_one_sentence(string sentence, params string[] arguments)
     {
-        var result = await Command.Run(["control", "a cat", "--model", Model, .. arguments.Select(a => a == "NET" ? Net : a == "PHOTO" ? At("photo.png") : a)]);
+        var result = await Command.Run(["control", "a cat", "--model", Model, .. arguments.Select(a => a == "NET" ? Net : a.Replace("PHOTO", At("photo.png"), StringComparison.Ordinal))]);
         Assert.Equal(App.WrongUsage, result.Code);
         Assert.Contains(sentence, result.Error, StringComparison.Ordinal);
     }

@@ -1,5 +1,6 @@
 using Panoptes.Imaging;
 using Panoptes.Parity;
+using Panoptes.Representation;
 
 namespace Panoptes.Generation.Tests;
 
@@ -60,6 +61,44 @@ public sealed class ImageControlTests : IDisposable
 
     /// <summary>As if something found boxes in pictures of one brightness.</summary>
     static FoundBoxesControl Found(float brightness) => new(pictures => (pictures - brightness).square().sum(), [new("an apple", 0, 0, 1, 1)]) { Scale = 0.5 };
+
+    [Fact]
+    public void Classes_that_a_classifier_is_to_see_are_each_images_own_and_it_sees_them_more()
+    {
+        using var generator = new Generator(2);
+        var tiny = new VitForImageClassification(new() { HiddenSize = 16, IntermediateSize = 24, NumHiddenLayers = 2, NumAttentionHeads = 2, ImageSize = 16, PatchSize = 8, Id2Label = new() { ["0"] = "tench, Tinca tinca", ["1"] = "crane", ["2"] = "crane" } });
+        tiny.Initialize(generator);
+        using var classifier = new ImageEncoder(tiny, ImageProcessor.Parse("""{"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}""", "a test"));
+        ImageControl Class(string label) => new ClassControl(classifier, label) { Scale = 50 };
+        double Seen(Image image, int label)
+        {
+            using var scope = NewDisposeScope();
+            using var noGrad = no_grad();
+            return tiny.Logits(image.ToTensor(ScalarType.Float32).unsqueeze(0) * 2 - 1).softmax(-1)[0, label].item<float>();
+        }
+        ImageRequest[] requests = [Apple with { Controls = [Class("tinca tinca")] }, Apple with { Prompt = "a cat", Seed = 8, Controls = [Class("Crane")] }];
+        var together = diffusion.Generate(requests);
+        foreach (var (made, request) in together.Zip(requests)) Assert.All(diffusion.Generate([request])[0].Image.Pixels.Zip(made.Image.Pixels), static p => Assert.InRange(p.First - p.Second, -1, 1));
+        Assert.True(Seen(together[0].Image, 0) > Seen(diffusion.Generate([requests[0] with { Controls = [] }])[0].Image, 0));
+        Assert.True(Seen(together[1].Image, 1) > Seen(diffusion.Generate([requests[1] with { Controls = [] }])[0].Image, 1));
+        Assert.Equal((1, 2, 0), (tiny.IndexOf("crane"), tiny.IndexOf("2"), tiny.IndexOf("Tench")));
+        var before = LiveTensors.Settle();
+        diffusion.Generate(requests);
+        Assert.Equal(before, LiveTensors.Settle());
+        Assert.Equal("This model does not know the class \"duck\"; it tells apart tench, crane, crane.", Assert.Throws<PanoptesException>(() => Class("duck")).Message);
+    }
+
+    [Fact]
+    public void Masks_go_into_one_picture_and_come_out_of_it_again()
+    {
+        Image Mask(byte value) => new(4, 2, 1, [.. Enumerable.Repeat(value, 7), (byte)1]);
+        NamedMask[] masks = [new("cat", Mask(255)), new("duck", Mask(0))];
+        var control = new FoundMasksControl(static p => p.square().sum(), masks) { Scale = 0.1 };
+        var png = diffusion.Generate([Apple with { Controls = [control] }])[0].ToPng();
+        var again = NamedMask.Of(ImageParameters.ReadCondition(png, 0)!, ImageParameters.Read(png)!.Controls![0].Names!);
+        Assert.Equal(masks.Select(static m => (m.Name, Convert.ToHexString(m.Mask.Pixels))), again.Select(static m => (m.Name, Convert.ToHexString(m.Mask.Pixels))));
+        Assert.Contains("4 rows were given for 3 masks", Assert.Throws<PanoptesException>(() => NamedMask.Of(control.Condition, ["a", "b", "c"])).Message, StringComparison.Ordinal);
+    }
 
     sealed class Told(Action<ImageProgress> told) : IProgress<ImageProgress>
     {

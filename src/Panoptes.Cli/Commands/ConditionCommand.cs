@@ -21,6 +21,7 @@ sealed class ConditionCommand : ExampleCommand
         panoptes condition photo.jpg --kind canny,softedge,scribble,lineart --out conditions --sheet conditions.png
         panoptes condition photo.jpg --kind canny --set canny.low=50 --set canny.high=120 --resolution 512
         panoptes condition photo.jpg --kind segmentation --segmenter facebook/mask2former-swin-tiny-ade-semantic
+        panoptes condition scene.png --kind segmentation --text "a red apple" --text "a cat"
         panoptes condition scene.png --kind segmentation --segmenter zoo/sam-emoji --text "a red apple" --text "a cat"
         panoptes condition scene.png --kind depth,normal --depth runs/unified-io/last
         panoptes condition photo.jpg --kind pose --poses person_keypoints.json

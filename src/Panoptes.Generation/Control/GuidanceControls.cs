@@ -43,11 +43,11 @@ public abstract record LossControl : ImageControl
     }
 }
 
-/// <summary>What a CLIP's image tower sees of pictures, with gradients to them.</summary>
-/// <param name="clip">Stays the caller's.</param>
-sealed class TowerView(Clip clip)
+/// <summary>What an image tower sees of pictures, with gradients to them.</summary>
+/// <param name="of">Stays the caller's.</param>
+sealed class TowerView(ImageEncoder of)
 {
-    readonly Tensor mean = tensor(clip.Processor.Mean, [1, 3, 1, 1]).DetachFromDisposeScope(), deviation = tensor(clip.Processor.Std, [1, 3, 1, 1]).DetachFromDisposeScope();
+    readonly Tensor mean = tensor(of.Processor.Mean, [1, 3, 1, 1]).DetachFromDisposeScope(), deviation = tensor(of.Processor.Std, [1, 3, 1, 1]).DetachFromDisposeScope();
 
     public IReadOnlyList<Tensor> Kept => [mean, deviation];
 
@@ -55,7 +55,7 @@ sealed class TowerView(Clip clip)
     public Tensor Of(Tensor pictures)
     {
         using var scope = NewDisposeScope();
-        return ((Square(pictures, clip.Model.Images.ImageSize) - mean) / deviation).MoveToOuterDisposeScope();
+        return ((Square(pictures, of.Towers.Images.ImageSize) - mean) / deviation).MoveToOuterDisposeScope();
     }
 
     /// <summary>The middle square of pictures, at a size.</summary>
@@ -135,15 +135,45 @@ public sealed record StyleControl(Clip Clip, Image Picture) : LossControl
     }
 }
 
-/// <summary>Boxes in which something that finds things, a detector or a segmenter, is to find what they are called.</summary>
-/// <param name="Loss">Of pictures [b, 3, height, width] from 0 to 1: a scalar, the sum over images, with gradients; the less, the better it finds them.</param>
-/// <param name="Boxes">What it looks for, as images are to say it.</param>
-public sealed record FoundBoxesControl(Func<Tensor, Tensor> Loss, IReadOnlyList<PhraseBox> Boxes) : LossControl
+/// <summary>A class that an image classifier is to see in the image; the classifier saw clean pictures alone (one that learned noisy ones leads by <see cref="ClassifierGuidance"/>).</summary>
+public sealed record ClassControl : LossControl
 {
-    internal override ControlParameters Parameters => Told(ControlParameters.Found) with { Boxes = Boxes };
+    /// <param name="classifier">Holds an <see cref="ImageClassifier"/>.</param>
+    /// <param name="label">As <see cref="ImageClassifier.IndexOf"/> takes it.</param>
+    /// <exception cref="PanoptesException">It tells no classes apart, or does not know this one.</exception>
+    public ClassControl(ImageEncoder classifier, string label)
+    {
+        (Classifier, Label) = (classifier, label);
+        (classifier.Model as ImageClassifier ?? throw new PanoptesException($"A {classifier.Model.GetType().Name} tells no classes apart; expected an image classifier, such as a ViTForImageClassification.")).IndexOf(label);
+    }
 
-    internal override bool Joins(ImageControl other) => other is FoundBoxesControl o && (this with { Loss = o.Loss, Boxes = o.Boxes }).Equals(o);
+    public ImageEncoder Classifier { get; }
 
+    public string Label { get; private init; }
+
+    internal override ControlParameters Parameters => Told(ControlParameters.Class) with { Text = Label };
+
+    internal override bool Joins(ImageControl other) => other is ClassControl o && (this with { Label = o.Label }).Equals(o);
+
+    private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all)
+    {
+        var model = (ImageClassifier)Classifier.Model;
+        // [1 or images]
+        var (view, wanted) = (new TowerView(Classifier), tensor([.. all.Select(c => (long)model.IndexOf(((ClassControl)c).Label))]).DetachFromDisposeScope());
+        return (Loss, [.. view.Kept, wanted]);
+
+        Tensor Loss(Tensor pictures)
+        {
+            using var scope = NewDisposeScope();
+            return nn.functional.cross_entropy(model.Logits(view.Of(pictures)).to(ScalarType.Float32), wanted.expand(pictures.shape[0]), reduction: nn.Reduction.Sum).MoveToOuterDisposeScope();
+        }
+    }
+}
+
+/// <summary>Something that finds things, and looks for some of them in the image.</summary>
+/// <param name="Loss">Of pictures [b, 3, height, width] from 0 to 1: a scalar, the sum over images, with gradients; the less, the better it finds them.</param>
+public abstract record FindingControl(Func<Tensor, Tensor> Loss) : LossControl
+{
     private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all)
     {
         return all.Count == 1 ? (Loss, []) : (OfEach, []);
@@ -152,7 +182,58 @@ public sealed record FoundBoxesControl(Func<Tensor, Tensor> Loss, IReadOnlyList<
         Tensor OfEach(Tensor pictures)
         {
             using var scope = NewDisposeScope();
-            return all.Select((c, i) => ((FoundBoxesControl)c).Loss(pictures.narrow(0, i, 1))).Aggregate(static (a, b) => a + b).MoveToOuterDisposeScope();
+            return all.Select((c, i) => ((FindingControl)c).Loss(pictures.narrow(0, i, 1))).Aggregate(static (a, b) => a + b).MoveToOuterDisposeScope();
         }
+    }
+}
+
+/// <summary>Boxes in which something that finds things, a detector or a segmenter, is to find what they are called.</summary>
+/// <param name="Loss">As <see cref="FindingControl"/> takes it.</param>
+/// <param name="Boxes">What it looks for, as images are to say it.</param>
+public sealed record FoundBoxesControl(Func<Tensor, Tensor> Loss, IReadOnlyList<PhraseBox> Boxes) : FindingControl(Loss)
+{
+    internal override ControlParameters Parameters => Told(ControlParameters.Found) with { Boxes = Boxes };
+
+    internal override bool Joins(ImageControl other) => other is FoundBoxesControl o && (this with { Loss = o.Loss, Boxes = o.Boxes }).Equals(o);
+}
+
+/// <summary>Masks in which a segmenter is to find what they are called.</summary>
+/// <param name="Loss">As <see cref="FindingControl"/> takes it.</param>
+/// <param name="Masks">What it looks for, as images are to say it; of one size, and laid over the image whatever its proportions.</param>
+public sealed record FoundMasksControl(Func<Tensor, Tensor> Loss, IReadOnlyList<NamedMask> Masks) : FindingControl(Loss)
+{
+    /// <summary>The masks, one below the other.</summary>
+    public override Image Condition => NamedMask.Stack(Masks);
+
+    internal override bool Covers => false;
+
+    internal override ControlParameters Parameters => Told(ControlParameters.Masks) with { Names = [.. Masks.Select(static m => m.Name)] };
+
+    internal override bool Joins(ImageControl other) => other is FoundMasksControl o && (this with { Loss = o.Loss, Masks = o.Masks }).Equals(o);
+}
+
+/// <summary>Where a thing is to be.</summary>
+/// <param name="Name">What it is called.</param>
+/// <param name="Mask">White where it is to be.</param>
+public sealed record NamedMask(string Name, Image Mask)
+{
+    /// <summary>Masks as one gray picture, one below the other.</summary>
+    /// <exception cref="PanoptesException">No masks, or of several sizes.</exception>
+    public static Image Stack(IReadOnlyList<NamedMask> masks)
+    {
+        if (masks.Count == 0) throw new PanoptesException("No masks were given; expected one at least.");
+        var (width, height) = (masks[0].Mask.Width, masks[0].Mask.Height);
+        foreach (var (name, mask) in masks)
+            if (mask.Width != width || mask.Height != height) throw new PanoptesException($"The mask of '{name}' has {mask.Width}x{mask.Height} pixels, that of '{masks[0].Name}' {width}x{height}; expected the same.");
+        return new(width, height * masks.Count, 1, [.. masks.SelectMany(static m => m.Mask.ToGray().Pixels)]);
+    }
+
+    /// <summary>The masks of such a picture.</summary>
+    /// <exception cref="PanoptesException">It holds another number of them.</exception>
+    public static IReadOnlyList<NamedMask> Of(Image stacked, IReadOnlyList<string> names)
+    {
+        if (names.Count == 0 || stacked.Height % names.Count != 0) throw new PanoptesException($"{stacked.Height} rows were given for {names.Count} masks; expected as many for each.");
+        var (gray, size) = (stacked.ToGray().Pixels, stacked.Width * stacked.Height / names.Count);
+        return [.. names.Select((name, i) => new NamedMask(name, new(stacked.Width, stacked.Height / names.Count, 1, gray[(i * size)..((i + 1) * size)])))];
     }
 }

@@ -193,7 +193,7 @@ public sealed record ControlParameters
     /// <summary>The PNG text that holds the example of a box of a control.</summary>
     internal static string ExampleOf(int control, int box) => string.Create(CultureInfo.InvariantCulture, $"panoptes-example-{control}-{box}");
 
-    public const string ControlNet = "controlnet", Adapter = "t2i-adapter", Grounded = "boxes", Layout = "layout", Said = "text", Style = "style", Found = "found";
+    public const string ControlNet = "controlnet", Adapter = "t2i-adapter", Grounded = "boxes", Layout = "layout", Said = "text", Style = "style", Class = "class", Found = "found", Masks = "masks";
 
     /// <summary>One of these.</summary>
     public required string Kind { get; init; }
@@ -209,7 +209,12 @@ public sealed record ControlParameters
     public double End { get; init; } = 1;
     public bool Guess { get; init; }
     public IReadOnlyList<PhraseBox>? Boxes { get; init; }
+
+    /// <summary>What an image is to show: words, or a class.</summary>
     public string? Text { get; init; }
+
+    /// <summary>What is to be in each of the masks that are its picture, one below the other.</summary>
+    public IReadOnlyList<string>? Names { get; init; }
 
     /// <summary>Steps of backward guidance; null: none.</summary>
     public int? Backward { get; init; }

@@ -58,6 +58,18 @@ public abstract class ImageClassifier(int features, ImageModelConfig config) : M
     /// <summary>The classes' names, in the order of the logits.</summary>
     public IReadOnlyList<string> Labels { get; } = config.Labels();
 
+    /// <summary>The place of a class among the logits: by its name, by one of the names that its name lists ("tench, Tinca tinca"), or by its number, since names may be those of several.</summary>
+    /// <exception cref="PanoptesException">There is no such class.</exception>
+    public int IndexOf(string label)
+    {
+        int First(Func<string, bool> fits) => Enumerable.Range(0, Labels.Count).Where(i => fits(Labels[i])).DefaultIfEmpty(-1).First();
+        bool Same(string name) => name.Equals(label.Trim(), StringComparison.OrdinalIgnoreCase);
+        if (First(Same) is >= 0 and var whole) return whole;
+        if (First(l => l.Split(',', StringSplitOptions.TrimEntries).Any(Same)) is >= 0 and var part) return part;
+        if (int.TryParse(label, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out var number) && number < Labels.Count) return number;
+        throw new PanoptesException($"This model does not know the class \"{label}\"; it tells apart {string.Join(", ", Labels.Take(20).Select(static l => l.Split(',')[0]))}{(Labels.Count > 20 ? $" and {Labels.Count - 20} more" : "")}.");
+    }
+
     public IImageTower Backbone => Tower.Backbone;
 
     public int EmbeddingSize => Tower.EmbeddingSize;

@@ -65,6 +65,15 @@ public sealed class ConditionCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Names_are_told_apart_by_the_bundled_segmenter_where_no_other_is_named()
+    {
+        string[] words = ["--text", "cat", "--text", "red apple"];
+        await Command.Succeeds(["condition", folder["a.png"], "--kind", "all", .. words, "--out", folder["all"]]);
+        await Command.Succeeds(["condition", folder["a.png"], "--kind", "segmentation", "--segmenter", "zoo/xdecoder-emoji", .. words, "--out", folder["named.png"]]);
+        Assert.Equal(File.ReadAllBytes(folder["named.png"]), File.ReadAllBytes(Path.Combine(folder["all"], "a.segmentation.png")));
+    }
+
+    [Fact]
     public async Task A_model_tells_depth()
     {
         TinyFolders.Trained(folder["unified"], "UnifiedIO");
