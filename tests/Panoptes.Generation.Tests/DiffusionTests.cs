@@ -503,6 +503,47 @@ public sealed class DiffusionTests : IDisposable
         using var again = Diffusion.Load(temporary);
         Assert.IsType<AutoencoderTiny>(again.Model.Autoencoder);
         Assert.Equal(made.Pixels, again.Generate([request])[0].Image.Pixels);
-        Assert.Contains("latents of an AutoencoderTiny has no original form", Assert.Throws<PanoptesException>(() => SingleFile.Save(Path.Combine(temporary, "one.safetensors"), again.Model)).Message, StringComparison.Ordinal);
+        Assert.Contains("latents of AutoencoderTiny has no original form", Assert.Throws<PanoptesException>(() => SingleFile.Save(Path.Combine(temporary, "one.safetensors"), again.Model)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("sd_text2img", "StableDiffusionControlNetImg2ImgPipeline", typeof(StableDiffusion))]
+    [InlineData("sd_text2img", "StableDiffusionAdapterPipeline", typeof(StableDiffusion))]
+    [InlineData("sdxl_text2img_calm", "StableDiffusionXLControlNetPipeline", typeof(StableDiffusionXl))]
+    [InlineData("sdxl_text2img_calm", "StableDiffusionXLControlNetImg2ImgPipeline", typeof(StableDiffusionXl))]
+    [InlineData("sdxl_text2img_calm", "StableDiffusionXLControlNetInpaintPipeline", typeof(StableDiffusionXl))]
+    [InlineData("sdxl_text2img_calm", "StableDiffusionXLAdapterPipeline", typeof(StableDiffusionXl))]
+    [InlineData("sd3_pipeline", "StableDiffusion3Img2ImgPipeline", typeof(StableDiffusion3))]
+    [InlineData("sd3_pipeline", "StableDiffusion3InpaintPipeline", typeof(StableDiffusion3))]
+    [InlineData("flux_pipeline", "FluxImg2ImgPipeline", typeof(Flux))]
+    [InlineData("flux_pipeline", "FluxInpaintPipeline", typeof(Flux))]
+    public void The_peers_classes_of_one_task_are_the_same_model(string name, string pipeline, Type family)
+    {
+        var source = Path.Combine(Goldens.Root, "generation", name);
+        foreach (var file in Directory.EnumerateFiles(source, "*", SearchOption.AllDirectories))
+        {
+            var to = Path.Combine(temporary, Path.GetRelativePath(source, file));
+            Directory.CreateDirectory(Path.GetDirectoryName(to)!);
+            File.Copy(file, to);
+        }
+        var path = Path.Combine(temporary, PipelineFolder.FileName);
+        var index = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(path))!;
+        index["_class_name"] = pipeline;
+        File.WriteAllText(path, index.ToJsonString());
+        using var model = PipelineFolder.Load(temporary, at: part => name == "flux_pipeline" && part == "transformer" ? Path.Combine(Goldens.Root, "generation", "flux_transformer") : null);
+        Assert.IsType(family, model);
+    }
+
+    [Fact]
+    public void A_folders_own_networks_are_found_by_the_peers_names_where_its_index_names_them()
+    {
+        foreach (var part in (string[])["controlnet", "controlnet_1", "controlnet_3", "adapter", "adapter_1", "adapter_1_2"]) Directory.CreateDirectory(Path.Combine(temporary, part));
+        File.WriteAllText(Path.Combine(temporary, PipelineFolder.FileName), """{"_class_name": "A", "adapter": ["diffusers", "MultiAdapter"], "controlnet": [null, null]}""");
+        Assert.Equal(("", "adapter adapter_1 adapter_1_2"), Told());
+        File.WriteAllText(Path.Combine(temporary, PipelineFolder.FileName), """{"_class_name": "A", "controlnet": ["diffusers", "MultiControlNetModel"]}""");
+        Assert.Equal(("controlnet controlnet_1", ""), Told());
+        Assert.Empty(PipelineFolder.Controls(Path.Combine(temporary, "adapter")).ControlNets);
+
+        (string, string) Told() => PipelineFolder.Controls(temporary) is var (nets, adapters) ? (string.Join(' ', nets.Select(Path.GetFileName)), string.Join(' ', adapters.Select(Path.GetFileName))) : default;
     }
 }

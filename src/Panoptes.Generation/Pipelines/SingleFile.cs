@@ -89,7 +89,7 @@ public static class SingleFile
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var autoencoder = model.Autoencoder as AutoencoderKl ?? throw new PanoptesException($"A model that works on {(model.Autoencoder is null ? "pixels" : $"the latents of an {model.Autoencoder.GetType().Name}")} has no original form; expected one with an AutoencoderKL.");
+        var autoencoder = model.Autoencoder as AutoencoderKl ?? throw new PanoptesException($"A model that works on {(model.Autoencoder is null ? "pixels" : $"latents of {model.Autoencoder.GetType().Name}")} has no original form; expected one with an AutoencoderKL.");
         IEnumerable<KeyValuePair<string, Tensor>> tensors = model switch
         {
             StableDiffusion { Examples: not null } => throw new PanoptesException("A GLIGEN that takes example images has no original form: no such file holds what reads them."),
