@@ -137,6 +137,8 @@ public sealed class ImageControlTests : IDisposable
         var tall = new Image(60, 90, 3);
         var made = diffusion.Generate([new("a cat") { Steps = 1, Seed = 1, Controls = [new ControlNetControl(network, tall)] }])[0].Image;
         Assert.Equal((16, 24), (made.Width, made.Height));
+        using var other = new ControlNetModel(network.Config with { CrossAttentionDim = 24 });
+        Assert.Contains("made for another UNet", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Controls = [new ControlNetControl(other, picture)] }])).Message, StringComparison.Ordinal);
     }
 
     [Fact]

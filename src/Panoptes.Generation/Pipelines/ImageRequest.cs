@@ -183,7 +183,7 @@ public sealed record ImageParameters
             if (read.Width > ImageRequest.MostSide || read.Height > ImageRequest.MostSide) throw new JsonException($"the image is {read.Width}x{read.Height}, expected at most {ImageRequest.MostSide} pixels a side");
             if (read.Threads is < 1 or > 1024) throw new JsonException($"it was computed by {read.Threads} threads, expected 1 to 1024");
             foreach (var control in read.Controls ?? [])
-                if (control is null || control.Boxes?.Any(static b => b is null) == true) throw new JsonException("a control or a box of it is null");
+                if (control is null || control.Boxes?.Any(static b => b is null) == true || control.Names?.Any(static n => n is null) == true) throw new JsonException("a control, or a box or a name of it, is null");
             return read;
         }
         catch (JsonException e)
