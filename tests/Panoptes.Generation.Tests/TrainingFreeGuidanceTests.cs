@@ -106,7 +106,18 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
             // Nothing is made anew, so that nothing depends on what the network says.
             new DiffusionTask
             {
-                Positive = positive, Negative = negative, Height = 16, Width = 16, Steps = 4, Guidance = 2, Noise = new Generator(1), Repeats = 3, Image = rand(1, 3, 16, 16, generator: new Generator(2)), Mask = zeros(1, 1, 16, 16), Sampling = new() { Strength = 0.9 }, Hooks = [all],
+                Positive = positive,
+                Negative = negative,
+                Height = 16,
+                Width = 16,
+                Steps = 4,
+                Guidance = 2,
+                Noise = new Generator(1),
+                Repeats = 3,
+                Image = rand(1, 3, 16, 16, generator: new Generator(2)),
+                Mask = zeros(1, 1, 16, 16),
+                Sampling = new() { Strength = 0.9 },
+                Hooks = [all],
             }.Run(diffusion.Model).Dispose();
             positive.Dispose();
             negative.Dispose();
