@@ -25,11 +25,12 @@ sealed class Terminal
 
     readonly TextWriter output, error;
     readonly Lazy<IAnsiConsole> results, messages;
+    readonly int? threads;
 
     public Terminal(ParseResult parsed)
     {
         (output, error) = (parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error);
-        IsJson = parsed.GetValue(SharedOptions.Json);
+        (IsJson, threads) = (parsed.GetValue(SharedOptions.Json), parsed.GetValue(SharedOptions.Threads));
         results = new(() => Create(output, ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected));
         messages = new(() => Create(error, IsInteractive));
     }
@@ -94,7 +95,12 @@ sealed class Terminal
     public async Task<T> WithProgressAsync<T>(string title, Func<IProgress<Step>, Task<T>> work)
     {
         var state = new Latest();
-        var running = Task.Run(() => work(state));
+        var running = Task.Run(() =>
+        {
+            // libtorch counts the threads of each thread that computes; one that has computed before keeps its own.
+            if (threads is { } count) TorchSharp.torch.set_num_threads(count);
+            return work(state);
+        });
         if (!IsInteractive || await Task.WhenAny(running, Task.Delay(Patience)) == running) return await running;
         await Messages.Progress().AutoClear(true).HideCompleted(true)
             .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn(), new SpinnerColumn())

@@ -46,7 +46,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
         foreach (var r in requests)
         {
             // What is left of a request must be as usual.
-            var words = new ImageRequest(r.Prompt) { Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Batch = r.Batch };
+            var words = new ImageRequest(r.Prompt) { Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Batch = r.Batch, Threads = r.Threads };
             if (r.Hooks.Count > 0 || r.Controls.Count > 0 || (r with { Hooks = words.Hooks, Controls = words.Controls }) != words) throw new PanoptesException($"A {Model.GetType().Name} makes images of words alone; it takes no picture, mask, sampler, negative prompt, control or anything else that is asked of diffusion.");
             if ((r.Width ?? Model.Side) != Model.Side || (r.Height ?? Model.Side) != Model.Side) throw new PanoptesException($"Images of {r.Width}x{r.Height} pixels were asked for; this model makes {Model.Side}x{Model.Side}.");
             if (!Model.TakesSteps && r.Steps is not (null or 1)) throw new PanoptesException($"{r.Steps} steps were asked for; a {Model.GetType().Name} takes one.");
@@ -63,8 +63,9 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
             // Neighbors that differ in words and seeds alone are made together.
             var request = jobs[at].Request;
             var own = request.Batch;
-            var batch = own is not null ? [.. Enumerable.Repeat(jobs[at], own.Size)] : jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request.Steps == request.Steps && j.Request.Guidance == request.Guidance && j.Request.Batch is null).ToArray();
+            var batch = own is not null ? [.. Enumerable.Repeat(jobs[at], own.Size)] : jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request.Steps == request.Steps && j.Request.Guidance == request.Guidance && j.Request.Threads == request.Threads && j.Request.Batch is null).ToArray();
             using var scope = NewDisposeScope();
+            using var threads = new ComputingThreads(request.Threads);
             var sampling = new ImageSampling { Guidance = Model.IsGuided ? request.Guidance ?? Defaults?.GuidanceScale ?? 1 : 1 };
             if (!Model.TakesSteps) sampling = sampling with { Steps = 1 };
             else if ((request.Steps ?? Defaults?.NumInferenceSteps) is { } steps) sampling = sampling with { Steps = steps };

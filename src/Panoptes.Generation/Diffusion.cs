@@ -164,6 +164,7 @@ public sealed class Diffusion : IDisposable
         using var noGrad = no_grad();
         var request = batch[0].Request;
         var own = request.Batch;
+        using var threads = new ComputingThreads(request.Threads);
         if (own is not null) batch = [.. Enumerable.Repeat(batch[0], own.Size)];
         using var noise = new Seeded(batch);
         var (width, height) = SizeOf(request);

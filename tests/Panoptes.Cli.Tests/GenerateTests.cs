@@ -211,7 +211,6 @@ public sealed class GenerateTests : IDisposable
     public async Task What_is_on_the_way_to_another_image_is_no_image_to_vary()
     {
         await Command.Succeeds("generate", "a cat", "--model", Model, "--size", "16", "--steps", "1", "--seed", "5", "--variation", "0.5", "--out", At("varied.png"));
-        Assert.Equal(TorchSharp.torch.get_num_threads(), ImageParameters.Read(File.ReadAllBytes(At("varied.png")))!.Threads);
         foreach (var more in (string[][])[["--variation", "0"], ["--count", "2", "--interpolate", "3"]])
             Assert.Contains("is itself on the way to another", (await Command.Run(["generate", "--from", At("varied.png"), .. more, "--out", At("v")])).Error, StringComparison.Ordinal);
     }

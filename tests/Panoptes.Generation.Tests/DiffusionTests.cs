@@ -162,6 +162,16 @@ public sealed class DiffusionTests : IDisposable
     }
 
     [Fact]
+    public void As_many_threads_compute_as_are_asked_for_and_others_stay_as_they_were()
+    {
+        var before = get_num_threads();
+        foreach (var count in (int[])[1, 3]) Assert.Equal(count, diffusion.Generate([Apple with { Threads = count }])[0].Parameters.Threads);
+        Assert.Equal(before, diffusion.Generate([Apple])[0].Parameters.Threads);
+        Assert.Equal(before, get_num_threads());
+        Assert.Contains("expected 1 to 1024", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Threads = 0 }])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Images_of_a_batch_are_told_when_they_are_done()
     {
         using var again = new Diffusion(DiffusionModel.Load(Folder), "tiny") { BatchSize = 2 };

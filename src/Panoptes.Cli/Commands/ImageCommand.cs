@@ -80,8 +80,6 @@ abstract class ImageCommand : ExampleCommand
         ModelLoader.UseThreads(parsed);
         var made = parsed.GetValue(from) is { } file ? Before(file) : null;
         var before = made?.Parameters;
-        // Sums are taken in other parts by other numbers of threads.
-        if (before?.Threads is { } threads && !SharedOptions.IsGiven(parsed, SharedOptions.Threads)) set_num_threads(threads);
         var name = NameOf(parsed, made);
         var requests = Requests(parsed, before);
         var files = Files(parsed, requests);
@@ -193,6 +191,7 @@ abstract class ImageCommand : ExampleCommand
             MaskFile = maskFile,
             ClipSkip = parsed.GetValue(clipSkip) ?? before?.ClipSkip,
             Repeats = parsed.GetValue(repeats) ?? before?.Repeats ?? 1,
+            Threads = SharedOptions.IsGiven(parsed, SharedOptions.Threads) ? null : before?.Threads,
             // To the last bit, one image of a batch is made again as one of a batch.
             Batch = SharedOptions.IsGiven(parsed, batch) || count != 1 || words.Length > 1 || seeds.Length > 1 || ways.Length > 1 || toward != before?.Toward ? null : before?.Batch,
         };

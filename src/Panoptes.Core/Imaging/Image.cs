@@ -70,7 +70,7 @@ public sealed partial class Image
     /// <inheritdoc cref="Identify(string)"/>
     public static ImageInfo Identify(ReadOnlySpan<byte> bytes, string source = "image") => ImageCodec.Identify(bytes, source);
 
-    /// <summary>Writes by the extension of <paramref name="path"/> (.png, .jpg, .jpeg, .webp); the file appears whole or not at all.</summary>
+    /// <summary>Writes by the extension of <paramref name="path"/> (.png, .jpg, .jpeg, .webp); the file appears whole or not at all, in a folder that is made where there is none.</summary>
     /// <remarks><paramref name="quality"/> is 1 to 100, for JPEG and WebP; 100 makes WebP lossless.</remarks>
     /// <exception cref="PanoptesException">Another extension, or the file cannot be written.</exception>
     public void Save(string path, int quality = 90)

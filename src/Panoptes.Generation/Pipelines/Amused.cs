@@ -115,7 +115,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     void Check(ImageRequest r)
     {
         // What is left of a request must be as usual.
-        var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, ImageFile = r.ImageFile, Mask = r.Mask, MaskFile = r.MaskFile, Strength = r.Strength, Batch = r.Batch };
+        var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, ImageFile = r.ImageFile, Mask = r.Mask, MaskFile = r.MaskFile, Strength = r.Strength, Batch = r.Batch, Threads = r.Threads };
         if (r.Hooks.Count > 0 || r.Controls.Count > 0 || r with { Hooks = known.Hooks, Controls = known.Controls } != known) throw new PanoptesException("An aMUSEd makes images of words and pictures; it takes no sampler, control or anything else that is asked of diffusion alone.");
         r.Check();
         var (width, height) = SizeOf(r);
@@ -131,6 +131,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var request = requests[0];
+        using var threads = new ComputingThreads(request.Threads);
         var (width, height) = SizeOf(request);
         var (steps, guidance) = (request.Steps ?? UsualSteps, request.Guidance ?? UsualGuidance);
         var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();

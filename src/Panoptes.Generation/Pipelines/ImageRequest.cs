@@ -12,7 +12,7 @@ namespace Panoptes.Generation;
 /// <param name="Prompt">In words; parts may have weights, "(red:1.3)"; of a model of classes, a class.</param>
 public sealed record ImageRequest(string Prompt)
 {
-    internal const int MostSide = 8192, MostSteps = 10_000, MostBatch = 256;
+    internal const int MostSide = 8192, MostSteps = 10_000, MostBatch = 256, MostThreads = 1024;
 
     /// <summary>What is not wanted.</summary>
     public string? NegativePrompt { get; init; }
@@ -77,6 +77,9 @@ public sealed record ImageRequest(string Prompt)
     /// </summary>
     public BatchPlace? Batch { get; init; }
 
+    /// <summary>How many threads compute it, since sums are taken in other parts by others, so that an image is made again bit for bit; null: as many as the process is set to.</summary>
+    public int? Threads { get; init; }
+
     /// <summary>Control, guidance and editing of one's own, which images do not tell.</summary>
     public IReadOnlyList<IStepHook> Hooks { get; init; } = [];
 
@@ -95,6 +98,7 @@ public sealed record ImageRequest(string Prompt)
         if (Seed is < 0) throw new PanoptesException($"The seed is {Seed}; expected 0 or more.");
         if (Seed > long.MaxValue - Count) throw new PanoptesException($"The seed is {Seed}; expected room for {Count} more.");
         if (Width is < 1 or > MostSide || Height is < 1 or > MostSide) throw new PanoptesException($"An image of {Width?.ToString(CultureInfo.InvariantCulture) ?? "its usual"} by {Height?.ToString(CultureInfo.InvariantCulture) ?? "its usual"} pixels was asked for; expected 1 to {MostSide} a side.");
+        if (Threads is < 1 or > MostThreads) throw new PanoptesException($"The image was to be computed by {Threads} threads; expected 1 to {MostThreads}.");
         if (Steps is < 1 or > MostSteps) throw new PanoptesException($"{Steps} steps were asked for; expected 1 to {MostSteps:N0}.");
         if (Batch is { } batch && (Count != 1 || batch.Size is < 1 or > MostBatch || batch.Number < 1 || batch.Number > batch.Size)) throw new PanoptesException($"The image was to be number {batch.Number} of a batch of {batch.Size}; expected one image, and a number from 1 to a size of at most {MostBatch}.");
         if (Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
@@ -103,6 +107,22 @@ public sealed record ImageRequest(string Prompt)
         if (Image is null && (Mask is not null || Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
         if ((Image, Mask) is ({ } image, { } mask) && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
         if (Strength is { } strength && strength is not (> 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The strength is {strength}; expected above 0 to 1."));
+    }
+}
+
+/// <summary>So many threads compute until it is disposed, then as many as before; null: as many as there are.</summary>
+readonly struct ComputingThreads : IDisposable
+{
+    readonly int before = get_num_threads();
+
+    public ComputingThreads(int? wanted)
+    {
+        if (wanted is { } count && count != before) set_num_threads(count);
+    }
+
+    public void Dispose()
+    {
+        if (get_num_threads() != before) set_num_threads(before);
     }
 }
 
@@ -181,7 +201,7 @@ public sealed record ImageParameters
         {
             var read = JsonSerializer.Deserialize<ImageParameters>(json, Json) ?? throw new JsonException("it is null");
             if (read.Width > ImageRequest.MostSide || read.Height > ImageRequest.MostSide) throw new JsonException($"the image is {read.Width}x{read.Height}, expected at most {ImageRequest.MostSide} pixels a side");
-            if (read.Threads is < 1 or > 1024) throw new JsonException($"it was computed by {read.Threads} threads, expected 1 to 1024");
+            if (read.Threads is < 1 or > ImageRequest.MostThreads) throw new JsonException($"it was computed by {read.Threads} threads, expected 1 to {ImageRequest.MostThreads}");
             foreach (var control in read.Controls ?? [])
                 if (control is null || control.Boxes?.Any(static b => b is null) == true || control.Names?.Any(static n => n is null) == true) throw new JsonException("a control, or a box or a name of it, is null");
             return read;

@@ -26,7 +26,7 @@ public sealed class EvaluateImagesCommandTests : IDisposable
     public async Task Images_of_a_trained_model_are_measured_to_the_same_numbers_again_and_drawn()
     {
         await Command.Succeeds("train", folder["tiny.yaml"], "--run", folder["run"], "--json");
-        string[] command = ["evaluate-images", "--model", folder["run/last"], "--recipe", folder["tiny.yaml"], "--count", "6", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--json"];
+        string[] command = ["evaluate-images", "--model", folder["run/last"], "--recipe", folder["tiny.yaml"], "--count", "6", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--threads", "1", "--json"];
         var first = (await Command.Succeeds([.. command, "--sheet", folder["sheet.png"]])).Json;
         var (report, things, real) = (first.GetProperty("report"), first.GetProperty("things"), first.GetProperty("things_real"));
         Assert.Equal(6, report.GetProperty("images").GetInt32());
@@ -56,7 +56,7 @@ public sealed class EvaluateImagesCommandTests : IDisposable
     public async Task Several_models_are_measured_side_by_side_and_a_condition_is_compared_with_the_scenes_own()
     {
         await Command.Succeeds("train", folder["tiny.yaml"], "--run", folder["run"], "--json");
-        string[] command = ["evaluate-images", "--model", folder["run/last"], "--model", folder["run/last/"], "--recipe", folder["tiny.yaml"], "--count", "5", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--sheet", folder["sheet.png"]];
+        string[] command = ["evaluate-images", "--model", folder["run/last"], "--model", folder["run/last/"], "--recipe", folder["tiny.yaml"], "--count", "5", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--threads", "1", "--sheet", folder["sheet.png"]];
         var found = (await Command.Succeeds([.. command, "--kind", "depth", "--kind", "canny", "--json"])).Json;
         var models = found.GetProperty("models");
         Assert.Equal(2, models.GetArrayLength());

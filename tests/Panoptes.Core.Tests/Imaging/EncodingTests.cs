@@ -63,7 +63,12 @@ public sealed class EncodingTests
         Assert.Contains(".tiff", Assert.Throws<PanoptesException>(() => new Image(2, 2, 3).Save(Path.Combine(folder, "a.tiff"))).Message, StringComparison.Ordinal);
         Directory.CreateDirectory(Path.Combine(folder, "b.png"));                  // a folder is in the way
         Assert.Throws<PanoptesException>(() => new Image(2, 2, 3).Save(Path.Combine(folder, "b.png")));
-        Assert.Throws<PanoptesException>(() => new Image(2, 2, 3).Save(Path.Combine(folder, "missing", "c.png")));
+        Assert.Throws<PanoptesException>(() => new Image(2, 2, 3).Save(Path.Combine(folder, "missing", "..", "d", "e.tiff")));
         Assert.Empty(Directory.GetFiles(folder));
+        File.WriteAllText(Path.Combine(folder, "file"), "");
+        Assert.Throws<PanoptesException>(() => new Image(2, 2, 3).Save(Path.Combine(folder, "file", "c.png")));
+        Assert.Single(Directory.GetFiles(folder));
+        new Image(2, 2, 3).Save(Path.Combine(folder, "missing", "c.png"));
+        Assert.Equal(2, Image.Load(Path.Combine(folder, "missing", "c.png")).Width);
     }
 }
