@@ -38,7 +38,7 @@ sealed class ConditionOptions
     }
 
     /// <summary>Whether depth is told by a picture, which is of one image.</summary>
-    public bool HasDepthPicture(ParseResult parsed) => parsed.GetValue(depth) is { } map && IsPicture(map);
+    public bool HasDepthPicture(ParseResult parsed) => parsed.GetValue(depth) is { } map && Pictures.IsPicture(map);
 
     /// <summary>What --set says of each kind.</summary>
     public Dictionary<string, Dictionary<string, string>> Settings(ParseResult parsed, IReadOnlyList<string> kinds)
@@ -75,7 +75,7 @@ sealed class ConditionOptions
         if (kinds.Contains("depth") || kinds.Contains("normal"))
         {
             var named = parsed.GetValue(depth)!;
-            if (IsPicture(named))
+            if (Pictures.IsPicture(named))
             {
                 var map = Image.Load(named);
                 sources = sources with { Depth = photo => Depth(resized ? map.Resize(photo.Width, photo.Height, ResizeFilter.Bilinear) : map) };
@@ -94,8 +94,6 @@ sealed class ConditionOptions
         }
         return sources;
     }
-
-    static bool IsPicture(string path) => Path.GetExtension(path).ToLowerInvariant() is ".png" or ".webp" or ".jpg" or ".jpeg";
 
     static ClassMap Classes(PanopticSegmentation found)
     {

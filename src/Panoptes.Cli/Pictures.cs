@@ -7,7 +7,8 @@ namespace Panoptes.Cli;
 /// <summary>Where pictures of what was found go, and boxes as they are told.</summary>
 static class Pictures
 {
-    static readonly string[] Endings = [".png", ".jpg", ".jpeg", ".webp"];
+    /// <summary>Whether a file's name is that of a picture that can be written.</summary>
+    public static bool IsPicture(string path) => Path.GetExtension(path).ToLowerInvariant() is ".png" or ".webp" or ".jpg" or ".jpeg";
 
     /// <summary>The picture of each file: the one that was named, one beside the only file, or one each in a folder, which is made; null: none.</summary>
     /// <param name="files">Images.</param>
@@ -17,7 +18,7 @@ static class Pictures
     /// <exception cref="UsageException">A file was named for several images, or two of them would have one picture.</exception>
     public static string?[] Of(string[] files, string? output, string suffix, bool always)
     {
-        var isFile = output is not null && !Directory.Exists(output) && Endings.Contains(Path.GetExtension(output), StringComparer.OrdinalIgnoreCase);
+        var isFile = output is not null && !Directory.Exists(output) && IsPicture(output);
         if (output is null) return [.. files.Select(f => always && files.Length == 1 ? Path.ChangeExtension(f, suffix) : null)];
         if (isFile) return files.Length == 1 ? [output] : throw new UsageException($"--out is '{output}', but there are {files.Length} images; expected a folder.");
         string[] pictures = [.. files.Select(f => Path.Combine(output, Path.GetFileNameWithoutExtension(f) + suffix))];

@@ -130,7 +130,7 @@ public sealed class Diffusion : IDisposable
         if (!Model.AsksTwice && !string.IsNullOrEmpty(request.NegativePrompt)) throw new PanoptesException($"A {Model.GetType().Name} such as this one is not asked about what is not wanted; expected no negative prompt.");
         if (!Model.AsksTwice && request.GuidanceRescale != 0) throw new PanoptesException($"A {Model.GetType().Name} such as this one is not asked about what is not wanted; expected no guidance rescale.");
         if (!Model.IsToldGuidance && request.Guidance is { } guidance && guidance != Model.UsualGuidance) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A guidance of {guidance} was asked for, but a {Model.GetType().Name} such as this one is not guided; expected none."));
-        if (request.Eta != 0 && (request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : Model.Scheduler) is not DdimScheduler and var scheduler) throw new PanoptesException($"An eta was given, but {scheduler.ClassName} has none; expected DDIM.");
+        if (request.Eta != 0 && SchedulerOf(request) is not DdimScheduler and var scheduler) throw new PanoptesException($"An eta was given, but {scheduler.ClassName} has none; expected DDIM.");
         if (!Model.SkipsLayers && request.ClipSkip is > 0) throw new PanoptesException($"A {Model.GetType().Name} leaves out no layers of a CLIP; expected no clip skip.");
         var parts = ((string?[])[Told(request, request.Prompt), request.NegativePrompt, request.Toward?.Prompt is { } other ? Told(request, other) : null, request.Toward?.NegativePrompt]).Max(p => p is null ? 1 : Model.PartsOf(p));
         return request.Seeds().Select(s => new Job(request, s, parts));
@@ -185,7 +185,7 @@ public sealed class Diffusion : IDisposable
             Steps = request.Steps ?? Model.UsualSteps,
             Guidance = request.Guidance ?? Model.UsualGuidance,
             Rescale = request.GuidanceRescale,
-            Scheduler = request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : null,
+            Scheduler = SchedulerOf(request),
             Sampling = Sampling(request, strength),
             Noise = noise.Source,
             Image = changed?.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0),
@@ -301,9 +301,11 @@ public sealed class Diffusion : IDisposable
         }
     }
 
+    DiffusionScheduler SchedulerOf(ImageRequest request) => request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : Model.Scheduler;
+
     /// <summary>How latents are sampled. Strength leaves first steps out, but a latent consistency model's are picked from as much less of its teacher's: it takes all of its few.</summary>
     SamplingOptions Sampling(ImageRequest request, double strength) =>
-        Model is StableDiffusion { AsksTwice: false } && (request.Sampler is { } sampler ? Model.Scheduler.Using(sampler) : Model.Scheduler) is LcmScheduler ? new() { Eta = request.Eta, LcmStrength = strength } : new() { Eta = request.Eta, Strength = strength };
+        Model is StableDiffusion { AsksTwice: false } && SchedulerOf(request) is LcmScheduler ? new() { Eta = request.Eta, LcmStrength = strength } : new() { Eta = request.Eta, Strength = strength };
 
     /// <summary>The latents at a larger size, made anew in part.</summary>
     Tensor Enlarge(List<Job> batch, DiffusionTask task, Tensor latents, LatentUpscale upscale, (int Width, int Height) size, Report report, CancellationToken cancel)

@@ -122,8 +122,7 @@ public sealed class OlderFilesTests : IDisposable
     public void A_damaged_config_is_refused_with_one_sentence(string config, string sentence) =>
         Assert.Contains(sentence, Assert.Throws<PanoptesException>(() => new UNet2DConditionModel(ModelConfig.Parse<UNet2DConditionConfig>(config, "config.json"))).Message, StringComparison.Ordinal);
 
-    [Fact]
-    public void A_pipeline_with_another_model_in_the_autoencoders_place_or_a_name_twice_is_refused_with_one_sentence()
+    void CopyPipeline()
     {
         foreach (var file in Directory.EnumerateFiles(Case("sd_text2img"), "*", SearchOption.AllDirectories))
         {
@@ -131,6 +130,29 @@ public sealed class OlderFilesTests : IDisposable
             Directory.CreateDirectory(Path.GetDirectoryName(to)!);
             File.Copy(file, to);
         }
+    }
+
+    [Theory]
+    [InlineData("model_index.json", "AutoencoderKL", "vae is AutoencoderFoo")]
+    [InlineData("model_index.json", "UNet2DConditionModel", "unet is UNet2DConditionFoo")]
+    [InlineData("model_index.json", "CLIPTextModel", "text_encoder is CLIPTextFoo")]
+    [InlineData("model_index.json", "DDIMScheduler", "scheduler is DDIMFoo")]
+    [InlineData("vae/config.json", "AutoencoderKL", "vae is AutoencoderFoo")]
+    [InlineData("unet/config.json", "UNet2DConditionModel", "unet is UNet2DConditionFoo")]
+    public void A_part_of_a_class_that_is_not_known_is_refused_with_one_sentence(string file, string type, string sentence)
+    {
+        CopyPipeline();
+        var path = Path.Combine(folder, file);
+        var text = File.ReadAllText(path);
+        Assert.Contains($"\"{type}\"", text, StringComparison.Ordinal);
+        File.WriteAllText(path, text.Replace($"\"{type}\"", $"\"{sentence.Split(' ')[^1]}\"", StringComparison.Ordinal));
+        Assert.Contains(sentence, Assert.Throws<PanoptesException>(() => Diffusion.Load(folder)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_pipeline_with_another_model_in_the_autoencoders_place_or_a_name_twice_is_refused_with_one_sentence()
+    {
+        CopyPipeline();
         var path = Path.Combine(folder, PipelineFolder.FileName);
         var index = JsonNode.Parse(File.ReadAllText(path))!;
         index["vae"] = new JsonArray("diffusers", "UNet2DModel");

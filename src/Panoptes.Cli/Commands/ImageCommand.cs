@@ -244,9 +244,9 @@ abstract class ImageCommand : ExampleCommand
         if (named is not null && !Directory.Exists(named))
         {
             if (Path.GetExtension(named).ToUpperInvariant() is ".GIF" or ".TIF" or ".TIFF" or ".BMP" or ".AVIF" or ".HEIC" or ".JXL") throw new UsageException($"--out is '{named}'; expected .png, .jpg or .webp, or a folder.");
-            if (File.Exists(named) && Path.GetExtension(named).ToUpperInvariant() is not (".PNG" or ".JPG" or ".JPEG" or ".WEBP")) throw new PanoptesException($"{named} is a file, but of no picture; expected a folder, or a name that ends in .png, .jpg or .webp.");
+            if (File.Exists(named) && !Pictures.IsPicture(named)) throw new PanoptesException($"{named} is a file, but of no picture; expected a folder, or a name that ends in .png, .jpg or .webp.");
         }
-        var isFile = named is not null && !Directory.Exists(named) && Path.GetExtension(named).ToUpperInvariant() is ".PNG" or ".JPG" or ".JPEG" or ".WEBP";
+        var isFile = named is not null && !Directory.Exists(named) && Pictures.IsPicture(named);
         if (isFile) return all.Length == 1 ? [named!] : throw new UsageException($"--out is '{named}', but there are {all.Length} images; expected a folder.");
         // No two get the same, nor that of a file that is there: it may have been made by other options, or be what is made again.
         var taken = new HashSet<string>(StringComparer.OrdinalIgnoreCase);

@@ -83,7 +83,7 @@ sealed class InfoCommand : ExampleCommand
     int Run(ParseResult parsed)
     {
         var terminal = new Terminal(parsed);
-        if (parsed.GetRequiredValue(model) is var named && Path.GetExtension(named).ToUpperInvariant() is (".PNG" or ".JPG" or ".JPEG" or ".WEBP") && File.Exists(named)) return Made(terminal, named);
+        if (parsed.GetRequiredValue(model) is var named && Pictures.IsPicture(named) && File.Exists(named)) return Made(terminal, named);
         var path = ModelLoader.Resolve(named);
         if (PipelineFolder.Is(path)) return Pipeline(terminal, path);
         using var weights = Weights.Open(path);

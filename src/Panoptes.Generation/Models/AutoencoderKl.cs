@@ -198,9 +198,6 @@ public sealed class AutoencoderKl(AutoencoderKlConfig config) : LatentAutoencode
         return Decoder.Forward(PostQuantConv?.Forward(latents) ?? latents, null).MoveToOuterDisposeScope();
     }
 
-    static Tensor InSlices(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute) =>
-        parts is { Sliced: true } && x.shape[0] > 1 ? cat([.. x.split(1).Select(compute)]) : compute(x);
-
     /// <summary>Sides of a tile before and after, how far apart tiles begin, how far they are blended; null: no tiles.</summary>
     (int From, int To, int Step, int Blend)? Tiles(AutoencoderParts? parts, bool pixels)
     {

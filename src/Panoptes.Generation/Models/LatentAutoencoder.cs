@@ -20,6 +20,9 @@ public abstract class LatentAutoencoder : Module
 
     /// <summary>The opposite: [b, 3, height, width], about -1 to 1.</summary>
     public abstract Tensor ToPixels(Tensor latents, AutoencoderParts? parts = null);
+
+    private protected static Tensor InSlices(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute) =>
+        parts is { Sliced: true } && x.shape[0] > 1 ? cat([.. x.split(1).Select(compute)]) : compute(x);
 }
 
 /// <summary>An autoencoder of visual codes in the place of one, as in latent diffusion's first models (Rombach et al. 2022, arXiv:2112.10752, section 3.1): the network works on what is rounded to codes before a picture is made of it.</summary>
@@ -35,7 +38,7 @@ public sealed class CodeAutoencoder(VqModel model) : LatentAutoencoder
     public override Tensor ToLatents(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null, long? draws = null)
     {
         using var scope = NewDisposeScope();
-        return (InSlices(pixels, parts, Model.Latents) * Model.Config.ScalingFactor).MoveToOuterDisposeScope();
+        return (Untiled(pixels, parts, Model.Latents) * Model.Config.ScalingFactor).MoveToOuterDisposeScope();
     }
 
     public override Tensor ToPixels(Tensor latents, AutoencoderParts? parts = null)
@@ -44,9 +47,9 @@ public sealed class CodeAutoencoder(VqModel model) : LatentAutoencoder
         // Rounding has no gradient; what comes before it gets that of what comes behind.
         var plain = latents.to(Model.PostQuantConv.Weight.Dtype!.Value) / Model.Config.ScalingFactor;
         var codes = plain + (Model.Quantize.Entries(Model.Quantize.Nearest(plain)) - plain).detach();
-        return InSlices(codes, parts, Model.Decode).MoveToOuterDisposeScope();
+        return Untiled(codes, parts, Model.Decode).MoveToOuterDisposeScope();
     }
 
-    static Tensor InSlices(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute) => parts is { Tiled: true } ? throw new PanoptesException("A VQModel takes no tiles; expected images at once, or one after the other.")
-        : parts is { Sliced: true } && x.shape[0] > 1 ? cat([.. x.split(1).Select(compute)]) : compute(x);
+    static Tensor Untiled(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute) => parts is { Tiled: true } ? throw new PanoptesException("A VQModel takes no tiles; expected images at once, or one after the other.")
+        : InSlices(x, parts, compute);
 }
