@@ -54,6 +54,30 @@ public sealed partial class SceneTests
         Assert.InRange(said, 195, 255);
     }
 
+    [Theory]
+    [InlineData(0f, 0)]
+    [InlineData(0.8f, 240)]
+    [InlineData(1f, 300)]
+    public void Captions_tell_relations_as_often_as_wanted_and_the_pictures_stay(float share, int expected)
+    {
+        var options = new SceneOptions { MinObjects = 2, MaxObjects = 2, RepeatProbability = 0 };
+        var (plain, telling) = (Generator(options), Generator(options with { RelationProbability = share }));
+        var (told, possible) = (0, 0);
+        for (var i = 0; i < 300; i++)
+        {
+            var scene = telling.Generate(i);
+            Assert.Equal(plain.Generate(i).Layout.Objects, scene.Layout.Objects);
+            if (scene.CaptionRelation is { } relation)
+            {
+                Assert.Contains(relation, scene.Relations);
+                told++;
+            }
+            if (scene.Relations.Count > 0) possible++;
+        }
+        Assert.InRange(told, expected - (300 - possible) - 25, expected == 0 ? 0 : expected + 25);
+        Assert.Contains("RelationProbability", Assert.Throws<PanoptesException>(static () => Generator(new() { RelationProbability = 1.5f })).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Styles_leave_out_drawings_and_an_unknown_one_is_refused()
     {

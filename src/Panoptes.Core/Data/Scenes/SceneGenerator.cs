@@ -55,7 +55,7 @@ public sealed class SceneGenerator
         foreach (var group in byConcept) imagesOf[group.Key] = [.. group.Order()];
         names = new(set.Concepts);
         painter = new(set, this.options);
-        text = new(names, concepts, StylesOf(set, this.options));
+        text = new(names, concepts, StylesOf(set, this.options), this.options.RelationProbability);
         references = new(set, names, new(set));
     }
 

@@ -27,6 +27,12 @@ public sealed record SceneOptions
     /// <summary>How probably an object is of the concept of one that is there already.</summary>
     public float RepeatProbability { get; init; } = 0.2f;
 
+    /// <summary>
+    /// How probably a caption tells a relation (<c>a red apple left of a cat</c>) where two objects have one; of the others every second tells places (<c>a cat on the right</c>). Null: a third each of relations,
+    /// places and neither.
+    /// </summary>
+    public float? RelationProbability { get; init; }
+
     /// <summary>What lies behind the objects.</summary>
     public BackgroundMix Background { get; init; } = new() { White = 0.1f, Plain = 0.3f, Gradient = 0.2f, Textured = 0.2f, Photographic = 0.2f };
 
@@ -54,6 +60,7 @@ public sealed record SceneOptions
         Require(Rotation is >= 0 and <= 180, nameof(Rotation), Rotation, "0 to 180 degrees");
         Require(MinVisible is >= 0.05f and <= 1, nameof(MinVisible), MinVisible, "0.05 to 1");
         Require(RepeatProbability is >= 0 and <= 1, nameof(RepeatProbability), RepeatProbability, "a probability from 0 to 1");
+        Require(RelationProbability is null or (>= 0 and <= 1), nameof(RelationProbability), RelationProbability ?? 0, "a probability from 0 to 1");
         Require(Ground is >= 0 and <= 1, nameof(Ground), Ground, "a probability from 0 to 1");
         (Augmentation.None(Size) with { Background = Background }).Validate();
     }

@@ -6,7 +6,8 @@ namespace Panoptes.Data;
 /// <param name="names">The concepts' names.</param>
 /// <param name="concepts">The concepts that may appear: what questions may ask for in vain.</param>
 /// <param name="styles">The drawing styles by their number, where captions name the one that a scene has; otherwise none.</param>
-sealed class SceneText(SceneNames names, int[] concepts, IReadOnlyList<EmojiStyle> styles)
+/// <param name="relations">How probably a caption tells a relation; null: a third each of relations, places and neither.</param>
+sealed class SceneText(SceneNames names, int[] concepts, IReadOnlyList<EmojiStyle> styles, float? relations = null)
 {
     const int Tries = 24;
 
@@ -101,7 +102,7 @@ sealed class SceneText(SceneNames names, int[] concepts, IReadOnlyList<EmojiStyl
         }
         random.Shuffle(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(groups));
         sentence.Add(Openings[random.Next(Openings.Length)]);
-        var form = random.Next(3);
+        var form = relations is not { } share ? random.Next(3) : random.Chance(share) ? 0 : 1 + random.Next(2);
         if (form == 0 && Pick(scene, ref random) is { } relation)
         {
             // "a red apple left of a dog, and two cats"
