@@ -257,7 +257,8 @@ public sealed class CoCaDecoder : Module
         var x = text;
         for (var i = 0; i < Resblocks.Count; i++)
         {
-            x = ActivationsCheckpointed ? ActivationCheckpoint.Run(Resblocks[i], (x, _) => Resblocks[i].Forward(x, causal: true), x, null) : Resblocks[i].Forward(x, causal: true);
+            var block = Resblocks[i];
+            x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x, causal: true), x, null) : block.Forward(x, causal: true);
             x = CrossAttn[i].Forward(x, image);
         }
         if (which is not null) x = x.flatten(0, 1).index_select(0, which);

@@ -288,7 +288,7 @@ public sealed class ImageBindTrunk(int width, int blocks, int heads, bool firstN
         for (var i = 0; i < Blocks.Count; i++)
         {
             var (block, before, kept, one) = (Blocks[i], x, drawn?[i], i == Blocks.Count - 1 ? at : null);
-            x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x, causal, kept, one), x, null) : block.Forward(x, causal, kept, one);
+            x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, kept, one) => block.Forward(x, causal, kept, one), x, kept, one) : block.Forward(x, causal, kept, one);
             before.Dispose();
         }
         return x.MoveToOuterDisposeScope();

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Panoptes.Nn;
 using Panoptes.Representation.Objectives;
 using Panoptes.Representation.Training;
@@ -6,7 +5,7 @@ using Panoptes.Representation.Training;
 namespace Panoptes.Representation.Tests;
 
 /// <summary>Towers whose blocks are computed again for the gradient: the same numbers, less memory.</summary>
-public partial class CheckpointingTests
+public class CheckpointingTests
 {
     /// <summary>Whatever has blocks, with 4 of them or more.</summary>
     static Module Build(string tower)
@@ -121,25 +120,9 @@ public partial class CheckpointingTests
         {
             using var inner = NewDisposeScope();
             model.CheckpointActivations(on);
-            var before = InUse();
+            var before = MemoryInUse.Bytes();
             var output = Run(model, tower);
-            return InUse() - before;
+            return MemoryInUse.Bytes() - before;
         }
     }
-
-    /// <summary>Bytes that the C library has given out, of which libtorch's tensors are nearly all.</summary>
-    static long InUse()
-    {
-        var info = MallocInfo();
-        return (long)(info.InArenas + info.Mapped);
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    struct MallInfo
-    {
-        public nuint Arena, FreeChunks, FastChunks, MappedChunks, Mapped, MaxTotal, FastBytes, InArenas, Free, Releasable;
-    }
-
-    [LibraryImport("libc", EntryPoint = "mallinfo2")]
-    private static partial MallInfo MallocInfo();
 }

@@ -51,6 +51,42 @@ public abstract class RegisteredModels<T> : IDisposable where T : IRegisteredMod
     }
 
     [Theory, MemberData(nameof(Architectures))]
+    public void Checkpointed_activations_change_no_gradient(string architecture)
+    {
+        using var scope = NewDisposeScope();
+        using var model = T.Fresh(architecture);
+        var (plain, checkpointed) = (Gradients(false), Gradients(true));
+        Assert.Equal(plain.Keys, checkpointed.Keys);
+        // What is zero but for rounding (a key's bias) is as exact as the largest.
+        var largest = plain.Values.Max(static g => g.abs().max().item<float>());
+        foreach (var (key, gradient) in plain)
+        {
+            var (difference, size) = ((gradient - checkpointed[key]).abs().max().item<float>(), gradient.abs().max().item<float>());
+            Assert.True(difference <= (5e-5 * size) + (2e-6 * largest), $"{key}: {difference} of {size}, the largest {largest}");
+        }
+        Once();                                                                      // what was handed back last is let go of by the next
+        var before = LiveTensors.Settle();
+        Once();
+        Assert.Equal(before, Tensor.TotalCount);
+
+        void Once()
+        {
+            using var inner = NewDisposeScope();
+            Gradients(true);
+            foreach (var parameter in model.Parameters()) parameter.Value.grad = null;
+        }
+
+        Dictionary<string, Tensor> Gradients(bool on)
+        {
+            model.CheckpointActivations(on);
+            foreach (var parameter in model.Parameters()) parameter.Value.grad = null;
+            manual_seed(3);
+            T.Loss(architecture, model).backward();
+            return model.NamedParameters().Where(static p => p.Parameter.Grad is not null).ToDictionary(static p => p.Key, static p => p.Parameter.Grad!.clone());
+        }
+    }
+
+    [Theory, MemberData(nameof(Architectures))]
     public void A_saved_model_loads_back_with_the_same_outputs(string architecture)
     {
         using var scope = NewDisposeScope();

@@ -26,54 +26,61 @@ static class ActivationCheckpoint
     }
 
     /// <param name="block">Whose weights <paramref name="forward"/> uses.</param>
-    /// <param name="forward">Computes the block's output from <paramref name="x"/> and <paramref name="mask"/>; the same numbers every time.</param>
-    internal static Tensor Run(Module block, Func<Tensor, Tensor?, Tensor> forward, Tensor x, Tensor? mask) =>
-        Run(block, (x, mask, _) => forward(x, mask), x, mask, null);
-
-    /// <summary>With a second tensor that is kept beside the mask; neither gets a gradient.</summary>
-    internal static Tensor Run(Module block, Func<Tensor, Tensor?, Tensor?, Tensor> forward, Tensor x, Tensor? mask, Tensor? constant)
+    /// <param name="forward">Computes the block's output from the inputs; the same numbers every time. What else it uses must still be there when the gradient comes: tensors of the forward pass go into the inputs.</param>
+    /// <param name="inputs">What is kept; each gets its gradient if it needs one.</param>
+    internal static Tensor Run(Module block, Func<IReadOnlyList<Tensor?>, Tensor> forward, params IReadOnlyList<Tensor?> inputs)
     {
-        if (!is_grad_enabled()) return forward(x, mask, constant);
-        // Autograd comes by only for an input with a gradient: where the block's own has none (all below is frozen), a weight stands in.
-        var witness = x.requires_grad ? null : block.Parameters().FirstOrDefault(static p => p.RequiresGrad)?.Value;
-        if (witness is null && !x.requires_grad) return forward(x, mask, constant);
+        if (!is_grad_enabled()) return forward(inputs);
+        // Autograd comes by only for an input with a gradient: where the block's own have none (all below is frozen), a weight stands in.
+        var needed = inputs.Any(static t => t is { requires_grad: true });
+        var witness = needed ? null : block.Parameters().FirstOrDefault(static p => p.RequiresGrad)?.Value;
+        if (witness is null && !needed) return forward(inputs);
         using var scope = NewDisposeScope();
-        return Recomputed.apply(x, mask!, constant!, witness!, forward).MoveToOuterDisposeScope();
+        return Recomputed.apply([forward, witness!, .. inputs]).MoveToOuterDisposeScope();
     }
+
+    /// <summary>Of an input with a mask.</summary>
+    internal static Tensor Run(Module block, Func<Tensor, Tensor?, Tensor> forward, Tensor x, Tensor? mask) => Run(block, inputs => forward(inputs[0]!, inputs[1]), x, mask);
+
+    /// <summary>With a third tensor beside the mask.</summary>
+    internal static Tensor Run(Module block, Func<Tensor, Tensor?, Tensor?, Tensor> forward, Tensor x, Tensor? mask, Tensor? other) => Run(block, inputs => forward(inputs[0]!, inputs[1], inputs[2]), x, mask, other);
 
     sealed class Recomputed : autograd.SingleTensorFunction<Recomputed>
     {
-        // The gradient handed back belongs to the scope around the whole backward pass; it has been used once the next block's turn comes.
-        [ThreadStatic] static Tensor? handedBack;
+        // The function and the witness, which get no gradient here.
+        const int First = 2;
+
+        // The gradients handed back belong to the scope around the whole backward pass; they have been used once the next block's turn comes.
+        [ThreadStatic] static List<Tensor>? handedBack;
 
         public override string Name => nameof(ActivationCheckpoint);
 
         public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
         {
-            var (x, mask, constant, forward) = ((Tensor)vars[0], (Tensor?)vars[1], (Tensor?)vars[2], (Func<Tensor, Tensor?, Tensor?, Tensor>)vars[4]);
+            var (forward, inputs) = ((Func<IReadOnlyList<Tensor?>, Tensor>)vars[0], vars.Skip(First).Cast<Tensor?>().ToList());
             ctx.set_materialize_grads(false);
-            ctx.save_for_backward([x, mask!, constant!]);
+            ctx.save_for_backward(inputs!);
             ctx.save_data(nameof(forward), forward);
             ctx.save_data(nameof(Autocast), Autocast.Dtype ?? ScalarType.Float32);
-            return forward(x, mask, constant);
+            return forward(inputs);
         }
 
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad)
         {
-            handedBack?.Dispose();
+            foreach (var used in handedBack ?? []) used?.Dispose();
             handedBack = null;
-            if (grad.IsInvalid) return [null!, null!, null!, null!, null!];
             using var scope = NewDisposeScope();
             var saved = ctx.get_saved_variables();
-            var x = saved[0].detach().requires_grad_(saved[0].requires_grad);
+            if (grad.IsInvalid) return [.. new Tensor[First + saved.Count]];
+            var inputs = saved.Select(static t => t?.detach().requires_grad_(t.requires_grad)).ToList();
             Tensor y;
             using (Repeating())
             using (enable_grad())
             using (Autocast.To((ScalarType)ctx.get_data(nameof(Autocast))))
-                y = ((Func<Tensor, Tensor?, Tensor?, Tensor>)ctx.get_data(nameof(forward)))(x, saved[1], saved[2]);
+                y = ((Func<IReadOnlyList<Tensor?>, Tensor>)ctx.get_data(nameof(forward)))(inputs);
             using (grad) y.backward([grad]);
-            handedBack = x.grad?.MoveToOuterDisposeScope();
-            return [handedBack!, null!, null!, null!, null!];
+            handedBack = [.. new Tensor[First], .. inputs.Select(static t => t?.grad?.MoveToOuterDisposeScope()!)];
+            return handedBack;
         }
     }
 }

@@ -59,7 +59,7 @@ public sealed class SpatialTransformer(int channels, int heads, int layers, int 
     [Key("proj_out")]
     public Linear? LinearOut { get; } = linear ? new(channels, channels) : null;
 
-    internal override Tensor Forward(Tensor x, UNetCondition c)
+    private protected override Tensor Compute(Tensor x, UNetCondition c)
     {
         using var scope = NewDisposeScope();
         (long Rows, long Columns) map = (x.shape[2], x.shape[3]);

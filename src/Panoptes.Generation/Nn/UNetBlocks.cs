@@ -112,6 +112,13 @@ public sealed class UNetResnet : Module
     /// <param name="x">[b, from, height, width]</param>
     internal Tensor Forward(Tensor x, UNetCondition c)
     {
+        var time = rawTime ? c.Time : c.ActiveTime;
+        // What is left out at random would be other places the second time.
+        return ActivationsCheckpointed && !(o.Dropout > 0 && Training) ? ActivationCheckpoint.Run(this, inputs => Compute(inputs[0]!, inputs[1]!), x, time) : Compute(x, time);
+    }
+
+    Tensor Compute(Tensor x, Tensor time)
+    {
         using var scope = NewDisposeScope();
         Tensor y;
         using (var normed = Norm1.Forward(x, o.Act))
@@ -119,7 +126,7 @@ public sealed class UNetResnet : Module
             (x, var inner) = (Resampled(x), Resampled(normed));
             y = Conv1.Forward(inner);
         }
-        var time = TimeEmbProj.Forward(rawTime ? c.Time : c.ActiveTime).unsqueeze(-1).unsqueeze(-1);
+        time = TimeEmbProj.Forward(time).unsqueeze(-1).unsqueeze(-1);
         if (o.ScaleShift)
         {
             var parts = time.chunk(2, 1);
@@ -148,7 +155,10 @@ public sealed class UNetResnet : Module
 public abstract class UNetAttention : HookedAttention
 {
     /// <param name="x">[b, channels, height, width]</param>
-    internal abstract Tensor Forward(Tensor x, UNetCondition c);
+    internal Tensor Forward(Tensor x, UNetCondition c) => !ActivationsCheckpointed || c.Hook is not null ? Compute(x, c)
+        : ActivationCheckpoint.Run(this, inputs => Compute(inputs[0]!, c with { Text = inputs[1], TextMask = inputs[2], Objects = inputs[3] }), x, c.Text, c.TextMask, c.Objects);
+
+    private protected abstract Tensor Compute(Tensor x, UNetCondition c);
 
     /// <summary>[b, channels, height, width] to [b, places, channels], without a copy where channels lie last.</summary>
     private protected static Tensor AsTokens(Tensor x) => x.flatten(2).transpose(1, 2);
@@ -168,7 +178,7 @@ public sealed class PlaceAttention(int channels, int heads, int? groups, double 
     [Key("to_out.0")]
     public Linear ToOut { get; } = new(channels, channels);
 
-    internal override Tensor Forward(Tensor x, UNetCondition c)
+    private protected override Tensor Compute(Tensor x, UNetCondition c)
     {
         using var scope = NewDisposeScope();
         var tokens = AsTokens(GroupNorm?.Forward(x) ?? x);
@@ -204,7 +214,7 @@ public sealed class AddedKeyAttention(int channels, int heads, int textWidth, in
     [Key("to_out.0")]
     public Linear ToOut { get; } = new(channels, channels);
 
-    internal override Tensor Forward(Tensor x, UNetCondition c)
+    private protected override Tensor Compute(Tensor x, UNetCondition c)
     {
         using var scope = NewDisposeScope();
         // Without a text the places take its part, as they were before the norm.

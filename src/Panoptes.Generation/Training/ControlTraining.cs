@@ -55,6 +55,8 @@ abstract class ControlTraining : SceneObjective
         (Pipeline, this.options) = (pipeline, options);
         loss = new(pipeline.Scheduler, options.SnrGamma, options.FromNoise);
         pipeline.UNet.RequiresGrad(false);
+        // Gradients go through the network that stays, too.
+        pipeline.UNet.CheckpointActivations(setting.Recipe.Training.CheckpointActivations);
         pipeline.Prompts.Encoder.RequiresGrad(false);
         pipeline.Autoencoder?.RequiresGrad(false);
         (measures, reader) = (new(options.Measures, setting), new(pipeline.Prompts.Encoder, pipeline.Prompts.Tokenizer));

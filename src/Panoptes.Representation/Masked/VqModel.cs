@@ -134,7 +134,9 @@ public sealed class VqResnet(AutoencoderConfig c, int from, int to, int? conditi
 
     /// <param name="x">[b, from, height, width]</param>
     /// <param name="code">As in <see cref="VqNorm.Forward"/>.</param>
-    public Tensor Forward(Tensor x, Tensor? code)
+    public Tensor Forward(Tensor x, Tensor? code) => ActivationsCheckpointed ? ActivationCheckpoint.Run(this, Compute, x, code) : Compute(x, code);
+
+    Tensor Compute(Tensor x, Tensor? code)
     {
         using var scope = NewDisposeScope();
         Tensor y;
@@ -164,7 +166,9 @@ public sealed class VqAttention(AutoencoderConfig c, int channels, int? conditio
 
     /// <param name="x">[b, channels, height, width]</param>
     /// <param name="code">As in <see cref="VqNorm.Forward"/>.</param>
-    public Tensor Forward(Tensor x, Tensor? code)
+    public Tensor Forward(Tensor x, Tensor? code) => ActivationsCheckpointed ? ActivationCheckpoint.Run(this, Compute, x, code) : Compute(x, code);
+
+    Tensor Compute(Tensor x, Tensor? code)
     {
         using var scope = NewDisposeScope();
         var places = (GroupNorm ?? SpatialNorm)!.Forward(x, code).flatten(2).transpose(1, 2);      // [b, places, channels], contiguous where channels lie last

@@ -228,8 +228,8 @@ public sealed class Sam2Hiera : Module
         var stages = new List<Tensor>();
         for (var i = 0; i < Blocks.Count; i++)
         {
-            var before = x;
-            x = ActivationsCheckpointed ? ActivationCheckpoint.Run(Blocks[i], (x, _) => Blocks[i].Forward(x), x, null) : Blocks[i].Forward(x);
+            var (block, before) = (Blocks[i], x);
+            x = ActivationsCheckpointed ? ActivationCheckpoint.Run(block, (x, _) => block.Forward(x), x, null) : block.Forward(x);
             if (i == 0 || !ends.Contains(i - 1)) before.Dispose();                                // the gradient keeps its own reference
             if (ends.Contains(i)) stages.Add(x.MoveToOuterDisposeScope());
         }
