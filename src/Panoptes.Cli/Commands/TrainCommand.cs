@@ -43,7 +43,7 @@ sealed class TrainCommand : ExampleCommand
         if (parsed.GetValue(SharedOptions.Device) is not (null or "cpu")) throw new UsageException("Training runs on the processor; leave --device out.");
         var (path, changes) = (parsed.GetRequiredValue(recipe), parsed.GetValue(set) ?? []);
         var text = ModelFolder.ReadText(path);
-        ITrainingRecipe loaded = SceneRecipe.IsOne(text, path) ? SceneRecipe.Parse(text, path, SceneTasks.All, changes) : Recipe.Parse(text, path, changes);
+        TrainingRecipe loaded = SceneRecipe.IsOne(text, path) ? SceneRecipe.Parse(text, path, SceneTasks.All, changes) : Recipe.Parse(text, path, changes);
         if (parsed.GetResult(SharedOptions.Precision) is { Implicit: false }) loaded = loaded.WithPrecision(parsed.GetValue(SharedOptions.Precision)!);
         if (parsed.GetValue(seed) is { } other) loaded = loaded.WithSeed(other);
         var folder = parsed.GetValue(run) ?? Path.Combine("runs", parsed.GetValue(seed) is { } s ? string.Create(CultureInfo.InvariantCulture, $"{loaded.Name}-{s}") : loaded.Name);

@@ -4,7 +4,6 @@ using Panoptes.Data;
 using Panoptes.Data.Knowledge;
 using Panoptes.Representation.Objectives;
 using Panoptes.Training;
-using YamlDotNet.Serialization;
 
 namespace Panoptes.Representation.Training;
 
@@ -12,37 +11,14 @@ namespace Panoptes.Representation.Training;
 /// A trained thing in one YAML file: data, model, objectives, optimizer, schedule, evaluation. Unknown fields are errors. With
 /// <c>extends: other.yaml</c> it is another recipe of the same folder but for what it says itself.
 /// </summary>
-public sealed record Recipe : ITrainingRecipe
+public sealed record Recipe : TrainingRecipe
 {
-    /// <summary>Names the run's folder.</summary>
-    public required string Name { get; init; }
-
-    /// <summary>What it trains, and why.</summary>
-    public string? Description { get; init; }
-
-    /// <summary>Of the first weights, the order of the data, augmentations and everything else that is drawn.</summary>
-    public ulong Seed { get; init; }
-
     public required RecipeModel Model { get; init; }
 
     public required RecipeData Data { get; init; }
 
     /// <summary>What is made small, each by its name and weight.</summary>
     public IReadOnlyList<ObjectiveOptions> Objectives { get; init; } = [new ContrastiveOptions { Name = "contrastive" }];
-
-    public RecipeOptimizer Optimizer { get; init; } = new();
-
-    public required RecipeSchedule Schedule { get; init; }
-
-    public RecipeTraining Training { get; init; } = new();
-
-    /// <summary>Where the file stands: paths in it are relative to its folder.</summary>
-    [YamlIgnore]
-    public string Folder { get; init; } = "";
-
-    /// <summary>The file's text, which a run keeps.</summary>
-    [YamlIgnore]
-    public string Text { get; init; } = "";
 
     /// <param name="path">The file.</param>
     /// <param name="changes">Fields with other values than the file's: <c>data.concepts=200</c>, <c>objectives.0.weight=2</c>. They are part of <see cref="Text"/>.</param>
@@ -65,17 +41,7 @@ public sealed record Recipe : ITrainingRecipe
         return recipe with { Folder = Path.GetDirectoryName(Path.GetFullPath(source)) ?? "", Text = expanded };
     }
 
-    /// <summary>The same with another seed, which its text says as well.</summary>
-    public Recipe WithSeed(ulong seed) => this with { Seed = seed, Text = RecipeYaml.WithSeed(Text, seed) };
-
-    ITrainingRecipe ITrainingRecipe.WithSeed(ulong seed) => WithSeed(seed);
-
-    public ITrainingRecipe WithPrecision(string precision) => this with { Training = Training with { Precision = precision } };
-
-    public RecipeRun Start(string run) => RecipeRun.Create(this, run);
-
-    /// <summary>A path of the recipe, relative to its folder.</summary>
-    public string Resolve(string path) => RecipeParts.Resolve(Folder, path);
+    public override RecipeRun Start(string run) => RecipeRun.Create(this, run);
 
     /// <summary>Omitted fields of an augmentation are those that suit drawings.</summary>
     sealed class Presets : YamlDotNet.Serialization.ObjectFactories.ObjectFactoryBase

@@ -1,7 +1,6 @@
 using Panoptes.Checkpoints;
 using Panoptes.Data;
 using Panoptes.Training;
-using YamlDotNet.Serialization;
 
 namespace Panoptes.Representation.Training;
 
@@ -9,37 +8,14 @@ namespace Panoptes.Representation.Training;
 /// A model that is trained on scenes, in one YAML file: task, model, data, optimizer, schedule. What makes a recipe one of these is its field <c>task</c>. Unknown
 /// fields are errors; <c>extends: other.yaml</c> works as in every recipe.
 /// </summary>
-public sealed record SceneRecipe : ITrainingRecipe
+public sealed record SceneRecipe : TrainingRecipe
 {
-    /// <summary>Names the run's folder.</summary>
-    public required string Name { get; init; }
-
-    /// <summary>What it trains, and why.</summary>
-    public string? Description { get; init; }
-
-    /// <summary>Of the first weights, the scenes and everything else that is drawn.</summary>
-    public ulong Seed { get; init; }
-
     /// <summary>What is learned, by its name, with its options.</summary>
     public required SceneTaskOptions Task { get; init; }
 
     public required SceneModel Model { get; init; }
 
     public SceneData Data { get; init; } = new();
-
-    public RecipeOptimizer Optimizer { get; init; } = new();
-
-    public required RecipeSchedule Schedule { get; init; }
-
-    public RecipeTraining Training { get; init; } = new();
-
-    /// <summary>Where the file stands: paths in it are relative to its folder.</summary>
-    [YamlIgnore]
-    public string Folder { get; init; } = "";
-
-    /// <summary>The file's text, which a run keeps.</summary>
-    [YamlIgnore]
-    public string Text { get; init; } = "";
 
     /// <summary>Whether a recipe's text is of this kind; what it extends decides where it says nothing itself.</summary>
     public static bool IsOne(string text, string source) => RecipeYaml.HasField(text, source, "task");
@@ -70,13 +46,6 @@ public sealed record SceneRecipe : ITrainingRecipe
     /// <inheritdoc cref="Parse"/>
     public static SceneRecipe Load(string path, IReadOnlyDictionary<string, Type> tasks, params IReadOnlyList<string> changes) => Parse(ModelFolder.ReadText(path), path, tasks, changes);
 
-    public ITrainingRecipe WithSeed(ulong seed) => this with { Seed = seed, Text = RecipeYaml.WithSeed(Text, seed) };
-
-    public ITrainingRecipe WithPrecision(string precision) => this with { Training = Training with { Precision = precision } };
-
-    /// <summary>A path of the recipe, relative to its folder.</summary>
-    public string Resolve(string path) => RecipeParts.Resolve(Folder, path);
-
     /// <summary>
     /// A model that the recipe names: a path relative to its folder if there is one, or else as it is written: a path from where the command runs, such as what another recipe trained, or a hub id. The bundled ones (<c>zoo/…</c>) are
     /// found in any folder above, too.
@@ -102,7 +71,7 @@ public sealed record SceneRecipe : ITrainingRecipe
     /// <summary>The data with the photographs that they ask for.</summary>
     internal SceneData Composed => Data.Photographs ? Data with { Scenes = Data.Scenes with { Background = Data.Scenes.Background.WithPhotographs() } } : Data;
 
-    public RecipeRun Start(string run)
+    public override RecipeRun Start(string run)
     {
         var (s, t) = (Schedule, Training);
         var (schedule, precision, makeOptimizer) = (RecipeParts.ScheduleOf(s), RecipeParts.PrecisionOf(t.Precision), RecipeParts.OptimizerOf(Optimizer));
