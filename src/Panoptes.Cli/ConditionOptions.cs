@@ -65,10 +65,10 @@ sealed class ConditionOptions
         if (kinds.Contains("segmentation"))
         {
             string[] words = [.. (parsed.GetValue(text) ?? []).Distinct()];
-            var path = ModelLoader.Resolve(parsed.GetValue(segmenter) ?? SharedOptions.DefaultFinder);
+            var path = ModelLoader.Resolve(parsed, parsed.GetValue(segmenter) ?? SharedOptions.DefaultFinder);
             // A SAM reads no words: the bundled model finds boxes for it.
             var reads = PromptableModels.Registry.TypeOf(path) is not { } type || !type.IsAssignableTo(typeof(ISegmentAnything));
-            var model = ModelLoader.LoadPromptable(parsed, path, words, reads ? null : ModelLoader.Resolve(SharedOptions.DefaultFinder));
+            var model = ModelLoader.LoadPromptable(parsed, path, words, reads ? null : ModelLoader.Resolve(parsed, SharedOptions.DefaultFinder));
             if (model is IDisposable disposable) held.Add(disposable);
             sources = sources with { Classes = photo => Classes(model.Panoptic(photo, words)?.Found ?? PanopticSegmentation.Of([.. words.SelectMany(w => model.Segment(photo, [Prompt.Text(w)]))], photo.Width, photo.Height)) };
         }
@@ -82,7 +82,7 @@ sealed class ConditionOptions
             }
             else
             {
-                var teller = ModelLoader.LoadDepth(parsed, ModelLoader.Resolve(named));
+                var teller = ModelLoader.LoadDepth(parsed, ModelLoader.Resolve(parsed, named));
                 held.Add(teller);
                 sources = sources with { Depth = photo => Depth(teller.Depth(photo)) };
             }

@@ -14,11 +14,16 @@ namespace Panoptes.Cli;
 /// <summary>From what the user names and wishes to a model in memory.</summary>
 static class ModelLoader
 {
-    /// <summary>The folder or file of a model; the bundled models are found wherever the command is called from.</summary>
+    /// <summary>The folder or file of a model; the bundled models are found wherever the command is called from, and those of the hub are downloaded where they are not yet, which a bar tells of.</summary>
     /// <exception cref="PanoptesException">There is no such model.</exception>
-    public static string Resolve(string model)
+    public static string Resolve(ParseResult parsed, string model) => Bundled(model) is var name && (Directory.Exists(name) || File.Exists(name)) ? Path.GetFullPath(name)
+        : new Terminal(parsed).WithProgressAsync($"Pulling {model}", progress => ModelFolder.ResolveAsync(model, new HubSteps(progress))).GetAwaiter().GetResult();
+
+    /// <summary>Where a bundled model is; any other name as it is.</summary>
+    /// <exception cref="PanoptesException">There is no such model.</exception>
+    public static string Bundled(string model)
     {
-        if (Directory.Exists(model) || File.Exists(model) || !model.StartsWith("zoo/", StringComparison.Ordinal)) return ModelFolder.Resolve(model);
+        if (Directory.Exists(model) || File.Exists(model) || !model.StartsWith("zoo/", StringComparison.Ordinal)) return model;
         foreach (var start in (ReadOnlySpan<string>)[AppContext.BaseDirectory, Environment.CurrentDirectory])
             for (var folder = new DirectoryInfo(start); folder is not null; folder = folder.Parent)
                 if (Directory.Exists(Path.Combine(folder.FullName, model))) return Path.Combine(folder.FullName, model);
@@ -30,9 +35,6 @@ static class ModelLoader
     {
         if (parsed.GetValue(SharedOptions.Threads) is { } threads) set_num_threads(threads);
     }
-
-    /// <summary>Where a bundled model is; any other name as it is.</summary>
-    public static string Bundled(string model) => model.StartsWith("zoo/", StringComparison.Ordinal) ? Resolve(model) : model;
 
     /// <summary>Loads a model as the shared options ask.</summary>
     /// <exception cref="PanoptesException">There is no such model or device, or the model is damaged.</exception>
@@ -119,7 +121,7 @@ static class ModelLoader
     /// <exception cref="PanoptesException">There is no such model, or it is damaged or another one.</exception>
     public static T LoadControl<T>(ParseResult parsed, string model) where T : Module
     {
-        var path = Resolve(model);
+        var path = Resolve(parsed, model);
         var original = typeof(T) == typeof(ControlNetModel) && SingleFile.HoldsControlNet(path);
         if (!original && GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
         var network = original ? (T)(Module)SingleFile.LoadControlNet(path, Load(parsed)) : GenerationModels.Load<T>(path, Load(parsed));

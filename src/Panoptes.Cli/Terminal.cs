@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using Panoptes.Checkpoints;
 using Spectre.Console;
 using Spectre.Console.Rendering;
 
@@ -150,4 +151,10 @@ sealed class Terminal
 sealed class CountedSteps(IProgress<Step> progress, int total) : IProgress<int>
 {
     public void Report(int value) => progress.Report(new(value, total));
+}
+
+/// <summary>A download's progress as a bar's.</summary>
+sealed class HubSteps(IProgress<Step> progress) : IProgress<HubProgress>
+{
+    public void Report(HubProgress value) => progress.Report(new(value.Bytes, value.Size));
 }

@@ -270,6 +270,18 @@ public sealed class DiffusionTests : IDisposable
         Assert.Contains(named, Assert.Throws<PanoptesException>(() => Diffusion.Load(WithDefaults(json))).Message, StringComparison.Ordinal);
 
     [Fact]
+    public async Task Loading_goes_on_another_thread_and_can_be_stopped()
+    {
+        using (var loaded = await Diffusion.LoadAsync(Folder)) Assert.Equal(diffusion.Generate([Apple])[0].Image.Pixels, loaded.Generate([Apple])[0].Image.Pixels);
+        using var stop = new CancellationTokenSource();
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Diffusion.LoadAsync(Folder, cancel: stop.Token));
+        var before = LiveTensors.Settle();
+        Assert.Throws<OperationCanceledException>(() => DiffusionModel.Load(Folder, new Panoptes.Checkpoints.LoadOptions { Cancel = stop.Token }));
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Fact]
     public void Requests_that_differ_in_words_alone_are_made_together_and_come_in_their_order()
     {
         var words = new List<string>();

@@ -30,7 +30,7 @@ sealed class AnswerCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         var (files, asked) = (SharedOptions.ImageFiles(parsed, images), parsed.GetRequiredValue(question));
-        var path = ModelLoader.Resolve(parsed.GetRequiredValue(model));
+        var path = ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model));
         if (PromptableModels.Registry.TypeOf(path) is not null) return await Write(parsed, terminal, path, files, asked, cancel);
         using var answerer = ModelLoader.LoadAnswerer(parsed, path);
         var answers = await terminal.InChunks("Answering", files, chunk => answerer.Answer(SharedOptions.LoadImages(chunk), [.. chunk.Select(_ => asked)], parsed.GetValue(top)), cancel);

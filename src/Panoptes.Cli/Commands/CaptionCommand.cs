@@ -45,7 +45,7 @@ sealed class CaptionCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         var files = SharedOptions.ImageFiles(parsed, images);
-        var path = ModelLoader.Resolve(parsed.GetRequiredValue(model));
+        var path = ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model));
         var type = PromptableModels.Registry.TypeOf(path);
         if (parsed.GetValue(output) is not null && type != typeof(Kosmos2Model) && type != typeof(UniTabModel)) throw new UsageException("--out is for the boxes of a Kosmos-2 or a UniTAB; this model writes text alone.");
         var pictures = Pictures.Of(files, parsed.GetValue(output), ".spoken-of.png", always: false);

@@ -36,7 +36,7 @@ sealed class ClassifyCommand : ExampleCommand
         var names = Labels(parsed);
         var files = SharedOptions.ImageFiles(parsed, images);
         var ofSounds = Sounds.AreMeant(files);
-        using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+        using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)));
         var results = await terminal.InChunks("Classifying", files,
             chunk => ofSounds ? clip.Classify([.. chunk.Select(WavFile.Load)], names, templates) : clip.Classify(SharedOptions.LoadImages(chunk), names, templates), cancel);
         var shown = Math.Min(parsed.GetValue(top), names.Length);

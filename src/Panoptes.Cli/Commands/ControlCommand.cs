@@ -177,7 +177,7 @@ sealed class ControlCommand : ImageCommand
     {
         ControlParameters.Said => new TextControl(LoadClip(parsed, c.Model!, held), c.Text ?? ""),
         ControlParameters.Style => new StyleControl(LoadClip(parsed, c.Model!, held), picture()),
-        ControlParameters.Class => new ClassControl(Hold(ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(c.Model!)), held), c.Text ?? ""),
+        ControlParameters.Class => new ClassControl(Hold(ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed, c.Model!)), held), c.Text ?? ""),
         ControlParameters.Found => Found(parsed, c.Model!, c.Boxes!, held),
         ControlParameters.Masks => Found(parsed, c.Model!, NamedMask.Of(picture(), c.Names ?? []), held),
         _ => throw new PanoptesException($"The image was made under a {c.Kind}, which is not known."),
@@ -209,12 +209,12 @@ sealed class ControlCommand : ImageCommand
         }
     }
 
-    static Clip LoadClip(ParseResult parsed, string model, List<IDisposable> held) => Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(model)), held);
+    static Clip LoadClip(ParseResult parsed, string model, List<IDisposable> held) => Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(parsed, model)), held);
 
     static FoundBoxesControl Found(ParseResult parsed, string model, IReadOnlyList<PhraseBox> boxes, List<IDisposable> held)
     {
         foreach (var box in boxes) box.Check();
-        var path = ModelLoader.Resolve(model);
+        var path = ModelLoader.Resolve(parsed, model);
         var type = PromptableModels.Registry.TypeOf(path);
         // What cannot lead is not loaded first.
         if (type != typeof(XDecoderModel) && type != typeof(DetrForObjectDetection) && type != typeof(DetrForSegmentation)) throw new PanoptesException($"{model} holds no X-Decoder and no DETR; expected one of them, such as {SharedOptions.DefaultFinder}.");
@@ -227,7 +227,7 @@ sealed class ControlCommand : ImageCommand
 
     static FoundMasksControl Found(ParseResult parsed, string model, IReadOnlyList<NamedMask> masks, List<IDisposable> held)
     {
-        var path = ModelLoader.Resolve(model);
+        var path = ModelLoader.Resolve(parsed, model);
         if (PromptableModels.Registry.TypeOf(path) != typeof(XDecoderModel)) throw new PanoptesException($"{model} holds no X-Decoder, which alone leads to masks; expected one, such as {SharedOptions.DefaultFinder}.");
         var segmenter = Hold(XDecoderSegmenter.Load(path, [], ModelLoader.Load(parsed)), held);
         using var scope = NewDisposeScope();

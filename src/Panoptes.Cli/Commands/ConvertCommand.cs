@@ -54,14 +54,14 @@ sealed class ConvertCommand : ExampleCommand
         if (there && !parsed.GetValue(force)) throw new PanoptesException($"{target} exists already; --force replaces it.");
         if (there && !asFile && !Weights.IsIn(target) && !PipelineFolder.Is(target)) throw new PanoptesException($"{target} holds no model but something else, which --force does not replace; expected a model's folder, an empty one or none.");
         var named = parsed.GetRequiredValue(model);
-        var source = PipelineFolder.Is(named) ? named : ModelLoader.Resolve(named);
+        var source = PipelineFolder.Is(named) ? named : ModelLoader.Resolve(parsed, named);
         var (isFolder, isWhole) = (PipelineFolder.Is(source), !asFile && SingleFile.HoldsPipeline(source));
         if ((isFolder || isWhole) && parsed.GetValue(to) is not null) throw new UsageException("A pipeline has diffusers' names in a folder and the original ones in a file; --to does not go with one.");
         if (isWhole && parsed.GetValue(below) is not null) throw new UsageException("A pipeline in one file is written whole as a folder; --base does not go with one.");
         if (!isWhole) SharedOptions.Idle(parsed, "goes with a pipeline in one file that is written as a folder", config);
         if (Path.GetFullPath(source) == target) throw new PanoptesException($"{target} is the model itself; expected another place.");
         ScalarType? type = parsed.GetValue(dtype) switch { "float32" => ScalarType.Float32, "float16" => ScalarType.Float16, "bfloat16" => ScalarType.BFloat16, _ => null };
-        var under = parsed.GetValue(below) is { } first ? Path.GetFullPath(PipelineFolder.Is(first) ? first : ModelFolder.FolderOf(ModelLoader.Resolve(first))) : null;
+        var under = parsed.GetValue(below) is { } first ? Path.GetFullPath(PipelineFolder.Is(first) ? first : ModelFolder.FolderOf(ModelLoader.Resolve(parsed, first))) : null;
         if (under is not null && PipelineFolder.Is(under) != isFolder) throw new PanoptesException($"{named} and {parsed.GetValue(below)} are a pipeline and a model; expected two of a kind.");
         await terminal.WithProgress("Converting", progress =>
         {

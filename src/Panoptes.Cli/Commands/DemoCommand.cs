@@ -52,7 +52,7 @@ sealed class DemoCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         var folder = parsed.GetValue(output)!;
         var name = parsed.GetRequiredValue(model);
-        var path = ModelLoader.Resolve(name);
+        var path = ModelLoader.Resolve(parsed, name);
         var set = EmojiSet.Open();
         var unseen = set.Styles.First(static s => s.HeldOut);
         var images = Path.Combine(folder, "images");
@@ -99,7 +99,7 @@ sealed class DemoCommand : ExampleCommand
     {
         var usual = new SceneOptions();
         var tests = new SceneTests(set.Subset(Concepts), usual with { Size = 128, MinObjects = 2, Scale = new(0.3f, 0.6f), Background = usual.Background.WithPhotographs() }, Scenes);
-        var model = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(SharedOptions.DefaultSegmenter), tests.Names, ModelLoader.Resolve(SharedOptions.DefaultFinder));
+        var model = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(parsed, SharedOptions.DefaultSegmenter), tests.Names, ModelLoader.Resolve(parsed, SharedOptions.DefaultFinder));
         using var owned = model as IDisposable;
         AnsweredScenes.Save([.. AnsweredScenes.Rows(model, null, tests, Scenes, cancel)], file, "panoptes demo");
         return true;
@@ -108,7 +108,7 @@ sealed class DemoCommand : ExampleCommand
     /// <summary>Draws what the bundled generator makes of a few prompts, and of others within the edges of one of those images, by the bundled ControlNet.</summary>
     static bool Generate(ParseResult parsed, string file, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
-        using var diffusion = new Diffusion(DiffusionModel.Load(ModelLoader.Resolve(SharedOptions.DefaultGenerator), ModelLoader.Load(parsed)), SharedOptions.DefaultGenerator) { BatchSize = 16 };
+        using var diffusion = new Diffusion(DiffusionModel.Load(ModelLoader.Resolve(parsed, SharedOptions.DefaultGenerator), ModelLoader.Load(parsed)), SharedOptions.DefaultGenerator) { BatchSize = 16 };
         using var network = ModelLoader.LoadControl<ControlNetModel>(parsed, SharedOptions.DefaultLines);
         var made = diffusion.Generate([.. Prompts.Select(static p => new ImageRequest(p) { Seed = 1, Count = 2 })], progress, cancel: cancel);
         var edges = SceneConditions.Make("canny", made[Array.IndexOf(Prompts, Drawn) * 2].Image);

@@ -27,7 +27,7 @@ sealed class DepthCommand : ExampleCommand
         var files = SharedOptions.ImageFiles(parsed, images);
         if (files.Length > 1 && parsed.GetValue(output) is null) throw new UsageException("There are several images; expected a folder for their pictures with --out.");
         var pictures = Pictures.Of(files, parsed.GetValue(output), ".depth.png", always: true);
-        using var teller = ModelLoader.LoadDepth(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+        using var teller = ModelLoader.LoadDepth(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)));
         var done = 0;
         await terminal.InChunks("Looking", files, chunk =>
         {

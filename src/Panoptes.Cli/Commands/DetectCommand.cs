@@ -43,7 +43,7 @@ sealed class DetectCommand : ExampleCommand
         if (names.Any(string.IsNullOrWhiteSpace)) throw new PanoptesException("A text is empty; expected what is looked for, such as \"a cat\".");
         ExamplePrompt[] examples = [.. given.Select(PromptParser.WholeOrLike)];
         var pictures = Pictures.Of(files, parsed.GetValue(output), ".boxes.png", always: true);
-        using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), names);
+        using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)), names);
         if (names.Length + examples.Length == 0 && !finder.FindsAll) throw new UsageException("This model finds what it is told; expected --text or, for an OWL-ViT, --like.");
         var done = 0;
         var found = await terminal.InChunks<Found>("Detecting", files, chunk =>

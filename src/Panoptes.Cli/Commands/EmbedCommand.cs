@@ -45,7 +45,7 @@ sealed class EmbedCommand : ExampleCommand
         var texts = Texts(parsed);
         if (ofTexts && texts.Count == 0) throw new PanoptesException($"{parsed.GetValue(textFile)} has no text: expected one a line.");
         var files = Files(images, cancel);
-        using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), Batch);
+        using var clip = ModelLoader.Load(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)), Batch);
         var names = new List<string>();
         var bad = new List<BadImage>();
         var dimension = clip.EmbeddingSize;

@@ -111,7 +111,7 @@ sealed class EvaluateCommand : ExampleCommand
         ModelLoader.UseThreads(parsed);
         var tests = SceneRecipe.Load(recipe, SceneTasks.All).Tests();
         var options = new SegmenterOptions { Dtype = ModelLoader.Precision(parsed), Device = ModelLoader.Device(parsed), Side = parsed.GetValue(side), Templates = SharedOptions.Templates(parsed, template, "thing's name") ?? MultiLabelLoss.Templates, TruncateTexts = true };
-        using var segmenter = OpenVocabularySegmenter.Load(ModelLoader.Resolve(parsed.GetRequiredValue(model)), options);
+        using var segmenter = OpenVocabularySegmenter.Load(ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)), options);
         var clock = Stopwatch.StartNew();
         var result = await terminal.WithProgress("Evaluating", progress => OpenVocabularyEvaluation.Run(tests, segmenter, progress: new Steps(progress), cancel: cancel));
         cancel.ThrowIfCancellationRequested();
@@ -132,7 +132,7 @@ sealed class EvaluateCommand : ExampleCommand
     {
         foreach (var option in (Option[])[tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, confusion, strict, scenes, side, model])
             if (parsed.GetResult(option) is { Implicit: false }) throw new UsageException($"{option.Name} does not go with --all, which measures the same of every model.");
-        string[] paths = [.. models.Select(ModelLoader.Resolve)];                                           // none is measured before all are found
+        string[] paths = [.. models.Select(m => ModelLoader.Resolve(parsed, m))];                                           // none is measured before all are found
         // With data that was named, on that alone.
         var named = parsed.GetResult(data) is { Implicit: false } ? parsed.GetRequiredValue(data) : null;
         if (named is not (null or "emoji") && !EmojiSet.IsIn(named)) throw new UsageException($"--data {named} does not go with --all; expected emoji, or the folder of such a set.");
@@ -157,7 +157,7 @@ sealed class EvaluateCommand : ExampleCommand
         return kinds.Length > 0 ? KnowledgeTable.Open(options with { Kinds = kinds }) : null;
     }
 
-    ImageEncoder Load(ParseResult parsed) => ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+    ImageEncoder Load(ParseResult parsed) => ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)));
 
     async Task<int> RunEmoji(ParseResult parsed, Terminal terminal, string? folder, string[]? templates, CancellationToken cancel)
     {

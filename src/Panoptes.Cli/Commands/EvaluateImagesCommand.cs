@@ -71,8 +71,8 @@ sealed class EvaluateImagesCommand : ExampleCommand
         if (parsed.GetValue(prompt) is not null && (parsed.GetValue(layout) || parsed.GetValue(guideText))) throw new UsageException("--prompt goes with neither --layout nor --guide-text, which lead by the captions.");
         ModelLoader.UseThreads(parsed);
         var tests = SceneRecipe.Load(parsed.GetRequiredValue(recipe), SceneTasks.All).Tests(parsed.GetValue(count));
-        using var clip = Clip.Load(ModelLoader.Resolve(parsed.GetRequiredValue(judge)), new() { BatchSize = 64, TruncateTexts = true });
-        using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(detector)), tests.Names);
+        using var clip = Clip.Load(ModelLoader.Resolve(parsed, parsed.GetRequiredValue(judge)), new() { BatchSize = 64, TruncateTexts = true });
+        using var finder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(detector)), tests.Names);
         using var controls = Controls(parsed, clip, finder);
         var scenes = tests.Scenes(EmojiSplit.Train);
         var side = tests.Options.Size;
@@ -194,7 +194,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
 
     static Image[] Make(ParseResult parsed, string path, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
-        path = ModelLoader.Resolve(path);
+        path = ModelLoader.Resolve(parsed, path);
         if (ImageMaker.IsIn(path))
         {
             using var images = ImageMaker.Load(path, ModelLoader.Load(parsed), batchSize: 16);

@@ -53,7 +53,7 @@ sealed class ExplainCommand : ExampleCommand
         if (parsed.GetValue(images) is not { Length: > 0 }) throw new UsageException("No image was named; expected image files or, for scenes, --recipe.");
         var files = SharedOptions.ImageFiles(parsed, images);
         var (texts, file0) = (parsed.GetValue(text) ?? [], parsed.GetValue(output)!);
-        using var encoder = ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+        using var encoder = ModelLoader.LoadEncoder(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)));
         var clip = encoder as Clip;
         if (texts.Length > 0 && clip is null) throw new PanoptesException($"A {encoder.Model.GetType().Name} reads no texts; leave --text out.");
         var among = parsed.GetValue(neighbors);
@@ -112,7 +112,7 @@ sealed class ExplainCommand : ExampleCommand
         foreach (var symbol in (Symbol[])[images, text, neighbors, seed])
             if (symbol switch { Option o => parsed.GetResult(o) is { Implicit: false }, _ => parsed.GetValue(images) is { Length: > 0 } }) throw new UsageException($"{symbol.Name} does not go with --recipe, whose held-out scenes are shown.");
         var tests = SceneRecipe.Load(recipe, SceneTasks.All, parsed.GetValue(set) ?? []).Tests();
-        var (path, count, file) = (ModelLoader.Resolve(parsed.GetRequiredValue(model)), parsed.GetValue(top), parsed.GetValue(output)!);
+        var (path, count, file) = (ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)), parsed.GetValue(top), parsed.GetValue(output)!);
         SheetRow[] rows;
         if (ModelLoader.DrawsBoxes(path))
         {
@@ -121,7 +121,7 @@ sealed class ExplainCommand : ExampleCommand
         }
         else
         {
-            var (segmenter, sure) = Answering(parsed, path, parsed.GetValue(detector) is { } finder ? ModelLoader.Resolve(finder) : null, tests, cancel);
+            var (segmenter, sure) = Answering(parsed, path, parsed.GetValue(detector) is { } finder ? ModelLoader.Resolve(parsed, finder) : null, tests, cancel);
             using var owned = segmenter as IDisposable;
             rows = [.. AnsweredScenes.Rows(segmenter, sure, tests, count, cancel)];
         }

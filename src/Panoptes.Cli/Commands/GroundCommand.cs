@@ -35,7 +35,7 @@ sealed class GroundCommand : ExampleCommand
         var photo = Image.Load(path).ToRgb();
         var texts = parsed.GetRequiredValue(text);
         foreach (var words in texts) Prompt.Text(words).Check(photo.Width, photo.Height);
-        using var grounder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)));
+        using var grounder = ModelLoader.LoadGrounder(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)));
         var found = await terminal.InChunks<IReadOnlyList<BoundBox>>("Grounding", texts, chunk => [.. chunk.Select(words => grounder.Ground(photo, words, parsed.GetValue(threshold)))], cancel, size: 1);
         var picture = parsed.GetValue(output) ?? Path.ChangeExtension(path, ".grounded.png");
         Overlay.Draw(photo, [.. found.SelectMany(static f => f).Select(static b => b.Found)]).Save(picture);

@@ -64,7 +64,7 @@ abstract class ImageCommand : ExampleCommand
 
     /// <summary>The networks that stand in the model's own folder, as <see cref="PipelineFolder.Controls"/> tells them.</summary>
     protected (string[] ControlNets, string[] Adapters) OwnNetworks(ParseResult parsed, Made? before) =>
-        NameOf(parsed, before) is var name && Directory.Exists(name) ? PipelineFolder.Controls(name) : PipelineFolder.Controls(ModelLoader.Resolve(name));
+        NameOf(parsed, before) is var name && Directory.Exists(name) ? PipelineFolder.Controls(name) : PipelineFolder.Controls(ModelLoader.Resolve(parsed, name));
 
     string NameOf(ParseResult parsed, Made? before) => parsed.GetValue(model) ?? before?.Parameters.Model ?? SharedOptions.DefaultGenerator;
 
@@ -85,7 +85,7 @@ abstract class ImageCommand : ExampleCommand
         var files = Files(parsed, requests);
         var gridFile = parsed.GetValue(grid) ? Free(Path.Combine(Path.GetDirectoryName(files[0]) is { Length: > 0 } beside ? beside : ".", "grid.png"), []) : null;
         foreach (var written in files.Append(gridFile).OfType<string>().DistinctBy(Path.GetDirectoryName)) AtomicFile.Check(written);
-        var path = ModelLoader.Resolve(name);
+        var path = ModelLoader.Resolve(parsed, name);
         if (gridFile is not null && files.Any(f => string.Equals(Path.GetFullPath(f), Path.GetFullPath(gridFile), StringComparison.OrdinalIgnoreCase))) throw new UsageException($"--grid writes {gridFile}, which --out names, too; expected another file.");
         var settings = parsed.GetValue(config) ?? (parsed.GetValue(model) is null ? before?.Config : null);
         var (held, saved) = (new List<IDisposable>(), 0);

@@ -84,7 +84,7 @@ sealed class InfoCommand : ExampleCommand
     {
         var terminal = new Terminal(parsed);
         if (parsed.GetRequiredValue(model) is var named && Pictures.IsPicture(named) && File.Exists(named)) return Made(terminal, named);
-        var path = ModelLoader.Resolve(named);
+        var path = ModelLoader.Resolve(parsed, named);
         if (PipelineFolder.Is(path)) return Pipeline(terminal, path);
         using var weights = Weights.Open(path);
         TensorInfo[] tensors = [.. weights.Keys.Select(key => weights.Info(key) is var (type, shape) ? new TensorInfo(key, TypeName(type), shape) : null!)];

@@ -26,15 +26,10 @@ sealed class PullCommand : ExampleCommand
         var name = parsed.GetRequiredValue(id);
         if (HubId.TryParse(name) is null) throw new UsageException($"'{name}' is no hub id; expected OWNER/NAME or OWNER/NAME@REVISION.");
         var options = HubOptions.FromEnvironment() with { Files = parsed.GetValue(include) ?? [] };
-        var folder = await terminal.WithProgressAsync($"Pulling {name}", progress => Hub.DownloadAsync(name, options, new Bytes(progress), cancel));
+        var folder = await terminal.WithProgressAsync($"Pulling {name}", progress => Hub.DownloadAsync(name, options, new HubSteps(progress), cancel));
         if (terminal.IsJson)
             terminal.WriteJson(new { model = name, folder, files = Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(folder, f)).Order(StringComparer.Ordinal) });
         else terminal.WriteLine(folder);
         return App.Success;
-    }
-
-    sealed class Bytes(IProgress<Step> progress) : IProgress<HubProgress>
-    {
-        public void Report(HubProgress value) => progress.Report(new(value.Bytes, value.Size));
     }
 }

@@ -51,7 +51,7 @@ sealed class SearchCommand : ExampleCommand
         var query = like is null ? null : Image.Load(like);
         var sound = heard is null ? null : WavFile.Load(heard);
         var name = parsed.GetRequiredValue(model);
-        var path = ModelLoader.Resolve(name);
+        var path = ModelLoader.Resolve(parsed, name);
         var identity = ModelIdentity.Of(name, path);
         var onlySearch = parsed.GetValue(noUpdate);
         if (onlySearch)

@@ -67,7 +67,7 @@ sealed class SegmentCommand : ExampleCommand
         if (parsed.GetValue(threshold) is not null && finder is null) throw new UsageException("--threshold is for the boxes of --detector.");
         foreach (var prompt in groups.SelectMany(static g => g)) prompt.Check(photo.Width, photo.Height);
         string[] words = [.. groups.SelectMany(static g => g).OfType<TextPrompt>().Select(static t => t.Words).Distinct()];
-        var promptable = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(model)), words, finder is null ? null : ModelLoader.Resolve(finder), parsed.GetValue(threshold));
+        var promptable = ModelLoader.LoadPromptable(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)), words, finder is null ? null : ModelLoader.Resolve(parsed, finder), parsed.GetValue(threshold));
         using var owned = promptable as IDisposable;
         Refuse(promptable.Takes, groups, promptable is Sam);
         foreach (var option in (Option[])[grid, surest, stable, least])

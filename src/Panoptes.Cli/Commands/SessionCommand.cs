@@ -38,9 +38,9 @@ sealed class SessionCommand : ExampleCommand
         var terminal = new Terminal(parsed);
         string[] files = parsed.GetValue(images) is { Length: > 0 } ? SharedOptions.ImageFiles(parsed, images) : [];
         ModelLoader.UseThreads(parsed);
-        using var sam = Sam.Load(ModelLoader.Resolve(parsed.GetRequiredValue(model)), new() { Dtype = ModelLoader.Precision(parsed) });
+        using var sam = Sam.Load(ModelLoader.Resolve(parsed, parsed.GetRequiredValue(model)), new() { Dtype = ModelLoader.Precision(parsed) });
         string[] vocabulary = [.. (parsed.GetValue(names) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
-        using var clip = vocabulary.Length == 0 ? null : ModelLoader.Load(parsed, ModelLoader.Resolve(parsed.GetRequiredValue(namer)));
+        using var clip = vocabulary.Length == 0 ? null : ModelLoader.Load(parsed, ModelLoader.Resolve(parsed, parsed.GetRequiredValue(namer)));
         var told = clip is null ? null : new ClipNamer(clip, vocabulary);
         var saved = parsed.GetValue(file);
         using var session = saved is not null && File.Exists(saved) ? Session.Load(saved, sam, told) : new Session(sam, told);

@@ -20,6 +20,9 @@ public sealed record LoadOptions
 
     /// <summary>Where the weights go; null: the CPU.</summary>
     public Device? Device { get; init; }
+
+    /// <summary>Stops before the next weight, and the download of a model that is named by its hub id.</summary>
+    public CancellationToken Cancel { get; init; }
 }
 
 /// <summary>How a model is saved.</summary>

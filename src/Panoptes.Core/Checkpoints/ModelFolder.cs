@@ -11,8 +11,13 @@ public static class ModelFolder
     /// The folder or file that <paramref name="model"/> means: an existing one, or the snapshot of the hub id <c>OWNER/NAME[@REVISION]</c>
     /// in the local cache, downloaded if it is not there yet (<see cref="Hub.DownloadAsync"/> brings it up to date).
     /// </summary>
+    /// <param name="cancel">Stops the download.</param>
     /// <exception cref="PanoptesException">It is none of these, or the download failed.</exception>
-    public static string Resolve(string model)
+    public static string Resolve(string model, CancellationToken cancel = default) => ResolveAsync(model, null, cancel).GetAwaiter().GetResult();
+
+    /// <inheritdoc cref="Resolve"/>
+    /// <param name="progress">Told of the download.</param>
+    public static async Task<string> ResolveAsync(string model, IProgress<HubProgress>? progress = null, CancellationToken cancel = default)
     {
         if (Directory.Exists(model) || File.Exists(model)) return Path.GetFullPath(model);
         if (HubId.TryParse(model) is null) throw new PanoptesException($"{model} is neither a folder, nor a file, nor a hub id (OWNER/NAME or OWNER/NAME@REVISION).");
@@ -20,7 +25,7 @@ public static class ModelFolder
         if (Hub.FindCached(model, options) is { } cached) return cached;
         try
         {
-            return Hub.DownloadAsync(model, options).GetAwaiter().GetResult();
+            return await Hub.DownloadAsync(model, options, progress, cancel).ConfigureAwait(false);
         }
         catch (PanoptesException e)
         {
@@ -71,6 +76,7 @@ public static class ModelFolder
         Native.LibTorch.SilenceErrorLog();
         foreach (var (parameter, key) in sources)
         {
+            options.Cancel.ThrowIfCancellationRequested();
             using var inner = NewDisposeScope();
             var tensor = weights.Read(key);
             if (options.Dtype is { } dtype && IsFloatingPoint(tensor.dtype) && tensor.dtype != dtype) tensor = tensor.to(dtype);
@@ -84,7 +90,7 @@ public static class ModelFolder
     /// <exception cref="PanoptesException">There are none, or they do not fit; see <see cref="Load(Module, Weights, LoadOptions?)"/>.</exception>
     public static void Load(Module module, string model, LoadOptions? options = null)
     {
-        using var weights = Weights.Open(Resolve(model));
+        using var weights = Weights.Open(Resolve(model, options?.Cancel ?? default));
         Load(module, weights, options);
     }
 

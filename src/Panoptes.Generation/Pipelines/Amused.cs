@@ -61,7 +61,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     /// <exception cref="PanoptesException">Another pipeline there, or none, a part that is missing, or parts that do not fit together.</exception>
     public static Amused Load(string model, LoadOptions? options = null, string? name = null, int batchSize = UsualBatch, Action<string>? note = null)
     {
-        using var parts = PipelineFolder.PartsOf(ModelFolder.Resolve(model), options ?? new());
+        using var parts = PipelineFolder.PartsOf(ModelFolder.Resolve(model, options?.Cancel ?? default), options ?? new());
         if (!Classes.Contains(parts.ClassName)) throw new PanoptesException($"{model} holds a {parts.ClassName}; expected one of {string.Join(", ", Classes)}.");
         var loaded = new Amused(parts.Model<UVit>("transformer"), parts.ImageTokenizer("vqvae"), parts.Clip("text_encoder", "tokenizer"), parts.MaskedTokenScheduler(), name ?? model) { BatchSize = batchSize, Note = note };
         var (u, codes) = (loaded.Transformer.Config, loaded.Vqvae.Config.NumVqEmbeddings);

@@ -33,12 +33,12 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, LatentAutoenc
 {
     /// <summary>Loads a pipeline.</summary>
     /// <param name="model">A diffusers folder, one file of the original form, or a hub id, whose pipeline is taken from the cache or downloaded.</param>
-    /// <param name="options">The type that weights get; null: float32.</param>
+    /// <param name="options">The type that weights get, and what stops the loading; null: float32, and nothing.</param>
     /// <param name="config">For a file: a diffusers folder that says what the file does not (<see cref="SingleFile.Load"/>); null: none.</param>
     /// <exception cref="PanoptesException">No pipeline there, or one that is not supported.</exception>
     public static DiffusionModel Load(string model, LoadOptions? options = null, string? config = null)
     {
-        var path = ModelFolder.Resolve(model);
+        var path = ModelFolder.Resolve(model, options?.Cancel ?? default);
         if (File.Exists(path)) return SingleFile.Load(path, options, config);
         return config is null ? PipelineFolder.Load(path, options) : throw new PanoptesException($"{model} is no file, but a folder with settings was named; expected a file of the original form, which has none.");
     }

@@ -97,6 +97,20 @@ public sealed class ModelFolderTests : IDisposable
     }
 
     [Fact]
+    public void Loading_stops_before_the_next_weight_when_it_is_told_to()
+    {
+        using var scope = NewDisposeScope();
+        using var model = Initialized();
+        ModelFolder.Save(folder["m"], model, new Config());
+        using var again = new Model();
+        using var stop = new CancellationTokenSource();
+        // Keys are looked at first; it is told to stop while they are.
+        var options = new LoadOptions { Cancel = stop.Token, Mapping = key => { stop.Cancel(); return key; } };
+        Assert.Throws<OperationCanceledException>(() => ModelFolder.Load(again, folder["m"], options));
+        Assert.All(again.Parameters(), static p => Assert.False(p.HasValue));
+    }
+
+    [Fact]
     public void A_tied_weight_is_found_under_any_of_its_keys_and_written_once()
     {
         using var scope = NewDisposeScope();
