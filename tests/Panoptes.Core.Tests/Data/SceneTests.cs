@@ -79,6 +79,17 @@ public sealed partial class SceneTests
     }
 
     [Fact]
+    public void Scenes_have_as_many_objects_as_the_weights_say()
+    {
+        var generator = Generator(new() { MinObjects = 1, MaxObjects = 3, MinVisible = 0.9f, Scale = new(0.4f, 0.6f), CountWeights = [1, 0, 3] });
+        var counts = Enumerable.Range(0, 400).CountBy(i => generator.Generate(i).Objects.Count).ToDictionary();
+        Assert.Equal(400, counts[1] + counts[3]);
+        Assert.InRange(counts[3], 265, 335);
+        foreach (var wrong in (float[][])[[1, 1], [0, 0, 0], [1, -1, 1], [float.NaN, 1, 1]])
+            Assert.Contains("CountWeights", Assert.Throws<PanoptesException>(() => Generator(new() { MinObjects = 1, MaxObjects = 3, CountWeights = wrong })).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Styles_leave_out_drawings_and_an_unknown_one_is_refused()
     {
         var generator = Generator(new() { Styles = ["fxemoji", "noto"] });

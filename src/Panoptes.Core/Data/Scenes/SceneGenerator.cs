@@ -95,13 +95,14 @@ public sealed class SceneGenerator
     {
         if (index < 0) throw new PanoptesException($"Scene {index} was asked for, but scenes are numbered from 0.");
         var random = new SampleRandom(seed, LayoutStream, index);
-        var count = options.MinObjects + random.Next(options.MaxObjects - options.MinObjects + 1);
+        var count = Count(ref random);
+        var least = options.CountWeights is null ? options.MinObjects : count;
         var style = options.OneStyle ? styles[new SampleRandom(seed, StyleStream, index).Next(styles.Length)] : -1;
         var shrink = 1f;
         for (var attempt = 0; attempt < Attempts; attempt++, shrink *= 0.93f)
         {
             var placed = Place(count, shrink, style, ref random);
-            while (placed.Count >= options.MinObjects)
+            while (placed.Count >= least)
             {
                 var scene = painter.Paint(new(seed, index, [.. placed]));
                 var hidden = Hidden(scene);
@@ -109,7 +110,21 @@ public sealed class SceneGenerator
                 placed.RemoveAt(hidden);
             }
         }
-        throw new PanoptesException($"Scene {index} could not be made: no room was found for {options.MinObjects} objects in {options.Size}x{options.Size} pixels.");
+        throw new PanoptesException($"Scene {index} could not be made: no room was found for {least} objects in {options.Size}x{options.Size} pixels.");
+    }
+
+    int Count(ref SampleRandom random)
+    {
+        if (options.CountWeights is not { } weights) return options.MinObjects + random.Next(options.MaxObjects - options.MinObjects + 1);
+        var (chosen, left) = (0, random.NextFloat() * weights.Sum());
+        for (var i = 0; i < weights.Count; i++)
+        {
+            if (weights[i] == 0) continue;
+            chosen = i;                                                              // the last one, too, where rounding leaves a little more than there is
+            if (left < weights[i]) break;
+            left -= weights[i];
+        }
+        return options.MinObjects + chosen;
     }
 
     /// <summary>Paints a layout, which may be one of one's own, and describes it.</summary>

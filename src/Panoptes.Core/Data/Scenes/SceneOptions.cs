@@ -15,6 +15,11 @@ public sealed record SceneOptions
     /// <summary>The most.</summary>
     public int MaxObjects { get; init; } = 4;
 
+    /// <summary>
+    /// How probable each number of objects is, in proportion, from the fewest to the most: where there is no room they get smaller. Null: all alike, but where there is no room for all, some are left out, down to the fewest.
+    /// </summary>
+    public IReadOnlyList<float>? CountWeights { get; init; }
+
     /// <summary>The longest side of an object as a share of the image's; smaller where there is no room.</summary>
     public Interval Scale { get; init; } = new(0.18f, 0.55f);
 
@@ -56,6 +61,8 @@ public sealed record SceneOptions
         var most = Math.Min(MostObjects, Size * Size / 144);                          // twelve pixels a side each
         Require(MaxObjects >= 1 && MaxObjects <= most, nameof(MaxObjects), MaxObjects, $"1 to {most} objects at {Size} pixels");
         Require(MinObjects >= 1 && MinObjects <= MaxObjects, nameof(MinObjects), MinObjects, $"1 to {MaxObjects} objects");
+        if (CountWeights is { } weights)
+            Require(weights.Count == MaxObjects - MinObjects + 1 && weights.All(static w => w is >= 0 and <= 1e6f) && weights.Any(static w => w > 0), nameof(CountWeights), $"[{string.Join(", ", weights)}]", $"{MaxObjects - MinObjects + 1} numbers of 0 or more, for {MinObjects} to {MaxObjects} objects, not all 0");
         Require(Scale.Min >= 0.05f && Scale.Max <= 0.9f && Scale.Min <= Scale.Max, nameof(Scale), $"{Scale.Min} to {Scale.Max}", "a range within 0.05 to 0.9");
         Require(Rotation is >= 0 and <= 180, nameof(Rotation), Rotation, "0 to 180 degrees");
         Require(MinVisible is >= 0.05f and <= 1, nameof(MinVisible), MinVisible, "0.05 to 1");
