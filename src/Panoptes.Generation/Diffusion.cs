@@ -43,16 +43,14 @@ public sealed class Diffusion : IDisposable
     /// <summary>Loads a pipeline.</summary>
     /// <param name="model">A diffusers folder, one file of the original form (<see cref="SingleFile"/>), or a hub id (<c>OWNER/NAME[@REVISION]</c>).</param>
     /// <param name="dtype">The type of the weights: float32 gives the peer's images to the last bits, bfloat16 is several times as fast where the processor has it.</param>
+    /// <param name="cancel">Stops the download of a hub id, or before the next weight.</param>
     /// <exception cref="PanoptesException">No pipeline there, or one that is not supported.</exception>
-    public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32) => Load(model, dtype, default);
-
-    static Diffusion Load(string model, ScalarType dtype, CancellationToken cancel) =>
+    public static Diffusion Load(string model, ScalarType dtype = ScalarType.Float32, CancellationToken cancel = default) =>
         new(DiffusionModel.Load(model, new LoadOptions { Dtype = dtype, Cancel = cancel }), Directory.Exists(model) || File.Exists(model) ? Path.GetFileName(Path.TrimEndingDirectorySeparator(model)) : model);
 
     /// <summary>The same on another thread.</summary>
-    /// <inheritdoc cref="Load(string, ScalarType)"/>
+    /// <inheritdoc cref="Load"/>
     /// <param name="progress">Told of the download, where a hub id needs one; null: nobody is.</param>
-    /// <param name="cancel">Stops the download, or before the next weight.</param>
     public static async Task<Diffusion> LoadAsync(string model, ScalarType dtype = ScalarType.Float32, IProgress<HubProgress>? progress = null, CancellationToken cancel = default)
     {
         await ModelFolder.ResolveAsync(model, progress, cancel).ConfigureAwait(false);

@@ -191,23 +191,8 @@ public sealed class UNetTests
         using var model = new UNet2DConditionModel(ModelConfig.Parse<UNet2DConditionConfig>(Config.Replace("[8,12]", "[32,64]", StringComparison.Ordinal).Replace("\"layers_per_block\":1", "\"layers_per_block\":3", StringComparison.Ordinal), "config.json"));
         model.Initialize(new Generator(1));
         var inputs = Inputs() with { Sample = randn(2, 4, 32, 32) };
-        Kept(false);
-        // The whole process is measured: what earlier tests left must not be freed meanwhile, and one measurement may be disturbed.
-        GC.Collect();
-        GC.WaitForPendingFinalizers();
-        var (plain, checkpointed) = (Median(false), Median(true));
+        var (plain, checkpointed) = MemoryInUse.Kept(model, () => model.Forward(inputs));
         Assert.True(checkpointed < 0.6 * plain, $"{checkpointed} bytes are kept, {plain} without checkpoints");
-
-        long Median(bool on) => Enumerable.Range(0, 5).Select(_ => Kept(on)).Order().ElementAt(2);
-
-        long Kept(bool on)
-        {
-            using var inner = NewDisposeScope();
-            model.CheckpointActivations(on);
-            var before = MemoryInUse.Bytes();
-            var output = model.Forward(inputs);
-            return MemoryInUse.Bytes() - before;
-        }
     }
 
     static UNet2DConditionModel Unet(string? ending = null)

@@ -107,22 +107,7 @@ public class CheckpointingTests
         if (!OperatingSystem.IsLinux()) return;
         using var scope = NewDisposeScope();
         using var model = Build(tower);
-        Kept(false);
-        // The whole process is measured: what earlier tests left must not be freed meanwhile, and one measurement may be disturbed.
-        GC.Collect();
-        GC.WaitForPendingFinalizers();
-        var (plain, checkpointed) = (Median(false), Median(true));
+        var (plain, checkpointed) = MemoryInUse.Kept(model, () => Run(model, tower));
         Assert.True(checkpointed < plain / 2, $"{checkpointed} bytes are kept, {plain} without checkpoints");
-
-        long Median(bool on) => Enumerable.Range(0, 5).Select(_ => Kept(on)).Order().ElementAt(2);
-
-        long Kept(bool on)
-        {
-            using var inner = NewDisposeScope();
-            model.CheckpointActivations(on);
-            var before = MemoryInUse.Bytes();
-            var output = Run(model, tower);
-            return MemoryInUse.Bytes() - before;
-        }
     }
 }
