@@ -35,8 +35,12 @@ public sealed class ClipTokenizer : PipelineTokenizer
         const string name = "CLIP's vocabulary";
         using var resource = new StreamReader(typeof(ClipTokenizer).Assembly.GetManifestResourceStream("Panoptes.Text.Data.clip-merges.txt")!);
         var merges = TokenizerFiles.ParseMerges(resource.ReadToEnd(), name);
-        return HuggingFace(ClipVocabulary.Of(merges), merges, padToken, DefaultContextLength, [], name, folder => ClipVocabulary.Write(folder, merges, padToken ?? EndToken, DefaultContextLength));
+        var vocabulary = ClipVocabulary.Of(merges);
+        return HuggingFace(vocabulary, merges, padToken, DefaultContextLength, [], name, folder => ClipVocabulary.Write(folder, vocabulary, merges, padToken ?? EndToken, DefaultContextLength));
     }
+
+    /// <summary>Hugging Face's with a vocabulary that is in no file.</summary>
+    internal static ClipTokenizer Of(Dictionary<string, int> vocabulary, IReadOnlyList<(string Left, string Right)> merges) => HuggingFace(vocabulary, merges, null, null, [], "the vocabulary", null);
 
     /// <summary>
     /// open_clip's: mojibake and typography repaired as ftfy does, HTML entities resolved twice, white space to single spaces, lower

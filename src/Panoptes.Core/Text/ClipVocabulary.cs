@@ -6,7 +6,8 @@ namespace Panoptes.Text;
 /// <summary>Makes CLIP tokenizers with fewer merges, for models too small to afford 49,408 rows of embeddings.</summary>
 public static class ClipVocabulary
 {
-    private const int Bytes = 256;
+    private const int Bytes = 256, LongestWord = 64;
+    private const string EndOfWord = "</w>";
 
     private static readonly JsonSerializerOptions Plain = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
@@ -19,21 +20,47 @@ public static class ClipVocabulary
     /// <param name="mergeCount">Merges to keep.</param>
     /// <param name="folder">Where to write; made if need be.</param>
     /// <param name="contextLength">model_max_length of the written config.</param>
+    /// <param name="words">Words that become one token each, by merges after those that are kept; their ids, and those of what they are merged from, come last. All other texts keep theirs, but for parts of such words.</param>
     /// <returns>The number of ids.</returns>
-    /// <exception cref="PanoptesException">The file has fewer merges, or cannot be read, or the folder cannot be written.</exception>
-    public static int Truncate(string mergesFile, int mergeCount, string folder, int contextLength = ClipTokenizer.DefaultContextLength)
+    /// <exception cref="PanoptesException">The file has fewer merges, or cannot be read, a word is none, or the folder cannot be written.</exception>
+    public static int Truncate(string mergesFile, int mergeCount, string folder, int contextLength = ClipTokenizer.DefaultContextLength, IReadOnlyList<string>? words = null)
     {
         var merges = TokenizerFiles.ReadMerges(mergesFile);
         if (mergeCount < 0 || mergeCount > merges.Count)
             throw new PanoptesException($"{mergesFile}: has {merges.Count} merges; {mergeCount} of them were asked for.");
-        return Write(folder, [.. merges.Take(mergeCount)], ClipTokenizer.EndToken, contextLength);
+        List<(string Left, string Right)> kept = [.. merges.Take(mergeCount)];
+        var vocabulary = Of(kept);
+        foreach (var word in words ?? [])
+            Learn(word, vocabulary, kept);
+        return Write(folder, vocabulary, kept, ClipTokenizer.EndToken, contextLength);
+    }
+
+    /// <summary>Merges the first two parts of a word until it is one. Such a merge is learned after all others, so that what they make of this and other words is found first.</summary>
+    private static void Learn(string word, Dictionary<string, int> vocabulary, List<(string Left, string Right)> merges)
+    {
+        if (word.Length > LongestWord)
+            throw Refused();
+        while (true)
+        {
+            // Read anew each time: a pair may come twice in a word, and what it makes may merge by what was known before.
+            var tokenizer = ClipTokenizer.Of(vocabulary, merges);
+            string[] parts = [.. tokenizer.Encode(word, addSpecialTokens: false).Select(id => tokenizer.TokenOf(id)!)];
+            if (parts.Length == 0 || Array.FindIndex(parts, static p => p.EndsWith(EndOfWord, StringComparison.Ordinal)) != parts.Length - 1)
+                throw Refused();
+            if (parts.Length == 1)
+                return;
+            merges.Add((parts[0], parts[1]));
+            vocabulary.TryAdd(parts[0] + parts[1], vocabulary.Count);
+        }
+
+        PanoptesException Refused() => new($"\"{(word.Length > LongestWord ? word[..LongestWord] + "..." : word)}\" was to become one token; expected one word as CLIP cuts texts (letters, one digit, or signs) of at most {LongestWord} characters.");
     }
 
     /// <summary>The ids of the bytes, the bytes at the end of a word, the merges in order, the start and the end token.</summary>
     internal static Dictionary<string, int> Of(IReadOnlyList<(string Left, string Right)> merges)
     {
         var vocabulary = new Dictionary<string, int>(2 * Bytes + merges.Count + 2);
-        foreach (var suffix in (string[])["", "</w>"])
+        foreach (var suffix in (string[])["", EndOfWord])
         {
             // The order of OpenAI's file: printable bytes first, then the others.
             foreach (var b in Enumerable.Range(0, Bytes).OrderBy(b => ByteAlphabet.OfByte(b) >= Bytes ? Bytes + b : b))
@@ -48,9 +75,8 @@ public static class ClipVocabulary
 
     /// <summary>Writes the folder of <see cref="Truncate"/>.</summary>
     /// <returns>The number of ids.</returns>
-    internal static int Write(string folder, IReadOnlyList<(string Left, string Right)> merges, string padToken, int contextLength)
+    internal static int Write(string folder, Dictionary<string, int> vocabulary, IReadOnlyList<(string Left, string Right)> merges, string padToken, int contextLength)
     {
-        var vocabulary = Of(merges);
         Write("vocab.json", JsonSerializer.Serialize(vocabulary, Plain));
         Write("merges.txt", "#version: 0.2\n" + string.Concat(merges.Select(m => $"{m.Left} {m.Right}\n")));
         Write("special_tokens_map.json", JsonSerializer.Serialize(

@@ -38,9 +38,9 @@ static class RecipeModels
         var (r, m) = (setting.Recipe, setting.Recipe.Model);
         if (m.From is { } from)
         {
-            if (m.Config is not null || m.Architecture is not null || m.Tokenizer is not null || autoencoder is not null) throw new PanoptesException("A pipeline is trained either from another one's weights (from) or from its config (architecture, config, tokenizer, autoencoder), not both.");
+            if (m.Config is not null || m.Architecture is not null || autoencoder is not null) throw new PanoptesException("A pipeline is trained either from another one's weights (from) or from its config (architecture, config, autoencoder), not both.");
             var loaded = PipelineFolder.Load(r.ResolveModel(from), new() { Dtype = ScalarType.Float32 });
-            if (loaded is StableDiffusion and not StableDiffusionXl) return (StableDiffusion)loaded;
+            if (loaded is StableDiffusion and not StableDiffusionXl) return m.Tokenizer is { } own ? Reading(own, (StableDiffusion)loaded, setting) : (StableDiffusion)loaded;
             loaded.Dispose();
             throw new PanoptesException($"{from} is a {loaded.GetType().Name}; expected a StableDiffusionPipeline.");
         }
@@ -76,6 +76,43 @@ static class RecipeModels
         string Json(string part) => JsonSerializer.Serialize(config.GetValueOrDefault(part) ?? throw new PanoptesException($"The pipeline's config has no {part}."));
 
         Dictionary<string, object?> Part(string part) => JsonSerializer.Deserialize<Dictionary<string, object?>>(Json(part)) ?? [];
+    }
+
+    /// <summary>
+    /// The pipeline with another vocabulary. Tokens that both have keep their embeddings. New ones point anywhere, and are as long as what they were before is on average: as they are drawn for training from scratch,
+    /// they would be too short beside the others to be told apart.
+    /// </summary>
+    /// <exception cref="PanoptesException">A tokenizer without start or end.</exception>
+    static StableDiffusion Reading(RecipeTokenizer wanted, StableDiffusion model, SceneSetting setting)
+    {
+        var (encoder, before) = (model.Prompts.Encoder, model.Prompts.Tokenizer);
+        try
+        {
+            var tokenizer = RecipeParts.TokenizerOf(wanted, setting.Recipe.Folder, setting.Run, encoder.ContextLength);
+            var config = encoder.Config with { VocabSize = tokenizer.VocabularySize, BosTokenId = tokenizer.StartId, EosTokenId = tokenizer.EndId!.Value, PadTokenId = tokenizer.PadId };
+            var changed = new ClipTextModel(config, encoder.TextProjection?.OutFeatures);
+            using var scope = NewDisposeScope();
+            using var noGrad = no_grad();
+            foreach (var (ours, theirs) in changed.Parameters().Zip(encoder.Parameters()))
+                ours.Assign(ours == changed.TextModel.Embeddings.TokenEmbedding.Weight ? Rows(theirs.Value, tokenizer) : theirs.Value.detach().clone());
+            encoder.Dispose();
+            return new(model.UNet, model.Autoencoder, new(changed, tokenizer), model.Scheduler) { Defaults = model.Defaults };
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+
+        Tensor Rows(Tensor old, Tokenizer tokenizer) => stack([.. Enumerable.Range(0, tokenizer.VocabularySize).Select(id =>
+        {
+            var token = tokenizer.TokenOf(id)!;
+            if (before.IdOf(token) is { } known) return old[known];
+            var parts = before.Encode(token.Replace("</w>", "", StringComparison.Ordinal), addSpecialTokens: false);
+            var length = old.index_select(0, tensor([.. parts.Select(static p => (long)p)])).norm(1).mean();
+            var direction = randn([old.shape[1]], generator: setting.Generator);
+            return direction * (length / direction.norm());
+        })]);
     }
 
     /// <summary>A model that reads captions itself, initialized, or loaded in float32; with its tokenizer.</summary>

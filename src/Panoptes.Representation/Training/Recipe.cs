@@ -100,6 +100,9 @@ public sealed record RecipeTokenizer
 
     /// <summary>How many of them.</summary>
     public required int Count { get; init; }
+
+    /// <summary>Words that become one token each, whatever parts those merges leave them in: <see cref="Text.ClipVocabulary"/>.</summary>
+    public IReadOnlyList<string> Words { get; init; } = [];
 }
 
 /// <summary>Where the pairs come from.</summary>

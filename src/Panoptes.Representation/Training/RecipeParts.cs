@@ -81,9 +81,16 @@ static class RecipeParts
     /// <exception cref="PanoptesException">It has another number of ids than the model.</exception>
     internal static Tokenizer TokenizerOf(RecipeTokenizer t, string recipeFolder, string run, int contextLength, long vocabularySize)
     {
+        var tokenizer = TokenizerOf(t, recipeFolder, run, contextLength);
+        if (tokenizer.VocabularySize is var ids && ids != vocabularySize) throw new PanoptesException($"The tokenizer with {t.Count} merges has {ids} ids, but the model's vocab_size is {vocabularySize}; set it to {ids}.");
+        return tokenizer;
+    }
+
+    /// <summary>The same, with as many ids as it comes to.</summary>
+    internal static Tokenizer TokenizerOf(RecipeTokenizer t, string recipeFolder, string run, int contextLength)
+    {
         var folder = Path.Combine(run, "tokenizer");
-        var ids = ClipVocabulary.Truncate(Resolve(recipeFolder, t.Merges), t.Count, folder, contextLength);
-        if (ids != vocabularySize) throw new PanoptesException($"The tokenizer with {t.Count} merges has {ids} ids, but the model's vocab_size is {vocabularySize}; set it to {ids}.");
+        ClipVocabulary.Truncate(Resolve(recipeFolder, t.Merges), t.Count, folder, contextLength, t.Words);
         return Tokenizer.Load(folder);
     }
 

@@ -75,6 +75,10 @@ public sealed partial class SceneTests
             if (scene.Relations.Count > 0) possible++;
         }
         Assert.InRange(told, expected - (300 - possible) - 25, expected == 0 ? 0 : expected + 25);
+        // One alone has no relation to tell, but a place.
+        var single = Generator(new() { MinObjects = 1, MaxObjects = 1, RelationProbability = share });
+        var places = Enumerable.Range(0, 300).Count(i => single.Generate(i).Caption is var c && (c.Contains(" on the ", StringComparison.Ordinal) || c.Contains(" in the ", StringComparison.Ordinal) || c.Contains(" at the ", StringComparison.Ordinal)));
+        Assert.InRange(places, (300 + expected) / 2 - 25, (300 + expected) / 2 + 25);
         Assert.Contains("RelationProbability", Assert.Throws<PanoptesException>(static () => Generator(new() { RelationProbability = 1.5f })).Message, StringComparison.Ordinal);
     }
 

@@ -285,6 +285,40 @@ public sealed class GenerationTrainingTests : IDisposable
         Assert.InRange(pipeline.Encode(batch.Normalized([0.5f, 0.5f, 0.5f], [0.5f, 0.5f, 0.5f]), new Generator(1)).square().mean().sqrt().item<float>(), 0.8, 1.25);
     }
 
+    [Fact]
+    public void A_pipeline_goes_on_with_another_vocabulary_and_keeps_what_it_knew()
+    {
+        var places = Of("reco");
+        TinyTraining.Train(Tiny(places.Task, places.Model), Path.Combine(folder, "places"));
+        var from = Path.Combine(folder, "places", "last");
+        var model = $"model:\n  from: {from}\n  tokenizer: {{merges: MERGES, count: 100, words: [left, right]}}";
+        using (var ready = Tiny(Judged("name: diffusion"), model).Start(Path.Combine(folder, "begun")))
+        using (var before = (StableDiffusion)PipelineFolder.Load(from))
+        {
+            using var scope = NewDisposeScope();
+            var tokenizer = Panoptes.Text.Tokenizer.Load(Path.Combine(folder, "begun", "tokenizer"));
+            var rows = ready.Model.NamedParameters().Single(static p => p.Key.EndsWith("token_embedding.weight", StringComparison.Ordinal)).Parameter.Value.detach();
+            var known = before.Prompts.Encoder.TextModel.Embeddings.TokenEmbedding.Weight.Value.detach();
+            Assert.Equal(tokenizer.VocabularySize, rows.shape[0]);
+            Assert.Null(tokenizer.IdOf("<bin002>"));
+            Assert.True(rows.narrow(0, 0, 614).equal(known.narrow(0, 0, 614)).all().item<bool>());
+            // New words are as long as their parts were on average, and no two point the same way.
+            foreach (var word in (string[])["left", "right"])
+            {
+                var parts = before.Prompts.Tokenizer.Encode(word, addSpecialTokens: false);
+                Assert.True(parts.Length > 1);
+                Assert.Equal(parts.Average(id => known[id].norm().item<float>()), rows[tokenizer.IdOf($"{word}</w>")!.Value].norm().item<float>(), 1e-4f);
+            }
+            Assert.InRange(nn.functional.cosine_similarity(rows[tokenizer.IdOf("left</w>")!.Value], rows[tokenizer.IdOf("right</w>")!.Value], 0).item<float>(), -0.9f, 0.9f);
+        }
+        var result = TinyTraining.Train(Tiny(Judged("name: diffusion"), model), Path.Combine(folder, "run"));
+        Assert.True(double.IsFinite(result.Validation["kid"]));
+        using var trained = (StableDiffusion)PipelineFolder.Load(Path.Combine(folder, "run", "last"));
+        Assert.Single(trained.Prompts.Tokenizer.Encode("left", addSpecialTokens: false));
+        Assert.Equal(trained.Prompts.Tokenizer.VocabularySize, trained.Prompts.Encoder.VocabularySize);
+        Assert.Null(trained.Prompts.Places);
+    }
+
     [Theory]
     [InlineData("name: gan", Autoencoder, "TextToImageGan")]
     [InlineData("name: autoencoder", Gan, "tokenizer")]

@@ -33,8 +33,8 @@ public sealed record SceneOptions
     public float RepeatProbability { get; init; } = 0.2f;
 
     /// <summary>
-    /// How probably a caption tells a relation (<c>a red apple left of a cat</c>) where two objects have one; of the others every second tells places (<c>a cat on the right</c>). Null: a third each of relations,
-    /// places and neither.
+    /// How probably a caption tells a relation (<c>a red apple left of a cat</c>), or places (<c>a cat on the right</c>) where no two objects have one; of the others every second tells places. Null: a third each of
+    /// relations, where there are any, places and neither.
     /// </summary>
     public float? RelationProbability { get; init; }
 

@@ -6,7 +6,7 @@ namespace Panoptes.Data;
 /// <param name="names">The concepts' names.</param>
 /// <param name="concepts">The concepts that may appear: what questions may ask for in vain.</param>
 /// <param name="styles">The drawing styles by their number, where captions name the one that a scene has; otherwise none.</param>
-/// <param name="relations">How probably a caption tells a relation; null: a third each of relations, places and neither.</param>
+/// <param name="relations">How probably a caption tells a relation, or places where there is none to tell; null: a third each of relations (or nothing), places and neither.</param>
 sealed class SceneText(SceneNames names, int[] concepts, IReadOnlyList<EmojiStyle> styles, float? relations = null)
 {
     const int Tries = 24;
@@ -119,6 +119,7 @@ sealed class SceneText(SceneNames names, int[] concepts, IReadOnlyList<EmojiStyl
             sentence.CaptionOf(scene, relation);
             return;
         }
+        if (form == 0 && relations is not null) form = 1;
         for (var g = 0; g < groups.Count; g++)
         {
             var (concept, objects) = groups[g];
