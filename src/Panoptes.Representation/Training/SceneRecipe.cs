@@ -114,7 +114,7 @@ public sealed record SceneModel
     /// <summary>A model of images (and texts) that the task takes a tower of, or all, as it says.</summary>
     public string? TowerFrom { get; init; }
 
-    /// <summary>For a model from its config that reads texts: CLIP's merges, and how many of them.</summary>
+    /// <summary>For a model from its config that reads texts: CLIP's merges, and how many of them. For a pipeline that goes on (<see cref="From"/>): another vocabulary than it had.</summary>
     public RecipeTokenizer? Tokenizer { get; init; }
 }
 

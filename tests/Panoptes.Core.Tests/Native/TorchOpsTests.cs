@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics.X86;
 using Panoptes.Native;
 using Panoptes.Nn;
 
@@ -120,7 +121,11 @@ public class TorchOpsTests
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var (x, w, b) = (randn([300, 96], ScalarType.BFloat16), randn([80, 96], ScalarType.BFloat16) * 0.1, randn([80], ScalarType.BFloat16));
-        var packed = TorchOps.Pack(w)!;
+        if (TorchOps.Pack(w) is not { } packed)
+        {
+            Assert.False(Avx512BW.IsSupported);                                            // from there on oneDNN has products of bfloat16
+            return;
+        }
         var expected = nn.functional.linear(x.to(ScalarType.Float64), w.to(ScalarType.Float64), b.to(ScalarType.Float64));
         if (activation is { } f) expected = f.Apply(expected);
         foreach (var prefersFloat32 in new[] { false, true })
@@ -144,12 +149,17 @@ public class TorchOpsTests
         {
             var (x, w, b) = (Draw(1, 3, 17, rows == 80 ? 96 : 64), Draw(0.1, rows, rows == 80 ? 96 : 64), Draw(0.5, rows));
             var packed = TorchOps.Pack(w);
-            if (packed is null && rows == 80) continue;                                    // a processor that loses what is left over from whole blocks
-            var y = TorchOps.PackedLinear(x, packed!, b, activation);
+            if (packed is null)
+            {
+                // A processor that loses what is left over from whole blocks, or one without products of bfloat16.
+                Assert.True(rows == 80 || (dtype == ScalarType.BFloat16 && !Avx512BW.IsSupported));
+                continue;
+            }
+            var y = TorchOps.PackedLinear(x, packed, b, activation);
             var expected = nn.functional.linear(x.to(ScalarType.Float64), w.to(ScalarType.Float64), b.to(ScalarType.Float64));
             if (activation is { } f) expected = f.Apply(expected);
             Assert.InRange(Error(y, expected), 0, dtype == ScalarType.Float32 ? 5e-6 : 2e-2);
-            Assert.True(packed!.to_dense().eq(w).all().item<bool>());
+            Assert.True(packed.to_dense().eq(w).all().item<bool>());
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics.X86;
 using Panoptes.Nn;
 
 namespace Panoptes.Core.Tests.Nn;
@@ -25,7 +26,8 @@ public class PackingTests
         var x = randn(3, 11, 64).to(dtype);
         var before = layer.Forward(x);
         layer.Pack();
-        Assert.NotNull(layer.Mlp.Fc1.Weight.Packed);
+        // oneDNN has products of bfloat16 from AVX-512 on; elsewhere the layer stays as it is.
+        if (dtype == ScalarType.Float32 || Avx512BW.IsSupported) Assert.NotNull(layer.Mlp.Fc1.Weight.Packed);
         var error = (layer.Forward(x) - before).to(ScalarType.Float32).abs() / before.to(ScalarType.Float32).abs().clamp_min(1);
         Assert.InRange(error.max().item<float>(), 0, tolerance);
     }
