@@ -39,7 +39,7 @@ public sealed class ZooTests
         Assert.True(right >= 3, string.Join(", ", middles));
     }
 
-    /// <summary>The middle of what has not the ground's color (which is the most common of each channel's), along one axis, in pixels; what is red counts alone where anything is.</summary>
+    /// <summary>The middle of what has not the ground's color (the median of each channel), along one axis, in pixels; what is red counts alone where anything is.</summary>
     static double Middle(Imaging.Image image, int axis)
     {
         var pixels = Enumerable.Range(0, 64 * 64).Select(i => (X: i % 64, Y: i / 64, R: (int)image.Pixels[3 * i], G: (int)image.Pixels[(3 * i) + 1], B: (int)image.Pixels[(3 * i) + 2])).ToArray();
