@@ -67,6 +67,24 @@ public sealed class SamTests : IDisposable
         }
     }
 
+    [Fact]
+    public void A_mask_whose_first_channels_nearly_agree_is_embedded_as_exactly_as_any_other()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var embedding = new SamMaskEmbedding(16, 24, Activation.Gelu, 1e-6);
+        embedding.Initialize(new Generator(5));
+        // Four channels that differ by a thousandth: their norm divides by a thousandth, too.
+        var common = randn([1, 1, 2, 2], generator: new Generator(6));
+        embedding.Conv1.Weight.Assign((common + (randn([4, 1, 2, 2], generator: new Generator(7)) * 1e-3)).DetachFromDisposeScope());
+        var masks = randn([2, 1, 32, 32], generator: new Generator(8)) * 5;
+        var ours = embedding.Forward(masks);
+        Assert.Equal(ScalarType.Float32, ours.dtype);
+        embedding.To(ScalarType.Float64);
+        var exact = embedding.Forward(masks.to(ScalarType.Float64));
+        Assert.InRange((ours - exact).abs().max().ToDouble(), 0, 1e-5);
+    }
+
     [Theory, InlineData(false), InlineData(true)]
     public void Groups_of_prompts_are_answered_as_each_would_be_alone(bool sam2)
     {
