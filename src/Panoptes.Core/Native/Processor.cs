@@ -12,6 +12,9 @@ static class Processor
 
     [ThreadStatic] static Other? pretended;
 
+    /// <summary>Whether the processor has AVX-512.</summary>
+    internal static bool HasAvx512 => Avx512F.IsSupported;
+
     /// <summary>Whether MKL, which computes libtorch's float32 matrix products, uses AVX-512: on Intel's own processors only.</summary>
     internal static bool MklUsesAvx512 => pretended?.MklUsesAvx512 ?? IntelWithAvx512;
 

@@ -201,6 +201,8 @@ public static class TorchOps
         }
         if (!Dispatcher.IsAvailable || weight.device_type != TorchSharp.DeviceType.CPU || weight.dtype is not (ScalarType.Float32 or ScalarType.BFloat16)) return null;
         if (OneDnn.Missing(weight.shape[0]) + OneDnn.Missing(weight.shape[1]) > 0 || weight.numel() < 1 << 12 || !CanPack(weight.dtype)) return null;
+        // Below AVX-512 oneDNN packs in blocks of 16 or 32 and then computes in blocks of 24, as the picture's size has it: every call would bring the packed weight over by its slowest way, at several times the convolution's own cost.
+        if (!Processor.HasAvx512) return null;
         using var noGrad = no_grad();
         var packed = Dispatcher.Call("mkldnn::_reorder_convolution_weight").Tensor(weight).Ints(padding, padding).Ints(stride, stride).Ints(1, 1).Int(1).OptionalInt(null).InvokeTensor();
         return Same(weight, packed);

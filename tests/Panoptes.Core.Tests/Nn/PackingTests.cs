@@ -118,6 +118,15 @@ public class PackingTests
     }
 
     [Fact]
+    public void A_convolution_is_packed_only_where_oneDNN_computes_as_it_packs()
+    {
+        using var convolution = new Conv2d(64, 64, 3, padding: 1);
+        convolution.Initialize(new Generator(7));
+        convolution.Pack();
+        Assert.Equal(Avx512F.IsSupported, convolution.Weight.Packed is not null);
+    }
+
+    [Fact]
     public void Forward_passes_keep_no_tensor()
     {
         using var layer = Layer(Activation.QuickGelu, ScalarType.Float32);
