@@ -57,14 +57,14 @@ public sealed class ClipTokenizer : PipelineTokenizer
     private static ClipTokenizer HuggingFace(Dictionary<string, int> vocabulary, IReadOnlyList<(string Left, string Right)> merges, string? padToken, int? modelMaxLength, IReadOnlyList<string> files, string vocabularyFile, Action<string>? writer)
     {
         var (start, end) = (Required(vocabulary, StartToken, vocabularyFile), Required(vocabulary, EndToken, vocabularyFile));
-        var model = new BytePairModel(vocabulary, merges, new() { UnkToken = EndToken, ContinuingSubwordPrefix = "", EndOfWordSuffix = "</w>" }, vocabularyFile);
+        var model = new BytePairModel(vocabulary, merges, new() { UnkToken = EndToken, ContinuingSubwordPrefix = "", EndOfWordSuffix = ClipVocabulary.EndOfWord }, vocabularyFile);
         return new(new()
         {
             Normalizer = new NormalizerSequence([new UnicodeNormalizer(UnicodeForm.C), new ReplaceNormalizer(new RunPattern(UnicodeText.IsSpace), " "), new LowercaseNormalizer()]),
             PreTokenizer = new PreTokenizerSequence([new SplitPreTokenizer(new ClipScanner(), SplitBehavior.Removed, true), new ByteLevelPreTokenizer(false, true)]),
             Model = model,
             PostProcessor = TemplatePostProcessor.Roberta(start, end),
-            Decoder = new DecoderSequence([new ByteLevelDecoder(), new EndOfWordDecoder("</w>")]),
+            Decoder = new DecoderSequence([new ByteLevelDecoder(), new EndOfWordDecoder(ClipVocabulary.EndOfWord)]),
             AddedTokens = [new(start, StartToken) { Special = true }, new(end, EndToken) { Special = true }],
             PadId = padToken is null ? end : Required(vocabulary, padToken, vocabularyFile),
             StartId = start,
@@ -80,7 +80,7 @@ public sealed class ClipTokenizer : PipelineTokenizer
         var vocabulary = TokenizerFiles.ReadVocabulary(vocabularyFile);
         var start = vocabulary.TryGetValue("<start_of_text>", out var id) ? id : Required(vocabulary, StartToken, vocabularyFile);
         var end = vocabulary.TryGetValue("<end_of_text>", out id) ? id : Required(vocabulary, EndToken, vocabularyFile);
-        var model = new BytePairModel(vocabulary, TokenizerFiles.ReadMerges(mergesFile), new() { ContinuingSubwordPrefix = "", EndOfWordSuffix = "</w>" }, vocabularyFile);
+        var model = new BytePairModel(vocabulary, TokenizerFiles.ReadMerges(mergesFile), new() { ContinuingSubwordPrefix = "", EndOfWordSuffix = ClipVocabulary.EndOfWord }, vocabularyFile);
         return new(new()
         {
             Clean = CleanLower,
@@ -92,7 +92,7 @@ public sealed class ClipTokenizer : PipelineTokenizer
             ]),
             Model = model,
             PostProcessor = TemplatePostProcessor.Roberta(start, end),
-            Decoder = new DecoderSequence([new ByteLevelDecoder(), new EndOfWordDecoder("</w>")]),
+            Decoder = new DecoderSequence([new ByteLevelDecoder(), new EndOfWordDecoder(ClipVocabulary.EndOfWord)]),
             AddedTokens = [new(start, "<start_of_text>") { Special = true, InText = false }, new(end, "<end_of_text>") { Special = true, InText = false }],
             PadId = 0,
             StartId = start,

@@ -7,7 +7,9 @@ namespace Panoptes.Text;
 public static class ClipVocabulary
 {
     private const int Bytes = 256, LongestWord = 64;
-    private const string EndOfWord = "</w>";
+
+    /// <summary>What tells a token at the end of a word from the same letters within one.</summary>
+    public const string EndOfWord = "</w>";
 
     private static readonly JsonSerializerOptions Plain = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 

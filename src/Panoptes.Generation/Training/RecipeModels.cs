@@ -108,7 +108,7 @@ static class RecipeModels
         {
             var token = tokenizer.TokenOf(id)!;
             if (before.IdOf(token) is { } known) return old[known];
-            var parts = before.Encode(token.Replace("</w>", "", StringComparison.Ordinal), addSpecialTokens: false);
+            var parts = before.Encode(token.Replace(ClipVocabulary.EndOfWord, "", StringComparison.Ordinal), addSpecialTokens: false);
             var length = old.index_select(0, tensor([.. parts.Select(static p => (long)p)])).norm(1).mean();
             var direction = randn([old.shape[1]], generator: setting.Generator);
             return direction * (length / direction.norm());

@@ -2,6 +2,7 @@ using Panoptes.Evaluation;
 using Panoptes.Imaging;
 using Panoptes.Nn;
 using Panoptes.Representation.Objectives;
+using Panoptes.Text;
 
 namespace Panoptes.Representation.Explanations;
 
@@ -136,7 +137,7 @@ public static class Explain
         var weights = output.Embedding[0].to(ScalarType.Float32).cpu().data<float>().ToArray();
         var prefix = tower.PrefixTokens;
         return [.. Enumerable.Range(0, weights.Length).Where(i => weights[i] > 0).OrderByDescending(i => weights[i]).Take(top).Select(i =>
-            new WeightedToken((clip.Tokenizer.TokenOf(i) ?? "").Replace("</w>", "", StringComparison.Ordinal), weights[i],
+            new WeightedToken((clip.Tokenizer.TokenOf(i) ?? "").Replace(ClipVocabulary.EndOfWord, "", StringComparison.Ordinal), weights[i],
                 HeatMap.OfSquare(places.select(1, i).narrow(0, prefix, places.shape[0] - prefix))))];
     }
 
