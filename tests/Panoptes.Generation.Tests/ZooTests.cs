@@ -30,7 +30,7 @@ public sealed class ZooTests
     [InlineData("a red apple left of a cat in the noto style", "a cat left of a red apple in the noto style", 0)]
     public void Things_are_where_words_say_that_they_are(string before, string after, int axis)
     {
-        using var diffusion = Diffusion.Load(Zoo("sd-emoji-places"));
+        using var diffusion = Diffusion.Load(Zoo("sd-emoji"));
         long[] seeds = [11, 12, 13, 14];
         var made = diffusion.Generate([.. ((string[])[before, after]).SelectMany(p => seeds.Select(s => new ImageRequest(p) { Seed = s, Steps = 12 }))]);
         var middles = made.Select(m => Middle(m.Image, axis)).ToArray();

@@ -20,8 +20,8 @@ sealed class DemoCommand : ExampleCommand
     /// <summary>Of what the bundled generator makes images, each of two seeds.</summary>
     static readonly string[] Prompts =
     [
-        "a red apple and a cat in the noto style", Drawn, "a large rainbow", "a large sun",
-        "a tractor in the twemoji style", "a pizza", "large scissors in the noto style", "a duck and a fish",
+        "a red apple left of a cat in the noto style", "a cat left of a red apple in the noto style", Drawn, "a large rainbow",
+        "a tractor in the twemoji style", "a pizza", "large scissors in the noto style", "a duck above a fish",
     ];
 
     /// <summary>Of whose first image edges are drawn.</summary>
