@@ -288,11 +288,11 @@ public sealed class SamMaskEmbedding(int channels, int width, Activation activat
 
     /// <summary>
     /// The first convolution and its norm. The norm is over a few channels; where a mask makes these nearly equal it divides by little, so that rounding grows by up to 1 / sqrt(eps), a thousand. In float64 it does not
-    /// matter, and with so few channels costs next to nothing.
+    /// matter, and with so few channels costs next to nothing; not every device has it.
     /// </summary>
     Tensor Begin(Tensor masks)
     {
-        if (masks.dtype != ScalarType.Float32) return Normalize(LayerNorm1, Conv1.Forward(masks));
+        if (masks.dtype != ScalarType.Float32 || masks.device_type != DeviceType.CPU) return Normalize(LayerNorm1, Conv1.Forward(masks));
         var x = Conv2d.Apply(Wide(masks), Wide(Conv1.Weight.Value), Wide(Conv1.Bias!.Value), stride: 2).permute(0, 2, 3, 1);
         return nn.functional.layer_norm(x, [x.shape[3]], Wide(LayerNorm1.Weight.Value), Wide(LayerNorm1.Bias.Value), eps).permute(0, 3, 1, 2).to(ScalarType.Float32);
 
