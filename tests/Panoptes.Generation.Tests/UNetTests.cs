@@ -52,6 +52,27 @@ public sealed class UNetTests
         foreach (var map in maps) map.Dispose();
     }
 
+    /// <summary>Without gradients, many tokens go through in parts.</summary>
+    [Theory]
+    [InlineData("geglu", 3000)]
+    [InlineData("swiglu", 2999)]
+    [InlineData("gelu", 6001)]
+    [InlineData("geglu", 0)]
+    public void Between_the_layers_of_a_feed_forward_many_tokens_are_what_each_of_them_is(string activation, int tokens)
+    {
+        using var layers = new FeedForward(96, activation, 1000);
+        using var generator = new Generator(2);
+        layers.Initialize(generator);
+        using var scope = NewDisposeScope();
+        var x = randn([2, tokens, 96], generator: generator);
+        var whole = layers.Forward(x);
+        using var noGrad = no_grad();
+        var inParts = layers.Forward(x);
+        Assert.Equal(x.shape, inParts.shape);
+        Assert.True(whole.requires_grad);
+        Assert.True(inParts.allclose(whole, 1e-5, 1e-5));
+    }
+
     [Fact]
     public void A_hook_may_see_keys_and_values_of_its_own()
     {

@@ -76,7 +76,13 @@ public static class TorchOps
     /// way, so only the conversions are to be earned back.
     /// </summary>
     static bool GainsByFloat32(Tensor x, long rows) =>
-        Processor.PrefersFloat32Products && rows >= 256 && x.dtype == ScalarType.BFloat16 && x.device_type == TorchSharp.DeviceType.CPU;
+        Processor.PrefersFloat32Products && rows >= (Processor.LacksBFloat16 ? FewestRows : 256) && x.dtype == ScalarType.BFloat16 && x.device_type == TorchSharp.DeviceType.CPU;
+
+    /// <summary>The same of convolutions, to which also whole weights are to be converted and brought over each time: only without any instruction for bfloat16.</summary>
+    internal static bool ConvolutionGainsByFloat32(Tensor x, long places) => Processor.LacksBFloat16 && places >= FewestRows && x.dtype == ScalarType.BFloat16 && x.device_type == TorchSharp.DeviceType.CPU;
+
+    /// <summary>From how many rows on float32 is ahead where the processor has no instruction for bfloat16.</summary>
+    const int FewestRows = 16;
 
     static Tensor LinearByFloat32(Tensor x, Tensor weight, Tensor? bias, Nn.Activation? activation = null)
     {
@@ -192,7 +198,8 @@ public static class TorchOps
     /// The weight of a convolution in the layout that oneDNN computes with, or null where it gains nothing or is not to be had, as of <see cref="Pack"/>; of kernel 1 it is that of a product.
     /// </summary>
     /// <param name="weight">[out, in, kernel, kernel] without a gradient</param>
-    internal static Tensor? PackConvolution(Tensor weight, int stride, int padding)
+    /// <param name="size">[b, in, height, width], what it is packed for; null: for any, as far as there is a layout for any.</param>
+    internal static Tensor? PackConvolution(Tensor weight, int stride, int padding, long[]? size = null)
     {
         if (weight.shape[2] == 1 && weight.shape[3] == 1 && stride == 1 && padding == 0)
         {
@@ -201,10 +208,11 @@ public static class TorchOps
         }
         if (!Dispatcher.IsAvailable || weight.device_type != TorchSharp.DeviceType.CPU || weight.dtype is not (ScalarType.Float32 or ScalarType.BFloat16)) return null;
         if (OneDnn.Missing(weight.shape[0]) + OneDnn.Missing(weight.shape[1]) > 0 || weight.numel() < 1 << 12 || !CanPack(weight.dtype)) return null;
-        // Below AVX-512 oneDNN packs in blocks of 16 or 32 and then computes in blocks of 24, as the picture's size has it: every call would bring the packed weight over by its slowest way, at several times the convolution's own cost.
-        if (!Processor.HasAvx512) return null;
+        // Below AVX-512 oneDNN packs in blocks of 16 or 32 where it knows no size, and computes in blocks of 24, as the picture's size has it: every call would bring the packed weight over by its slowest way, at several times the convolution's own cost.
+        if ((!Processor.HasAvx512 && size is null) || (Processor.LacksBFloat16 && weight.dtype == ScalarType.BFloat16)) return null;
         using var noGrad = no_grad();
-        var packed = Dispatcher.Call("mkldnn::_reorder_convolution_weight").Tensor(weight).Ints(padding, padding).Ints(stride, stride).Ints(1, 1).Int(1).OptionalInt(null).InvokeTensor();
+        var call = Dispatcher.Call("mkldnn::_reorder_convolution_weight").Tensor(weight).Ints(padding, padding).Ints(stride, stride).Ints(1, 1).Int(1);
+        var packed = (size is null ? call.OptionalInt(null) : call.OptionalInts(size)).InvokeTensor();
         return Same(weight, packed);
     }
 

@@ -10,23 +10,73 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
 
     public Parameter? Bias { get; } = bias ? new([outChannels], Init.Zeros) : null;
 
+    readonly Lock gate = new();
+
+    // Where a weight cannot be packed for every size of pictures: that channels lie last in it, the size that came last and how often it came in a row.
+    bool lastly;
+    (long, long, long) size;
+    int times;
+
     /// <param name="x">[b, in, height, width]</param>
-    public Tensor Forward(Tensor x) => Weight.Packed is { } packed && !is_grad_enabled()
-        ? TorchOps.PackedConvolution(x, packed, Bias?.Value, stride, padding, null)
-        : Apply(x, Weight.Value, Bias?.Value, stride, padding, groups);
+    public Tensor Forward(Tensor x) => Compute(x, null);
 
     /// <summary>The convolution and something beside it, summed.</summary>
     /// <param name="x">[b, in, height, width]</param>
     /// <param name="added">[b, out, height, width]</param>
-    public Tensor Forward(Tensor x, Tensor added)
+    public Tensor Forward(Tensor x, Tensor added) => Compute(x, added);
+
+    Tensor Compute(Tensor x, Tensor? added)
     {
-        if (Weight.Packed is { } packed && !is_grad_enabled()) return TorchOps.PackedConvolution(x, packed, Bias?.Value, stride, padding, added);
-        using var scope = NewDisposeScope();
-        var y = Forward(x);
-        return (is_grad_enabled() ? y + added : y.add_(added)).MoveToOuterDisposeScope();
+        if (!lastly || is_grad_enabled()) return Convolve(x, added);
+        lock (gate)                                                                   // another thread may come with pictures of another size
+        {
+            PackFor(x);
+            return Convolve(x, added);
+        }
     }
 
-    protected override long OnPack() => groups == 1 ? Weight.PackBy(weight => TorchOps.PackConvolution(weight, stride, padding)) : 0;
+    Tensor Convolve(Tensor x, Tensor? added)
+    {
+        using var scope = NewDisposeScope();
+        var packed = is_grad_enabled() ? null : Weight.Packed;
+        var y = packed is null ? Apply(x, Weight.Value, Bias?.Value, stride, padding, groups) : TorchOps.PackedConvolution(x, packed, Bias?.Value, stride, padding, added);
+        if (packed is null && added is not null) y = is_grad_enabled() ? y + added : y.add_(added);
+        if (lastly && x.is_contiguous()) y = y.contiguous();                          // libtorch lays it out as the weight is
+        return y.MoveToOuterDisposeScope();
+    }
+
+    protected override long OnPack()
+    {
+        if (groups > 1) return 0;
+        var freed = Weight.PackBy(weight => TorchOps.PackConvolution(weight, stride, padding));
+        if (freed > 0 || Weight.Packed is not null || kernel == 1 || Weight.Value.device_type != DeviceType.CPU || OneDnn.Missing(outChannels) + OneDnn.Missing(inChannels) > 0) return freed;
+        KeepLastly();
+        return Weight.ElementCount * Weight.Value.ElementSize;
+    }
+
+    /// <summary>Channels last in the weight, too: each call brings it over in one pass then instead of two.</summary>
+    void KeepLastly()
+    {
+        using var noGrad = no_grad();
+        Weight.Assign(Weight.Value.ChannelsLast());
+        (lastly, times) = (true, 0);
+    }
+
+    /// <summary>
+    /// Packs the weight for pictures of a size that comes for the third time in a row, as it does from step to step, and takes that back when another comes: pictures that are all of other
+    /// sizes never pay for packing.
+    /// </summary>
+    void PackFor(Tensor x)
+    {
+        if (x.dtype != ScalarType.Float32 || x.is_contiguous()) return;
+        var shape = x.shape;
+        if (size != (shape[0], shape[2], shape[3]))
+        {
+            size = (shape[0], shape[2], shape[3]);
+            KeepLastly();
+        }
+        if (++times == 3 && Weight.PackBy(weight => TorchOps.PackConvolution(weight, stride, padding, shape)) > 0) NativeMemoryPolicy.GiveBack();    // the hole that the plain weight leaves is too small for the next one
+    }
 
     /// <summary>The convolution, around what libtorch 2.10's oneDNN cannot do.</summary>
     /// <param name="x">[b, in, height, width]</param>
@@ -35,6 +85,11 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
     /// <param name="dilation">How far apart a kernel's places are.</param>
     public static Tensor Apply(Tensor x, Tensor weight, Tensor? bias, int stride = 1, int padding = 0, int groups = 1, int dilation = 1)
     {
+        if (TorchOps.ConvolutionGainsByFloat32(x, x.shape[0] * x.shape[2] * x.shape[3] / (stride * stride)))
+        {
+            using var wide = NewDisposeScope();
+            return Apply(x.to(ScalarType.Float32), weight.to(ScalarType.Float32), bias?.to(ScalarType.Float32), stride, padding, groups, dilation).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
+        }
         var onCpu = x.device_type == DeviceType.CPU;
         if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu)
         {

@@ -26,7 +26,27 @@ public sealed class FeedForward(int width, string activation = "geglu", int? hid
     public Tensor Forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        if (!gated) return Out.Forward(Proj.Forward(x, function)).MoveToOuterDisposeScope();
+        var rows = x.numel() / width;
+        var parts = is_grad_enabled() ? 1 : ((rows * Proj.OutFeatures) + MostBetween - 1) / MostBetween;
+        if (parts <= 1 || rows < 2) return Between(x).MoveToOuterDisposeScope();
+        var result = empty([rows, width], x.dtype, device: x.device);
+        var at = 0L;
+        foreach (var part in x.reshape(rows, width).chunk(parts, 0))
+        {
+            using var one = NewDisposeScope();
+            result.narrow(0, at, part.shape[0]).copy_(Between(part));
+            at += part.shape[0];
+        }
+        return result.view(x.shape).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>How many numbers between the layers lie in memory at once where gradients need none: those of a whole picture leave the caches, and the kernel clears pages for them in each call.</summary>
+    const long MostBetween = 1 << 22;
+
+    Tensor Between(Tensor x)
+    {
+        if (!gated) return Out.Forward(Proj.Forward(x, function));
+        using var scope = NewDisposeScope();
         Tensor wide;
         using (var both = Proj.Forward(x))
         {

@@ -86,11 +86,12 @@ static class RecipeModels
     static StableDiffusion Reading(RecipeTokenizer wanted, StableDiffusion model, SceneSetting setting)
     {
         var (encoder, before) = (model.Prompts.Encoder, model.Prompts.Tokenizer);
+        ClipTextModel? changed = null;
         try
         {
             var tokenizer = RecipeParts.TokenizerOf(wanted, setting.Recipe.Folder, setting.Run, encoder.ContextLength);
             var config = encoder.Config with { VocabSize = tokenizer.VocabularySize, BosTokenId = tokenizer.StartId, EosTokenId = tokenizer.EndId!.Value, PadTokenId = tokenizer.PadId };
-            var changed = new ClipTextModel(config, encoder.TextProjection?.OutFeatures);
+            changed = new(config, encoder.TextProjection?.OutFeatures);
             using var scope = NewDisposeScope();
             using var noGrad = no_grad();
             foreach (var (ours, theirs) in changed.Parameters().Zip(encoder.Parameters()))
@@ -100,6 +101,7 @@ static class RecipeModels
         }
         catch
         {
+            changed?.Dispose();
             model.Dispose();
             throw;
         }

@@ -63,6 +63,36 @@ public class ConvolutionTests
         }
     }
 
+    /// <summary>Strides, groups, dilation, kernel 1 and few outputs, with both gradients, whichever type the products are computed in.</summary>
+    [Theory]
+    [InlineData(32, 48, 3, 1, 1, 1)]
+    [InlineData(32, 48, 3, 2, 1, 1)]
+    [InlineData(32, 32, 3, 1, 32, 1)]
+    [InlineData(32, 48, 3, 1, 1, 2)]
+    [InlineData(32, 48, 1, 1, 1, 1)]
+    [InlineData(32, 48, 1, 2, 1, 1)]
+    [InlineData(20, 3, 3, 1, 1, 1)]
+    public void A_convolution_of_bfloat16_numbers_is_the_same_by_float32(int inputs, int outputs, int kernel, int stride, int groups, int dilation)
+    {
+        foreach (var (side, lacks) in ((int, bool)[])[(12, false), (12, true), (2, true)])
+        {
+            using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: lacks, lacksBFloat16: lacks);
+            using var scope = NewDisposeScope();
+            using var generator = new Generator(4);
+            Tensor Draw(double scale, params long[] shape) => (randn(shape, generator: generator) * scale).to(ScalarType.BFloat16).requires_grad_();
+            var (x, weight, bias) = (Draw(1, 2, inputs, side, side), Draw(1 / Math.Sqrt(inputs / groups * kernel * kernel), outputs, inputs / groups, kernel, kernel), Draw(1, outputs));
+            var padding = kernel / 2 * dilation;
+            var y = Conv2d.Apply(x, weight, bias, stride, padding, groups, dilation);
+            var expected = nn.functional.conv2d(x.to(ScalarType.Float64), weight.to(ScalarType.Float64), bias.to(ScalarType.Float64), [stride, stride], [padding, padding], [dilation, dilation], groups);
+            Assert.Equal(ScalarType.BFloat16, y.dtype);
+            Assert.Equal(expected.shape, y.shape);
+            var change = randn(y.shape, generator: generator).to(ScalarType.BFloat16);
+            var (ours, wanted) = (autograd.grad([y], [x, weight, bias], [change]), autograd.grad([expected], [x, weight, bias], [change.to(ScalarType.Float64)]));
+            foreach (var (found, right) in ((Tensor, Tensor)[])[(y, expected), .. ours.Zip(wanted)])
+                Assert.InRange((found.to(ScalarType.Float64) - right).abs().max().item<double>() / right.abs().max().to(ScalarType.Float64).item<double>(), 0, 1e-2);
+        }
+    }
+
     [Theory]
     [InlineData(2)]
     [InlineData(4)]

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics.X86;
+using Panoptes.Native;
 using Panoptes.Nn;
 
 namespace Panoptes.Core.Tests.Nn;
@@ -124,6 +125,65 @@ public class PackingTests
         convolution.Initialize(new Generator(7));
         convolution.Pack();
         Assert.Equal(Avx512F.IsSupported, convolution.Weight.Packed is not null);
+    }
+
+    /// <summary>Below AVX-512 a weight is packed for the size that keeps coming, and for no other.</summary>
+    [Theory]
+    [InlineData(64, 128, 3, 1)]
+    [InlineData(64, 64, 3, 2)]
+    [InlineData(320, 320, 3, 1)]
+    [InlineData(48, 80, 3, 1)]
+    public void Below_AVX_512_a_convolution_is_packed_for_a_size_that_comes_three_times_in_a_row(int from, int to, int kernel, int stride)
+    {
+        using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: true, hasAvx512: false);
+        using var convolution = new Conv2d(from, to, kernel, stride, kernel / 2);
+        using var generator = new Generator(7);
+        convolution.Initialize(generator);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var weight = convolution.Weight.Value.clone();
+        convolution.Pack();
+        Assert.Null(convolution.Weight.Packed);
+        foreach (var (count, rows, columns, lastly) in ((int, int, int, bool)[])[(2, 10, 14, true), (2, 10, 14, true), (2, 20, 14, true), (1, 20, 14, true), (1, 20, 14, true), (1, 20, 14, true), (1, 20, 14, false), (2, 9, 7, false)])
+        {
+            var x = randn([count, from, rows, columns], generator: generator);
+            if (lastly) x = x.ChannelsLast();
+            var expected = nn.functional.conv2d(x.to(ScalarType.Float64), weight.to(ScalarType.Float64), convolution.Bias!.Value.to(ScalarType.Float64), [stride, stride], [kernel / 2, kernel / 2]);
+            var added = randn_like(expected).to(ScalarType.Float32);
+            if (lastly) added = added.ChannelsLast();
+            for (var i = 0; i < 3; i++)
+            {
+                var (y, sum) = (convolution.Forward(x), convolution.Forward(x, added));
+                Assert.InRange((y - expected).abs().max().item<double>(), 0, 2e-5);
+                Assert.InRange((sum - expected - added).abs().max().item<double>(), 0, 2e-5);
+                Assert.Equal(!lastly, y.is_contiguous());
+                Assert.Equal(!lastly, sum.is_contiguous());
+            }
+            if (lastly) Assert.NotNull(convolution.Weight.Packed);
+        }
+        Assert.True(convolution.Weight.Value.eq(weight).all().item<bool>());
+        Assert.Null(convolution.Weight.Packed);
+    }
+
+    [Fact]
+    public async Task Several_threads_may_bring_pictures_of_several_sizes_to_a_convolution()
+    {
+        using var convolution = new Conv2d(64, 64, 3, padding: 1);
+        convolution.Initialize(new Generator(7));
+        var weight = convolution.Weight.Value.clone();
+        using (Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: true, hasAvx512: false)) convolution.Pack();
+        await Task.WhenAll(Enumerable.Range(0, 4).Select(n => Task.Run(() =>
+        {
+            using var processor = Processor.Pretend(mklUsesAvx512: false, prefersFloat32Products: true, hasAvx512: false);
+            using var generator = new Generator((ulong)n);
+            using var noGrad = no_grad();
+            for (var i = 0; i < 50; i++)
+            {
+                using var scope = NewDisposeScope();
+                var x = randn([1, 64, 4 + (n * (i / 10 % 2)), 8], generator: generator).ChannelsLast();
+                Assert.True(convolution.Forward(x).allclose(nn.functional.conv2d(x, weight, convolution.Bias!.Value, padding: [1, 1]), 1e-4, 1e-4));
+            }
+        })));
     }
 
     [Fact]
