@@ -140,6 +140,36 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
         Assert.Equal(before.Losses[2], after.Losses[2]);
     }
 
+    /// <summary>Three levels of 16, 8 and 4 places a side and the middle, of which those that attend to the text are marked.</summary>
+    [Theory]
+    [InlineData("CrossAttnDownBlock2D,CrossAttnDownBlock2D,CrossAttnDownBlock2D", "CrossAttnUpBlock2D,CrossAttnUpBlock2D,CrossAttnUpBlock2D", "UNetMidBlock2DCrossAttn", "4 4 4 8 8")]
+    [InlineData("CrossAttnDownBlock2D,CrossAttnDownBlock2D,DownBlock2D", "UpBlock2D,CrossAttnUpBlock2D,CrossAttnUpBlock2D", "UNetMidBlock2DCrossAttn", "4 8 8")]
+    [InlineData("CrossAttnDownBlock2D,DownBlock2D,DownBlock2D", "UpBlock2D,UpBlock2D,CrossAttnUpBlock2D", "UNetMidBlock2DCrossAttn", "4 16 16")]
+    [InlineData("CrossAttnDownBlock2D,DownBlock2D,CrossAttnDownBlock2D", "CrossAttnUpBlock2D,UpBlock2D,CrossAttnUpBlock2D", "UNetMidBlock2D", "4 4")]
+    public void Layout_guidance_looks_at_the_middle_and_up_to_the_first_finer_level(string down, string up, string middle, string sides)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = new UNet2DConditionModel(new()
+        {
+            SampleSize = 16,
+            DownBlockTypes = down.Split(','),
+            UpBlockTypes = up.Split(','),
+            MidBlockType = middle,
+            BlockOutChannels = [8, 8, 8],
+            LayersPerBlock = 1,
+            CrossAttentionDim = 8,
+            NormNumGroups = 4,
+            AttentionHeadDim = 2,
+        });
+        using var generator = new Generator(1);
+        model.Initialize(generator);
+        using var maps = new LayoutGuidance.Maps();
+        model.Forward(new() { Sample = randn([1, 4, 16, 16], generator: generator), Timestep = tensor(500L), Text = randn([1, 5, 8], generator: generator), Hook = maps });
+        Assert.Equal(sides, string.Join(' ', maps.Sizes.Select(static s => s.Rows)));
+        Assert.All(maps.Of.Zip(maps.Sizes), static m => Assert.Equal(m.Second.Rows * m.Second.Columns, m.First.shape[^2]));
+    }
+
     /// <summary>What a hook does in the first step, by two samplers that begin at the same noise in other scales.</summary>
     (float[] Before, float[] After)[] InTwoScales(Func<IStepHook> hook, Func<DenoisingStep, Tensor> what)
     {
@@ -233,7 +263,7 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
 
         public Tensor? Attend(AttentionCall call)
         {
-            // Those that the guidance looks at: the middle, and the first upward level that attends to the text.
+            // Those that the guidance looks at: the middle, and the first upward level that attends to the text, which is finer.
             if (call.IsCross && (call.Layer.StartsWith("mid_block", StringComparison.Ordinal) || call.Layer.StartsWith("up_blocks.1", StringComparison.Ordinal))) maps.Add(call.Probabilities().DetachFromDisposeScope());
             return null;
         }

@@ -27,7 +27,7 @@ public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double 
 }
 
 /// <summary>
-/// Layout guidance (Chen et al. 2023, arXiv:2304.03373, backward guidance): in the first steps the latents are moved until the words' attention in the middle and the first upward level that has any lies in their boxes.
+/// Layout guidance (Chen et al. 2023, arXiv:2304.03373, backward guidance): in the first steps the latents are moved until the words' attention in the middle and in upward levels up to the first that is finer lies in their boxes.
 /// Nothing is trained.
 /// </summary>
 public sealed class LayoutGuidance : IStepHook
@@ -125,10 +125,14 @@ public sealed class LayoutGuidance : IStepHook
         return latents.add(step);
     }
 
-    /// <summary>Keeps the attention to the text of the middle, and of the first upward level that has any.</summary>
-    sealed class Maps : IAttentionHook, IDisposable
+    /// <summary>
+    /// Keeps the attention to the text of the middle, and of upward levels up to the first whose maps are finer: in Stable Diffusion the 8 x 8 and 16 x 16 places that the paper takes. Where the upward levels begin with
+    /// one as coarse as the middle, that alone would not tell where in a box things are.
+    /// </summary>
+    internal sealed class Maps : IAttentionHook, IDisposable
     {
-        string? level;
+        string? last;
+        long middle;
 
         public List<Tensor> Of { get; } = [];
 
@@ -137,9 +141,16 @@ public sealed class LayoutGuidance : IStepHook
         public Tensor? Attend(AttentionCall call)
         {
             if (!call.IsCross) return null;
-            var upward = call.Layer.StartsWith("up_blocks.", StringComparison.Ordinal) ? call.Layer[..call.Layer.IndexOf('.', "up_blocks.".Length)] : null;
-            if (upward is not null) level ??= upward;
-            if (!call.Layer.StartsWith("mid_block", StringComparison.Ordinal) && (upward is null || upward != level)) return null;
+            var places = call.Map.Rows * call.Map.Columns;
+            if (call.Layer.StartsWith("mid_block", StringComparison.Ordinal)) middle = places;
+            else if (call.Layer.StartsWith("up_blocks.", StringComparison.Ordinal))
+            {
+                var level = call.Layer[..call.Layer.IndexOf('.', "up_blocks.".Length)];
+                if (last is not null && level != last) return null;
+                if (places > middle) last = level;
+            }
+            else
+                return null;
             var probabilities = call.Probabilities();
             // The graph keeps what it needs; this handle must outlive the layer's scope.
             Of.Add(probabilities.alias().DetachFromDisposeScope());
