@@ -27,10 +27,10 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
 
     Tensor Compute(Tensor x, Tensor? added)
     {
-        if (!lastly || is_grad_enabled()) return Convolve(x, added);
+        if (!lastly) return Convolve(x, added);
         lock (gate)                                                                   // another thread may come with pictures of another size
         {
-            PackFor(x);
+            if (!is_grad_enabled()) PackFor(x);
             return Convolve(x, added);
         }
     }

@@ -27,7 +27,7 @@ public sealed class FeedForward(int width, string activation = "geglu", int? hid
     {
         using var scope = NewDisposeScope();
         var rows = x.numel() / width;
-        var parts = is_grad_enabled() ? 1 : ((rows * Proj.OutFeatures) + MostBetween - 1) / MostBetween;
+        var parts = is_grad_enabled() || x.device_type != DeviceType.CPU ? 1 : ((rows * Proj.OutFeatures) + MostBetween - 1) / MostBetween;
         if (parts <= 1 || rows < 2) return Between(x).MoveToOuterDisposeScope();
         var result = empty([rows, width], x.dtype, device: x.device);
         var at = 0L;
@@ -40,7 +40,7 @@ public sealed class FeedForward(int width, string activation = "geglu", int? hid
         return result.view(x.shape).MoveToOuterDisposeScope();
     }
 
-    /// <summary>How many numbers between the layers lie in memory at once where gradients need none: those of a whole picture leave the caches, and the kernel clears pages for them in each call.</summary>
+    /// <summary>How many numbers between the layers lie in the processor's memory at once where gradients need none: those of a whole picture leave the caches, and the kernel clears pages for them in each call.</summary>
     const long MostBetween = 1 << 22;
 
     Tensor Between(Tensor x)
