@@ -79,7 +79,7 @@ public static class TorchOps
         Processor.PrefersFloat32Products && rows >= (Processor.LacksBFloat16 ? FewestRows : 256) && x.dtype == ScalarType.BFloat16 && x.device_type == TorchSharp.DeviceType.CPU;
 
     /// <summary>The same of convolutions, to which also whole weights are to be converted and brought over each time: only without any instruction for bfloat16.</summary>
-    internal static bool ConvolutionGainsByFloat32(Tensor x, long places) => Processor.LacksBFloat16 && places >= FewestRows && x.dtype == ScalarType.BFloat16 && x.device_type == TorchSharp.DeviceType.CPU;
+    internal static bool ConvolutionGainsByFloat32(Tensor x, long places) => Processor.LacksBFloat16 && GainsByFloat32(x, places);
 
     /// <summary>From how many rows on float32 is ahead where the processor has no instruction for bfloat16.</summary>
     const int FewestRows = 16;

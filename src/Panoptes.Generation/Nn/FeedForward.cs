@@ -30,12 +30,10 @@ public sealed class FeedForward(int width, string activation = "geglu", int? hid
         var parts = is_grad_enabled() || x.device_type != DeviceType.CPU ? 1 : ((rows * Proj.OutFeatures) + MostBetween - 1) / MostBetween;
         if (parts <= 1 || rows < 2) return Between(x).MoveToOuterDisposeScope();
         var result = empty([rows, width], x.dtype, device: x.device);
-        var at = 0L;
-        foreach (var part in x.reshape(rows, width).chunk(parts, 0))
+        foreach (var (part, target) in x.reshape(rows, width).chunk(parts, 0).Zip(result.chunk(parts, 0)))
         {
             using var one = NewDisposeScope();
-            result.narrow(0, at, part.shape[0]).copy_(Between(part));
-            at += part.shape[0];
+            target.copy_(Between(part));
         }
         return result.view(x.shape).MoveToOuterDisposeScope();
     }
