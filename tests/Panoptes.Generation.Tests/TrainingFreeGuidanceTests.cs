@@ -62,6 +62,21 @@ public sealed class TrainingFreeGuidanceTests : IDisposable
         Assert.Equal(diffusion.Generate([Apple])[0].Image.Pixels, diffusion.Generate([Apple with { Hooks = [new UniversalGuidance(Darkness)] }])[0].Image.Pixels);
 
     [Fact]
+    public void Places_are_rounded_down_and_only_an_object_that_would_have_none_gets_one()
+    {
+        using var scope = NewDisposeScope();
+        var map = randn(2, 9, 5, generator: new Generator(1)).softmax(-1);
+        float Loss(params (double, double, double, double)[] boxes) => LayoutGuidance.Loss([map], [new([2], boxes)]).item<float>();
+        float Expected(params long[] places) => (1 - map.select(-1, 2).index_select(-1, tensor(places)).sum(-1) / map.select(-1, 2).sum(-1)).square().mean().item<float>();
+        // Of 3 x 3 places; the thin box takes less than a column.
+        var (wide, thin) = ((0.34, 0.0, 1.0, 0.5), (0.0, 0.55, 0.3, 1.0));
+        Assert.Equal(Expected(1, 2), Loss(wide), 1e-6f);
+        Assert.Equal(Expected(1, 2), Loss(wide, thin), 1e-6f);
+        Assert.Equal(Expected(3, 6), Loss(thin), 1e-6f);
+        Assert.Equal(Expected(8), Loss((0.9, 0.9, 0.95, 0.95)), 1e-6f);
+    }
+
+    [Fact]
     public void Shifted_noise_is_shifted_by_as_much_whatever_is_predicted()
     {
         using var scope = NewDisposeScope();

@@ -97,20 +97,28 @@ public sealed class LayoutGuidance : IStepHook
             var (rows, columns) = sizes?[k] ?? (side, side);
             foreach (var item in layout)
             {
-                var inside = new float[rows * columns];
-                foreach (var (left, top, right, bottom) in item.Boxes)
-                {
-                    // What is smaller than a place of the map is one.
-                    var (first, from) = (Math.Min((int)(top * rows), rows - 1), Math.Min((int)(left * columns), columns - 1));
-                    for (var y = first; y < Math.Max((int)(bottom * rows), first + 1); y++)
-                        inside.AsSpan((y * columns) + from, Math.Max((int)(right * columns) - from, 1)).Fill(1);
-                }
                 // [..., words, places]
                 var words = map.to(ScalarType.Float32).index_select(-1, tensor(item.Tokens.Select(static t => (long)t).ToArray())).transpose(-1, -2);
-                sum = sum + (1 - words.matmul(tensor(inside)) / words.sum(-1)).square().mean();
+                sum = sum + (1 - words.matmul(tensor(Inside(item.Boxes, rows, columns))) / words.sum(-1)).square().mean();
             }
         }
         return (sum / (layout.Count * maps.Count)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>1 at the places of a map that lie in a box, as the paper's code rounds them; an object that is smaller than a place has the one that it begins in.</summary>
+    static float[] Inside(IReadOnlyList<(double Left, double Top, double Right, double Bottom)> boxes, int rows, int columns)
+    {
+        var inside = new float[rows * columns];
+        for (var least = 0; least <= 1 && !inside.Contains(1); least++)
+        {
+            foreach (var (left, top, right, bottom) in boxes)
+            {
+                var (first, from) = (Math.Min((int)(top * rows), rows - 1), Math.Min((int)(left * columns), columns - 1));
+                for (var y = first; y < Math.Max((int)(bottom * rows), first + least); y++)
+                    inside.AsSpan((y * columns) + from, Math.Max((int)(right * columns) - from, least)).Fill(1);
+            }
+        }
+        return inside;
     }
 
     /// <summary>

@@ -215,11 +215,19 @@ public abstract class SchedulerRun
 
     private protected virtual Tensor Clean(NoiseLevel level, Tensor prediction, Tensor sample) => this.prediction switch
     {
-        "epsilon" => Mix((1 / level.Alpha, sample), (-level.Sigma / level.Alpha, prediction)),
+        "epsilon" => Over(Mix((1, sample), (-level.Sigma, prediction)), level.Alpha),
         "v_prediction" => Mix((level.Alpha / level.Variance, sample), (-level.Sigma / Math.Sqrt(level.Variance), prediction)),
         "flow_prediction" => Mix((1, sample), (-level.Sigma, prediction)),
         _ => prediction,
     };
+
+    /// <summary>x / share; of a level that has nothing of the clean sample that is infinite, and what clips it (the peer, too, divides last) makes it finite again.</summary>
+    static Tensor Over(Tensor x, double share)
+    {
+        if (share == 1) return x;
+        using var scalar = share.ToScalar();
+        return x.div(scalar);
+    }
 
     private protected Tensor Epsilon(NoiseLevel level, Tensor prediction, Tensor sample) => this.prediction switch
     {

@@ -150,6 +150,22 @@ public sealed class SchedulerTests
         Assert.Throws<PanoptesException>(() => run.Step(0, start, start, SchedulerState.Empty, NoiseSource.From([new Generator(1), new Generator(2), new Generator(3)])));
     }
 
+    [Theory]
+    [InlineData("ddim")]
+    [InlineData("ddpm")]
+    public void A_level_without_anything_of_the_clean_sample_is_clipped_to_its_bounds(string name)
+    {
+        using var scope = NewDisposeScope();
+        var scheduler = (BetaScheduler)Sampler(name);
+        scheduler = scheduler is DdimScheduler ddim ? ddim with { RescaleBetasZeroSnr = true, ClipSample = true, TimestepSpacing = "trailing" } : (DdpmScheduler)scheduler with { RescaleBetasZeroSnr = true, ClipSample = true, TimestepSpacing = "trailing" };
+        var run = scheduler.Start(5);
+        var (sample, noise) = (randn(1, 2, 3, 3, generator: new Generator(1)), randn(1, 2, 3, 3, generator: new Generator(2)));
+        Assert.Equal(0, run.Level(0).Alpha);
+        var step = run.Step(0, noise, sample, SchedulerState.Empty, new Generator(3));
+        Assert.True(step.Clean.equal((sample - noise).sign()).all().item<bool>());
+        Assert.True(step.Sample.isfinite().all().item<bool>());
+    }
+
     [Fact]
     public void Image_to_image_takes_the_last_steps()
     {
