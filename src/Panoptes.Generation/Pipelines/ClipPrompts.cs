@@ -28,7 +28,7 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
     {
         var layers = Encoder.Config.NumHiddenLayers;
         var deepest = usual + (skip ?? 0);
-        if (skip < 0 || deepest >= layers) throw new PanoptesException($"The last {deepest} of {layers} layers of the text encoder were to be left out; expected 0 to {layers - 1}.");
+        if (skip < 0 || deepest > layers) throw new PanoptesException($"The last {deepest} of {layers} layers of the text encoder were to be left out; expected 0 to {layers}.");
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var (context, room) = (Encoder.ContextLength, Encoder.ContextLength - 2);

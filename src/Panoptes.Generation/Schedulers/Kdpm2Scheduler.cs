@@ -30,6 +30,9 @@ public sealed record Kdpm2Scheduler : SigmaScheduler
     {
         public override NoiseLevel Level(int i) => new(1, i % 2 == 0 ? Sigmas[i] : between[i / 2]);
 
+        /// <summary>The peer mixes pictures with the noise that the whole step ends with where it is half-way, too.</summary>
+        private protected override NoiseLevel Noised(int i) => new(1, Sigmas[i]);
+
         private protected override (Tensor Next, Tensor Clean, SchedulerState State) Advance(Input input)
         {
             var (i, sample, state) = (input.Index, input.Sample, input.State);

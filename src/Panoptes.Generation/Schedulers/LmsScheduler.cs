@@ -17,8 +17,9 @@ public sealed record LmsScheduler : SigmaScheduler
             var (i, sample) = (input.Index, input.Sample);
             var clean = Clean(Level(i), input.Prediction, sample);
             var derivatives = input.State.With(Derivative(sample, clean, Sigmas[i]), Options.LmsOrder);
-            var order = derivatives.Length;
-            var next = Mix([(1, sample), .. Enumerable.Range(0, order).Select(k => (Coefficient(i, order, k), derivatives[^(k + 1)]))]);
+            // Where a sampling begins in the middle the peer takes the coefficients of an order for which derivatives are yet to come.
+            var order = Math.Min(i + 1, Options.LmsOrder);
+            var next = Mix([(1, sample), .. Enumerable.Range(0, Math.Min(order, derivatives.Length)).Select(k => (Coefficient(i, order, k), derivatives[^(k + 1)]))]);
             return (next, clean, input.State.Next(derivatives));
         }
 

@@ -144,9 +144,12 @@ public abstract class SchedulerRun
     public Tensor AddNoise(Tensor clean, Tensor noise, int i)
     {
         using var scope = NewDisposeScope();
-        var level = Level(i);
+        var level = Noised(i);
         return Mix((level.Alpha, Wide(clean)), (level.Sigma, Wide(noise))).to(clean.dtype).MoveToOuterDisposeScope();
     }
+
+    /// <summary>The level that <see cref="AddNoise"/> leads to.</summary>
+    private protected virtual NoiseLevel Noised(int i) => Level(i);
 
     /// <summary>What a prediction at step <paramref name="i"/> says the clean sample is, neither clipped nor thresholded.</summary>
     /// <param name="prediction">What the model gave, of the sample's shape.</param>

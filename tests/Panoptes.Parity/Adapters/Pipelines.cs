@@ -10,7 +10,8 @@ sealed class PipelineAdapter : IAdapter
     static readonly string[] Classes =
     [
         "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline", "StableDiffusionXLPipeline", "StableDiffusionGLIGENPipeline", "StableDiffusionControlNetPipeline",
-        "StableDiffusionAdapterPipeline", "StableDiffusionXLAdapterPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "DiTPipeline",
+        "StableDiffusionControlNetImg2ImgPipeline", "StableDiffusionControlNetInpaintPipeline", "StableDiffusionAdapterPipeline", "StableDiffusionXLAdapterPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline",
+        "StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline", "FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "DiTPipeline",
     ];
 
     public bool Matches(ParityCase c) => c.Call is "__call__" or "from_single_file" && Classes.Contains(c.Architecture);
@@ -28,7 +29,7 @@ sealed class PipelineAdapter : IAdapter
         using var boxes = BoxesOf(c, model);
         var (rows, columns) = (height / model.PixelsPerPlace, width / model.PixelsPerPlace);
         var isPacked = model is Flux;
-        var control = c.Architecture switch { "StableDiffusionControlNetPipeline" => "controlnet", "StableDiffusionAdapterPipeline" or "StableDiffusionXLAdapterPipeline" => "adapter", _ => null };
+        var control = c.Architecture switch { "StableDiffusionControlNetPipeline" or "StableDiffusionControlNetImg2ImgPipeline" or "StableDiffusionControlNetInpaintPipeline" => "controlnet", "StableDiffusionAdapterPipeline" or "StableDiffusionXLAdapterPipeline" => "adapter", _ => null };
         string[] folders = [.. control is not null ? Enumerable.Range(0, Math.Max(1, c.InputNames.Count(static n => n.StartsWith("image.", StringComparison.Ordinal)))).Select(k => k == 0 ? control : $"{control}_{k}") : []];
         Module[] networks = [.. folders.Select(f => GenerationModels.Load(At(f) ?? c.File(f)))];
         using var owned = new Owned(networks);
@@ -46,7 +47,7 @@ sealed class PipelineAdapter : IAdapter
             Sampling = new() { Strength = Number(c, "strength", 1), Eta = Number(c, "eta", 0) },
             Noise = new GivenNoise(c),
             Latents = c.HasInput("latents") ? isPacked ? FluxTransformer.Unpack(c.Input("latents"), rows / 2, columns / 2) : c.Input("latents") : null,
-            Image = c.HasInput("image") && control is null ? c.Input("image") : null,
+            Image = c.HasInput("image") && (control is null || c.HasInput("control_image")) ? c.Input("image") : null,
             Mask = c.HasInput("mask_image") ? c.Input("mask_image") : null,
             Hooks = [.. boxes is null ? (IStepHook[])[] : [boxes], .. controls, steps],
         };
@@ -112,7 +113,7 @@ sealed class PipelineAdapter : IAdapter
     {
         return networks.Select((network, k) =>
         {
-            var condition = c.Input(c.HasInput("image") ? "image" : $"image.{k}");
+            var condition = c.Input(c.HasInput("control_image") ? "control_image" : c.HasInput("image") ? "image" : $"image.{k}");
             return network is T2IAdapter adapter ? (IStepHook)new T2IAdapterCondition(adapter, condition, Of("adapter_conditioning_scale", 1, k), Number(c, "adapter_conditioning_factor", 1))
                 : new ControlNetCondition((ControlNetModel)network, condition,
                     Of("controlnet_conditioning_scale", 1, k), Of("control_guidance_start", 0, k), Of("control_guidance_end", 1, k), c.Arguments.TryGetProperty("guess_mode", out var guess) && guess.GetBoolean());
