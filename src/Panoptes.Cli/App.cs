@@ -23,7 +23,7 @@ public static class App
         error ??= Console.Error;
         var root = BuildTree();
         var parsed = root.Parse(args);
-        var stray = Stray(parsed, args) ?? (parsed.Tokens.Count(static t => t.Value.Length == 0) > ((parsed.CommandResult.Command as ImageCommand)?.EmptyPrompts(parsed) ?? 0) ? "An argument is empty." : null);
+        var stray = Stray(parsed, args) ?? (parsed.Tokens.Count(Empty) > ((parsed.CommandResult.Command as ExampleCommand)?.MayBeEmpty.Sum(words => parsed.GetResult(words)?.Tokens.Count(Empty) ?? 0) ?? 0) ? "An argument is empty." : null);
         if ((parsed.Errors.Count > 0 && parsed.Action is ParseErrorAction) || (stray is not null && parsed.Action == parsed.CommandResult.Command.Action))
         {
             await error.WriteLineAsync($"panoptes: {stray ?? Complaint(parsed)}");
@@ -54,6 +54,8 @@ public static class App
             await Report(e, parsed.GetValue(SharedOptions.Verbose), error);
             return Failed;
         }
+
+        static bool Empty(Token token) => token.Value.Length == 0;
 
         void Stop(PosixSignalContext context, int code)
         {
@@ -141,6 +143,9 @@ public sealed class UsageException(string message) : Exception(message);
 abstract class ExampleCommand(string name, string description, string example) : Command(name, description)
 {
     public string Example { get; } = example;
+
+    /// <summary>Where no words may stand, too: images of nothing in particular, or of a model that reads none.</summary>
+    public virtual IEnumerable<Symbol> MayBeEmpty => [];
 }
 
 /// <summary>The usual help, then the command's example.</summary>

@@ -25,7 +25,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<double?> guidance = new("--guidance", "-g") { Description = "How strongly captions are followed; 1: as they come.", HelpName = "SCALE" };
     readonly Option<string?> scheduler = new("--scheduler") { Description = "Another sampler than the model's own.", HelpName = "NAME" };
     readonly Option<long> seed = new("--seed", "-s") { Description = "Of the first image; the others follow it.", HelpName = "N" };
-    readonly Option<string?> prompt = new("--prompt") { Description = "The words of all images in place of the captions, so that what is told beside them alone says what is to be seen. Images are measured by the captions as ever.", HelpName = "WORDS" };
+    readonly Option<string?> prompt = new("--prompt") { Description = "The words of all images in place of the captions (\"\": none), so that what is told beside them alone says what is to be seen. Images are measured by the captions as ever.", HelpName = "WORDS" };
     readonly Option<bool> boxes = new("--boxes") { Description = "A GLIGEN or a ReCo is told the boxes of the scenes' things." };
     readonly Option<bool> examples = new("--examples") { Description = "Pictures of the things, cut out of the scenes' own, tell what is in the boxes in place of their names." };
     readonly Option<double?> share = new("--share") { Description = "In which part of the steps a GLIGEN sees boxes, from 0 to 1: 0.3 by default.", HelpName = "SHARE" };
@@ -47,7 +47,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --scheduler dpmpp-2m --steps 10 --guidance 5 --sheet images.png
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --controlnet runs/controlnet-lines/best --kind canny
         panoptes evaluate-images --model runs/gligen/best --recipe recipes/sd-emoji.yaml --boxes --share 1
-        panoptes evaluate-images --model zoo/gligen-examples-emoji --recipe recipes/sd-emoji.yaml --boxes --examples --prompt "a scene"
+        panoptes evaluate-images --model zoo/gligen-examples-emoji --recipe recipes/sd-emoji.yaml --boxes --examples --prompt ""
         panoptes evaluate-images --model runs/family-gan/last --model runs/family-latent/last --recipe recipes/family-latent.yaml --sheet families.png
         """)
     {
@@ -58,6 +58,8 @@ sealed class EvaluateImagesCommand : ExampleCommand
         SharedOptions.EndsIn(sheet, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
     }
+
+    public override IEnumerable<Symbol> MayBeEmpty => [prompt];
 
     async Task<int> RunAsync(ParseResult parsed, CancellationToken cancel)
     {

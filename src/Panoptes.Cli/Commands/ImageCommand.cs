@@ -257,8 +257,7 @@ abstract class ImageCommand : ExampleCommand
     /// <summary>A file's name, or the first of those with a number behind it, that nothing has.</summary>
     static string Free(string file, HashSet<string> taken) => Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? file : Path.ChangeExtension(file, string.Create(CultureInfo.InvariantCulture, $".{n}.png"))).First(f => !File.Exists(f) && taken.Add(f));
 
-    /// <summary>How many prompts, wanted or not, are given and empty: images of nothing in particular, or of a model that reads no words.</summary>
-    public int EmptyPrompts(ParseResult parsed) => ((IEnumerable<SymbolResult?>)[parsed.GetResult(prompts), parsed.GetResult(negative)]).Sum(static r => r?.Tokens.Count(static t => t.Value.Length == 0) ?? 0);
+    public override IEnumerable<Symbol> MayBeEmpty => [prompts, negative];
 
     /// <summary>A prompt as a file's name: its letters and digits, at most forty.</summary>
     static string Slug(string prompt)

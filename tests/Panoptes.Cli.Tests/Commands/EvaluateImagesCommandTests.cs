@@ -53,6 +53,14 @@ public sealed class EvaluateImagesCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Boxes_say_what_is_in_them_where_there_is_no_caption()
+    {
+        string[] command = ["evaluate-images", "--recipe", Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), "--prompt", "", "--boxes", "--share", "0.5", "--steps", "8", "--count", "16", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--json"];
+        foreach (var told in (string[][])[["--model", Path.Combine(Zoo, "gligen-emoji")], ["--model", Path.Combine(Zoo, "gligen-examples-emoji"), "--examples"]])
+            Assert.InRange((await Command.Succeeds([.. command, .. told])).Json.GetProperty("things").GetProperty("found").GetDouble(), 0.5, 1);
+    }
+
+    [Fact]
     public async Task Several_models_are_measured_side_by_side_and_a_condition_is_compared_with_the_scenes_own()
     {
         await Command.Succeeds("train", folder["tiny.yaml"], "--run", folder["run"], "--json");
