@@ -58,6 +58,18 @@ public sealed class DiffusionTests : IDisposable
     }
 
     [Fact]
+    public void All_layers_of_a_text_encoder_may_be_left_out_and_no_more()
+    {
+        var prompts = ((StableDiffusion)diffusion.Model).Prompts;
+        var layers = prompts.Encoder.Config.NumHiddenLayers;
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var ids = tensor([.. PromptTokens.Of("a cat", prompts.Tokenizer, prompts.Encoder.ContextLength).Windows[0].Select(static id => (long)id)], [1, prompts.Encoder.ContextLength]);
+        Assert.True(prompts.Read(["a cat"], 0, layers, 1, normalized: false, note: null).States.Equals(prompts.Encoder.Read(ids, null, layers, normalized: false).Tokens));
+        Assert.Contains($"expected 0 to {layers}", Assert.Throws<PanoptesException>(() => prompts.Read(["a cat"], 0, layers + 1, 1, normalized: false, note: null)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void T5_passes_over_weights_and_says_so()
     {
         using var encoder = new Representation.T5EncoderModel(new() { VocabSize = 49408, DModel = 8, DKv = 4, DFf = 16, NumLayers = 1, NumHeads = 2 });
