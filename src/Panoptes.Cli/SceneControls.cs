@@ -29,6 +29,9 @@ sealed class SceneControls : IDisposable
     /// <summary>What leads images to the boxes of things.</summary>
     public IGrounder? BoxGuide { get; init; }
 
+    /// <summary>What leads images to the masks of things.</summary>
+    public XDecoderSegmenter? MaskGuide { get; init; }
+
     public double GuideScale { get; init; } = 10;
 
     public int GuideBackward { get; init; }
@@ -39,6 +42,8 @@ sealed class SceneControls : IDisposable
     public ControlNetModel? ControlNet { get; init; }
 
     public T2IAdapter? Adapter { get; init; }
+
+    readonly List<IDisposable> wanted = [];
 
     public IReadOnlyList<ImageControl> Of(Scene scene)
     {
@@ -54,6 +59,13 @@ sealed class SceneControls : IDisposable
         if (TextGuide is not null) controls.Add(new TextControl(TextGuide, scene.Caption) { Scale = GuideScale, BackwardSteps = GuideBackward });
         if (BoxGuide is not null)
             controls.Add(new FoundBoxesControl(PictureLosses.Boxes(BoxGuide, Detection.Of(scene), (scene.Size, scene.Size)), PhraseBox.Of(scene)) { Scale = GuideScale, BackwardSteps = GuideBackward });
+        if (MaskGuide is not null)
+        {
+            var masks = NamedMask.Of(scene);
+            var white = NamedMask.White(masks).DetachFromDisposeScope();
+            wanted.Add(white);
+            controls.Add(new FoundMasksControl(PictureLosses.Masks(MaskGuide, [.. masks.Select(static m => m.Name)], white), masks) { Scale = GuideScale, BackwardSteps = GuideBackward });
+        }
         return controls;
     }
 
@@ -68,6 +80,7 @@ sealed class SceneControls : IDisposable
     {
         ControlNet?.Dispose();
         Adapter?.Dispose();
+        foreach (var mask in wanted) mask.Dispose();
     }
 }
 

@@ -1,6 +1,8 @@
+using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Parity;
 using Panoptes.Representation;
+using Panoptes.Representation.Training;
 
 namespace Panoptes.Generation.Tests;
 
@@ -98,6 +100,26 @@ public sealed class ImageControlTests : IDisposable
         var again = NamedMask.Of(ImageParameters.ReadCondition(png, 0)!, ImageParameters.Read(png)!.Controls![0].Names!);
         Assert.Equal(masks.Select(static m => (m.Name, Convert.ToHexString(m.Mask.Pixels))), again.Select(static m => (m.Name, Convert.ToHexString(m.Mask.Pixels))));
         Assert.Contains("4 rows were given for 3 masks", Assert.Throws<PanoptesException>(() => NamedMask.Of(control.Condition, ["a", "b", "c"])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Masks_of_a_scene_are_where_things_of_a_name_are_seen()
+    {
+        var scenes = SceneRecipe.Load(Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), Panoptes.Generation.Training.GenerationTasks.All, "data.scenes.repeat_probability=0.5").Tests(24).Scenes(EmojiSplit.Train);
+        NamedMask[][] all = [.. scenes.Select(static s => NamedMask.Of(s).ToArray())];
+        // There are scenes with several things of one name, and with several names.
+        Assert.Contains(scenes.Zip(all), static p => p.First.Objects.Count > p.Second.Length);
+        Assert.Contains(all, static m => m.Length > 1);
+        using var scope = NewDisposeScope();
+        foreach (var (scene, masks) in scenes.Zip(all))
+        {
+            var white = NamedMask.White(masks);
+            Assert.Equal([masks.Length, scene.Size, scene.Size], white.shape);
+            Assert.Equal(scene.Objects.Select(static o => o.Name).Distinct(), masks.Select(static m => m.Name));
+            Assert.Equal(masks.SelectMany(m => scene.Ids.Select(id => id > 0 && scene.Objects[id - 1].Name == m.Name)), white.data<bool>().ToArray());
+        }
+        NamedMask[] uneven = [all[0][0], new("duck", new(4, 2, 1, new byte[8]))];
+        Assert.Contains("that of '" + all[0][0].Name + "' 64x64", Assert.Throws<PanoptesException>(() => NamedMask.White(uneven)).Message, StringComparison.Ordinal);
     }
 
     sealed class Told(Action<ImageProgress> told) : IProgress<ImageProgress>

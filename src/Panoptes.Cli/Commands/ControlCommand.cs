@@ -230,8 +230,7 @@ sealed class ControlCommand : ImageCommand
         var path = ModelLoader.Resolve(parsed, model);
         if (PromptableModels.Registry.TypeOf(path) != typeof(XDecoderModel)) throw new PanoptesException($"{model} holds no X-Decoder, which alone leads to masks; expected one, such as {SharedOptions.DefaultFinder}.");
         var segmenter = Hold(XDecoderSegmenter.Load(path, [], ModelLoader.Load(parsed)), held);
-        using var scope = NewDisposeScope();
-        var wanted = Hold(stack(masks.Select(static m => m.Mask.ToTensor(ScalarType.Float32)[0].ge(0.5))).DetachFromDisposeScope(), held);
+        var wanted = Hold(NamedMask.White(masks).DetachFromDisposeScope(), held);
         return new(PictureLosses.Masks(segmenter, [.. masks.Select(static m => m.Name)], wanted), masks);
     }
 

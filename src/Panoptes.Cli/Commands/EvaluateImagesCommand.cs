@@ -32,8 +32,10 @@ sealed class EvaluateImagesCommand : ExampleCommand
     readonly Option<bool> layout = new("--layout") { Description = "The captions' words are led into these boxes, with nothing trained (layout guidance)." };
     readonly Option<bool> guideText = new("--guide-text") { Description = "The judge leads the images to the captions (universal guidance)." };
     readonly Option<bool> guideBoxes = new("--guide-boxes") { Description = "The detector, an X-Decoder or a DETR, leads the images to the boxes of the scenes' things (universal guidance)." };
+    readonly Option<bool> guideMasks = new("--guide-masks") { Description = "The detector, an X-Decoder, leads the images to the masks of the scenes' things (universal guidance)." };
     readonly Option<double> guideScale = new("--guide-scale") { Description = "How strongly they lead.", HelpName = "SCALE", DefaultValueFactory = static _ => 10 };
     readonly Option<int> guideBackward = new("--guide-backward") { Description = "Steps of backward guidance, too.", HelpName = "N" };
+    readonly Option<int?> repeats = new("--repeats") { Description = "How often every step is taken, with new noise each time but the first (self-recurrence); 1 by default.", HelpName = "N" };
     readonly Option<string?> controlnet = new("--controlnet") { Description = "A ControlNet, which is shown the scenes' conditions.", HelpName = "MODEL" };
     readonly Option<string?> adapter = new("--adapter") { Description = "A T2I-Adapter, which is shown the scenes' conditions.", HelpName = "MODEL" };
     readonly Option<string[]> kind = new("--kind") { Description = "Which condition: canny, lines, softedge, scribble, sketch, lineart, segmentation, depth, normal or pose. Without a network, how far images keep to it by chance; then it may be repeated.", HelpName = "KIND" };
@@ -46,14 +48,16 @@ sealed class EvaluateImagesCommand : ExampleCommand
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --scheduler dpmpp-2m --steps 10 --guidance 5 --sheet images.png
         panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --controlnet runs/controlnet-lines/best --kind canny
+        panoptes evaluate-images --model zoo/sd-emoji --recipe recipes/sd-emoji.yaml --guide-masks --guide-scale 30 --kind segmentation
         panoptes evaluate-images --model runs/gligen/best --recipe recipes/sd-emoji.yaml --boxes --share 1
         panoptes evaluate-images --model zoo/gligen-examples-emoji --recipe recipes/sd-emoji.yaml --boxes --examples --prompt ""
         panoptes evaluate-images --model runs/family-gan/last --model runs/family-latent/last --recipe recipes/family-latent.yaml --sheet families.png
         """)
     {
-        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, prompt, boxes, examples, share, layout, guideText, guideBoxes, guideScale, guideBackward, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
+        foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, prompt, boxes, examples, share, layout, guideText, guideBoxes, guideMasks, guideScale, guideBackward, repeats, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
         SharedOptions.AtLeastOne(steps);
         scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
+        SharedOptions.OneTo(repeats, 100);
         SharedOptions.Share(share);
         SharedOptions.EndsIn(sheet, ".png", ".jpg", ".jpeg", ".webp");
         SetAction(RunAsync);
@@ -69,7 +73,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
             if (written is not null) AtomicFile.Check(written);
         if (parsed.GetValue(seed) < 0) throw new UsageException($"--seed is {parsed.GetValue(seed)}; expected 0 or more.");
         if (!parsed.GetValue(boxes)) SharedOptions.Idle(parsed, "goes with --boxes", share, examples);
-        if (!parsed.GetValue(guideText) && !parsed.GetValue(guideBoxes)) SharedOptions.Idle(parsed, "goes with --guide-text or --guide-boxes", guideScale, guideBackward);
+        if (!parsed.GetValue(guideText) && !parsed.GetValue(guideBoxes) && !parsed.GetValue(guideMasks)) SharedOptions.Idle(parsed, "goes with --guide-text, --guide-boxes or --guide-masks", guideScale, guideBackward);
         if (parsed.GetValue(prompt) is not null && (parsed.GetValue(layout) || parsed.GetValue(guideText))) throw new UsageException("--prompt goes with neither --layout nor --guide-text, which lead by the captions.");
         ModelLoader.UseThreads(parsed);
         var tests = SceneRecipe.Load(parsed.GetRequiredValue(recipe), SceneTasks.All).Tests(parsed.GetValue(count));
@@ -84,6 +88,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
             Steps = parsed.GetValue(steps),
             Guidance = parsed.GetValue(guidance),
             Sampler = parsed.GetValue(scheduler),
+            Repeats = parsed.GetValue(repeats) ?? 1,
             Width = side,
             Height = side,
             Controls = controls.Of(s),
@@ -186,6 +191,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
             Layout = parsed.GetValue(layout),
             TextGuide = parsed.GetValue(guideText) ? clip : null,
             BoxGuide = parsed.GetValue(guideBoxes) ? finder : null,
+            MaskGuide = !parsed.GetValue(guideMasks) ? null : finder is SegmentGrounder { Model: XDecoderSegmenter decoder } ? decoder : throw new PanoptesException("What finds things is no X-Decoder, which alone leads images to masks; expected one, such as " + SharedOptions.DefaultFinder + "."),
             GuideScale = parsed.GetValue(guideScale),
             GuideBackward = parsed.GetValue(guideBackward),
             Kind = kinds.FirstOrDefault(),

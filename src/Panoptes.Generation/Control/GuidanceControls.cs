@@ -1,4 +1,5 @@
 using System.Globalization;
+using Panoptes.Data;
 using Panoptes.Imaging;
 using Panoptes.Representation;
 using Panoptes.Representation.Objectives;
@@ -217,15 +218,42 @@ public sealed record FoundMasksControl(Func<Tensor, Tensor> Loss, IReadOnlyList<
 /// <param name="Mask">White where it is to be.</param>
 public sealed record NamedMask(string Name, Image Mask)
 {
+    /// <summary>The things of a scene, those of one name together, where they are seen: of the scene's size.</summary>
+    public static IReadOnlyList<NamedMask> Of(Scene scene)
+    {
+        string[] names = [.. scene.Objects.Select(static o => o.Name).Distinct(StringComparer.Ordinal)];
+        var masks = Array.ConvertAll(names, _ => new byte[scene.Ids.Length]);
+        // Of each id, the name's position; the background has none.
+        int[] named = [-1, .. scene.Objects.Select(o => Array.IndexOf(names, o.Name))];
+        for (var i = 0; i < scene.Ids.Length; i++)
+            if (named[scene.Ids[i]] is >= 0 and var name) masks[name][i] = 255;
+        return [.. names.Zip(masks, (name, mask) => new NamedMask(name, new(scene.Size, scene.Size, 1, mask)))];
+    }
+
+    /// <summary>Where masks are white: [masks, height, width], true or false.</summary>
+    /// <exception cref="PanoptesException">No masks, or of several sizes.</exception>
+    public static Tensor White(IReadOnlyList<NamedMask> masks)
+    {
+        SizeOf(masks);
+        using var scope = NewDisposeScope();
+        return stack(masks.Select(static m => m.Mask.ToGray().ToTensor(ScalarType.Float32)[0].ge(0.5))).MoveToOuterDisposeScope();
+    }
+
     /// <summary>Masks as one gray picture, one below the other.</summary>
     /// <exception cref="PanoptesException">No masks, or of several sizes.</exception>
     public static Image Stack(IReadOnlyList<NamedMask> masks)
+    {
+        var (width, height) = SizeOf(masks);
+        return new(width, height * masks.Count, 1, [.. masks.SelectMany(static m => m.Mask.ToGray().Pixels)]);
+    }
+
+    static (int Width, int Height) SizeOf(IReadOnlyList<NamedMask> masks)
     {
         if (masks.Count == 0) throw new PanoptesException("No masks were given; expected one at least.");
         var (width, height) = (masks[0].Mask.Width, masks[0].Mask.Height);
         foreach (var (name, mask) in masks)
             if (mask.Width != width || mask.Height != height) throw new PanoptesException($"The mask of '{name}' has {mask.Width}x{mask.Height} pixels, that of '{masks[0].Name}' {width}x{height}; expected the same.");
-        return new(width, height * masks.Count, 1, [.. masks.SelectMany(static m => m.Mask.ToGray().Pixels)]);
+        return (width, height);
     }
 
     /// <summary>The masks of such a picture.</summary>

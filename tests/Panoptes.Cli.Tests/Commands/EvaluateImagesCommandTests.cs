@@ -61,6 +61,15 @@ public sealed class EvaluateImagesCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task A_segmenter_leads_things_into_the_masks_of_their_scenes()
+    {
+        string[] command = ["evaluate-images", "--model", Path.Combine(Zoo, "sd-emoji"), "--recipe", Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), "--steps", "10", "--count", "8", "--seed", "9000", "--kind", "segmentation", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--json"];
+        async Task<double> Kept(params string[] with) => (await Command.Succeeds([.. command, .. with])).Json.GetProperty("conditions").GetProperty("segmentation").GetProperty("mask_iou").GetDouble();
+        var plain = await Kept();
+        Assert.InRange(await Kept("--guide-masks", "--guide-scale", "30"), plain + 0.05, 1);
+    }
+
+    [Fact]
     public async Task Several_models_are_measured_side_by_side_and_a_condition_is_compared_with_the_scenes_own()
     {
         await Command.Succeeds("train", folder["tiny.yaml"], "--run", folder["run"], "--json");
