@@ -60,6 +60,15 @@ public sealed class EvaluateImagesCommandTests : IDisposable
             Assert.InRange((await Command.Succeeds([.. command, .. told])).Json.GetProperty("things").GetProperty("found").GetDouble(), 0.5, 1);
     }
 
+    [Theory]
+    [InlineData("controlnet-lines-emoji", "canny")]
+    [InlineData("controlnet-maps-emoji", "segmentation")]
+    public async Task A_condition_says_what_it_shows_where_there_is_no_caption(string network, string kind)
+    {
+        string[] command = ["evaluate-images", "--model", Path.Combine(Zoo, "sd-emoji"), "--recipe", Path.Combine(Goldens.Repository, "recipes", "sd-emoji.yaml"), "--prompt", "", "--controlnet", Path.Combine(Zoo, network), "--kind", kind, "--steps", "8", "--count", "16", "--judge", Path.Combine(Zoo, "clip-emoji"), "--detector", Path.Combine(Zoo, "xdecoder-emoji"), "--json"];
+        Assert.InRange((await Command.Succeeds(command)).Json.GetProperty("things").GetProperty("found").GetDouble(), 0.5, 1);
+    }
+
     [Fact]
     public async Task A_segmenter_leads_things_into_the_masks_of_their_scenes()
     {
