@@ -405,7 +405,9 @@ public sealed class Diffusion : IDisposable
                 {
                     ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], r.Prompt, fitted[r.Controls[k]].Shown))];
                     if (images.All(i => i.Control.Equals(images[0].Control) && (i.Prompt == images[0].Prompt || !i.Control.ReadsPrompt))) images = images[..1];
-                    if (images[0].Control.Hook(model, images) is { } hook) hooks.Add(hook);
+                    var hook = images[0].Control.Hook(model, images);
+                    if (hook is Leading other && hooks is [.., Leading before]) before.Join(other);
+                    else if (hook is not null) hooks.Add(hook);
                 }
             }
             catch

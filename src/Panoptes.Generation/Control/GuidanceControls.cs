@@ -32,15 +32,26 @@ public abstract record LossControl : ImageControl
         var (loss, kept) = Begin([.. images.Select(static i => i.Control)]);
         return new Leading(new(loss) { ForwardScale = Scale, BackwardSteps = BackwardSteps }, kept);
     }
+}
 
-    sealed class Leading(UniversalGuidance inner, IReadOnlyList<Tensor> kept) : IStepHook, IDisposable
+/// <summary>What leads images by losses, and what that keeps while images are made.</summary>
+sealed class Leading(UniversalGuidance guidance, IReadOnlyList<Tensor> kept) : IStepHook, IDisposable
+{
+    readonly List<UniversalGuidance> all = [guidance];
+    readonly List<Tensor> kept = [.. kept];
+
+    /// <summary>Takes over what another one does, so that one question of the network serves both.</summary>
+    public void Join(Leading other)
     {
-        public void Asking(DenoisingStep step) => inner.Asking(step);
+        all.AddRange(other.all);
+        kept.AddRange(other.kept);
+    }
 
-        public void Dispose()
-        {
-            foreach (var tensor in kept) tensor.Dispose();
-        }
+    public void Asking(DenoisingStep step) => UniversalGuidance.Lead(step, all);
+
+    public void Dispose()
+    {
+        foreach (var tensor in kept) tensor.Dispose();
     }
 }
 

@@ -17,38 +17,53 @@ public sealed class UniversalGuidance(Func<Tensor, Tensor> loss, bool inPixels =
     /// <summary>Their rate.</summary>
     public double BackwardRate { get; init; } = 0.05;
 
-    public void Asking(DenoisingStep step)
+    public void Asking(DenoisingStep step) => Lead(step, [this]);
+
+    /// <summary>Lets several lead: the changes add up, as if their losses did, but the network is asked, its clean picture decoded and the way back gone once for all of them.</summary>
+    internal static void Lead(DenoisingStep step, IReadOnlyList<UniversalGuidance> all)
     {
         var level = step.Run.Level(step.Index);
         // Where there is nothing but noise (flows, schedules of zero signal), no change of it makes another picture.
         if (level.Alpha < 1e-6) return;
         using var scope = NewDisposeScope();
-        var forward = ForwardScale > 0;
+        UniversalGuidance[] forward = [.. all.Where(static g => g.ForwardScale > 0)];
         Tensor prediction, change;
-        using (forward ? enable_grad() : no_grad())
+        using (forward.Length > 0 ? enable_grad() : no_grad())
         {
-            var latents = forward ? step.Latents.detach().requires_grad_() : step.Latents;
+            var latents = forward.Length > 0 ? step.Latents.detach().requires_grad_() : step.Latents;
             var fresh = step.Ask(latents);
             prediction = step.Answer(step.Call with { Sample = fresh.Sample });
             change = zeros_like(prediction);
-            if (forward)
+            if (forward.Length > 0)
             {
-                var gradient = autograd.grad([Of(step, step.Run.PredictClean(step.Index, prediction, latents))], [latents])[0];
-                change = Forward(gradient, level, ForwardScale);
+                var clean = step.Run.PredictClean(step.Index, prediction, latents);
+                var pictures = new Lazy<Tensor>(() => Decoded(step, clean));
+                // The first one's scale comes behind the gradient, by which the others' losses are weighed here.
+                var first = forward[0].ForwardScale;
+                var total = forward[0].Of(clean, pictures);
+                foreach (var other in forward.AsSpan(1))
+                {
+                    using var weight = (other.ForwardScale / first).ToScalar();
+                    total = total + other.Of(clean, pictures).mul(weight);
+                }
+                change = Forward(autograd.grad([total], [latents])[0], level, first);
             }
         }
         prediction = prediction.detach();
-        if (BackwardSteps > 0)
+        foreach (var backward in all)
         {
-            var (delta, _) = Backward(clean => Of(step, clean), step.Run.PredictClean(step.Index, prediction, step.Latents).detach(), BackwardSteps, BackwardRate, step.Cancel);
+            if (backward.BackwardSteps == 0) continue;
+            var (delta, _) = Backward(clean => backward.Of(clean, new(() => Decoded(step, clean))), step.Run.PredictClean(step.Index, prediction, step.Latents).detach(), backward.BackwardSteps, backward.BackwardRate, step.Cancel);
             change = change + FromClean(delta, level);
         }
-        // What others have changed stays changed: of several that lead, the changes add up, as if their losses did.
+        // What others have changed stays changed.
         step.Prediction = step.Run.Shift(step.Index, step.Prediction ?? prediction, change).MoveToOuterDisposeScope();
         step.Variance?.MoveToOuterDisposeScope();
     }
 
-    Tensor Of(DenoisingStep step, Tensor clean) => loss(inPixels ? step.Denoising.Model.DecodeUnbounded(clean.to(step.Denoising.Model.Dtype)) : clean);
+    static Tensor Decoded(DenoisingStep step, Tensor clean) => step.Denoising.Model.DecodeUnbounded(clean.to(step.Denoising.Model.Dtype));
+
+    Tensor Of(Tensor clean, Lazy<Tensor> pictures) => loss(inPixels ? pictures.Value : clean);
 
     /// <summary>
     /// How forward guidance changes the noise: the loss's gradient by the noisy sample, times the scale and the deviation of the noise that the sample holds. That is the paper's √(1 - ᾱ); samples that are larger, as Euler's,
