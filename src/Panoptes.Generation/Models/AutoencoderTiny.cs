@@ -138,7 +138,7 @@ public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : LatentAutoen
     public Tensor Encode(Tensor pixels, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return InParts((pixels.to(Dtype) + 1) / 2, parts, Encoder.Forward, 1, PixelsPerPlace).MoveToOuterDisposeScope();
+        return InSlices((pixels.to(Dtype) + 1) / 2, parts, x => InTiles(x, parts, Encoder.Forward, 1, PixelsPerPlace)).MoveToOuterDisposeScope();
     }
 
     /// <param name="latents">[b, latent channels, rows, columns]</param>
@@ -147,17 +147,16 @@ public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : LatentAutoen
     public Tensor Decode(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
-        return (InParts((latents.to(Dtype) / 3).tanh() * 3, parts, Decoder.Forward, PixelsPerPlace, 1) * 2 - 1).MoveToOuterDisposeScope();
+        return (InSlices((latents.to(Dtype) / 3).tanh() * 3, parts, x => InTiles(x, parts, Decoder.Forward, PixelsPerPlace, 1)) * 2 - 1).MoveToOuterDisposeScope();
     }
 
-    /// <summary>One image after the other, and in tiles, each of which goes over into what is there already, as the peer does it: also an image of one tile, at whose end the next one begins.</summary>
+    /// <summary>In tiles, each of which goes over into what is there already, as the peer does it: also an image of one tile, at whose end the next one begins.</summary>
     /// <param name="finer">How many times as fine what comes out is.</param>
     /// <param name="coarser">How many times as coarse.</param>
-    static Tensor InParts(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute, int finer, int coarser)
+    static Tensor InTiles(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute, int finer, int coarser)
     {
         // Of TAESD's public files, which do not say it.
         const int usual = 512;
-        if (parts is { Sliced: true } && x.shape[0] > 1) return cat([.. x.split(1).Select(one => InParts(one, parts with { Sliced = false }, compute, finer, coarser))]);
         if (parts is not { Tiled: true }) return compute(x);
         var pixels = parts.TilePixels ?? usual;
         var tile = finer > 1 ? parts.TilePlaces ?? pixels / finer : pixels;
