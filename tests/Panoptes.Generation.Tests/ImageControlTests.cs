@@ -65,23 +65,24 @@ public sealed class ImageControlTests : IDisposable
     public void Several_losses_lead_by_one_question_of_the_network_as_their_sum_does()
     {
         var shown = new List<Tensor>();
-        FoundBoxesControl Toward(float brightness, double weight, double scale, int backward) => new(pictures =>
+        Tensor Distance(Tensor pictures, float brightness)
         {
             shown.Add(pictures);
-            return (pictures - brightness).square().sum() * weight;
-        }, [new("an apple", 0, 0, 1, 1)]) { Scale = scale, BackwardSteps = backward };
+            return (pictures - brightness).square().sum();
+        }
+        FoundBoxesControl Toward(float brightness, double scale, int backward = 0) => new(p => Distance(p, brightness), [new("an apple", 0, 0, 1, 1)]) { Scale = scale, BackwardSteps = backward };
         byte[] Made(params IReadOnlyList<ImageControl> controls) => diffusion.Generate([Apple with { Controls = controls }])[0].Image.Pixels;
         var before = LiveTensors.Settle();
-        var together = Made(Toward(0.9f, 1, 0.5, 0), Toward(0.1f, 1, 2, 0));
+        var together = Made(Toward(0.9f, 0.5), Toward(0.1f, 2));
         Assert.Equal(before, LiveTensors.Settle());
         // Both are shown the same pictures, in each of three steps.
         Assert.Equal(6, shown.Count);
         Assert.All(shown.Chunk(2), static p => Assert.Same(p[0], p[1]));
         var sum = Made(new FoundBoxesControl(static p => (p - 0.9f).square().sum() * 0.5 + (p - 0.1f).square().sum() * 2, [new("an apple", 0, 0, 1, 1)]) { Scale = 1 });
         Assert.All(together.Zip(sum), static p => Assert.InRange(p.First - p.Second, -1, 1));
-        Assert.NotEqual(Made(Toward(0.9f, 1, 0.5, 0)), together);
+        Assert.NotEqual(Made(Toward(0.9f, 0.5)), together);
         // One that leads backward alone, beside one that leads forward.
-        Assert.NotEqual(Made(Toward(0.9f, 1, 0.5, 0)), Made(Toward(0.9f, 1, 0.5, 0), Toward(0.1f, 1, 0, 3)));
+        Assert.NotEqual(Made(Toward(0.9f, 0.5)), Made(Toward(0.9f, 0.5), Toward(0.1f, 0, 3)));
     }
 
     /// <summary>As if something found boxes in pictures of one brightness.</summary>
