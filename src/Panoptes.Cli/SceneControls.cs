@@ -106,15 +106,14 @@ sealed record ConditionScores(double? EdgeF1, double? MaskIou, double? DepthErro
             var found = segmenter.SegmentApart(image, names).Where(static s => s.Label is not null).GroupBy(static s => s.Label!).ToDictionary(static g => g.Key, static g => g.MaxBy(static s => s.Score)!.Mask, StringComparer.Ordinal);
             var depth = scene.GroundDepths();
             var mask = new byte[depth.Length];
-            foreach (var group in scene.Objects.Select(static (o, i) => (Thing: o, Id: i + 1)).GroupBy(static o => o.Thing.Name))
+            // Things of one name are one mask, on both sides.
+            foreach (var (name, shown) in NamedMask.Of(scene))
             {
                 things++;
-                if (!found.TryGetValue(group.Key, out var seen)) continue;
-                // Things of one name are one mask, on both sides.
-                for (var i = 0; i < mask.Length; i++) mask[i] = group.Any(o => o.Id == scene.Ids[i]) ? (byte)1 : (byte)0;
-                sum += seen.Iou(RunLengthMask.Encode(mask, scene.Size, scene.Size));
+                if (!found.TryGetValue(name, out var seen)) continue;
+                sum += seen.Iou(RunLengthMask.Encode(shown.Pixels, scene.Size, scene.Size));
                 seen.Decode(mask);
-                var at = group.Min(static o => o.Thing.Depth);
+                var at = scene.Objects.Where(o => o.Name == name).Min(static o => o.Depth);
                 for (var i = 0; i < mask.Length; i++)
                     if (mask[i] != 0) depth[i] = Math.Min(depth[i], at);
             }
