@@ -11,9 +11,21 @@ namespace Panoptes;
 /// </remarks>
 public class PanoptesException : Exception
 {
+    /// <param name="message">The sentence.</param>
     public PanoptesException(string message) : base(OneLine(message)) { }
 
+    /// <param name="message">The sentence.</param>
+    /// <param name="inner">What it came from.</param>
     public PanoptesException(string message, Exception inner) : base(OneLine(message), inner) { }
+
+    /// <inheritdoc cref="PanoptesException(string)"/>
+    public PanoptesException(InvariantMessage message) : this(message.ToStringAndClear()) { }
+
+    /// <inheritdoc cref="PanoptesException(string, Exception)"/>
+    public PanoptesException(InvariantMessage message, Exception inner) : this(message.ToStringAndClear(), inner) { }
+
+    /// <inheritdoc cref="PanoptesException(string, IEnumerable{string})"/>
+    public PanoptesException(InvariantMessage message, IEnumerable<string> details) : this(message.ToStringAndClear(), details) { }
 
     /// <param name="message">The sentence.</param>
     /// <param name="details">What follows it, a line each.</param>
