@@ -83,12 +83,6 @@ public sealed record FluxInputs
 
     /// <summary>How many rows of tokens the image has; 0: as many as columns.</summary>
     public long Rows { get; init; }
-
-    /// <summary>[b, image tokens, width] each, added to the image after the blocks with two streams, evenly spread (ControlNet).</summary>
-    public IReadOnlyList<Tensor>? Residuals { get; init; }
-
-    /// <summary>The same for the blocks of one stream.</summary>
-    public IReadOnlyList<Tensor>? SingleResiduals { get; init; }
 }
 
 /// <summary>Text and image see each other, then each feeds forward by itself. Keys: norm1, norm1_context, attn, ff, ff_context.</summary>
@@ -155,6 +149,8 @@ public sealed class FluxTransformer : Module
 {
     readonly SizeCache<(long Rows, long Columns, long Text, DeviceType Device)> rotaries = new();
 
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public FluxTransformer(FluxConfig config)
     {
         var c = Config = config.Checked();
@@ -208,7 +204,6 @@ public sealed class FluxTransformer : Module
         {
             var (before, said) = (x, text);
             (x, text) = TransformerBlocks[i].Forward(x, text, condition, rotary, hook, map);
-            if (Residual(inputs.Residuals, i, TransformerBlocks.Count) is { } residual) x = x.add_(residual);
             before.Dispose();                                                            // the gradient keeps its own reference
             said.Dispose();
         }
@@ -217,13 +212,10 @@ public sealed class FluxTransformer : Module
         {
             var before = x;
             x = SingleTransformerBlocks[i].Forward(x, condition, rotary, hook, map);
-            if (Residual(inputs.SingleResiduals, i, SingleTransformerBlocks.Count) is { } residual) x.narrow(1, written, count).add_(residual);
             before.Dispose();
         }
         var last = NormOut.Forward(condition);                                           // scale, then shift
         return ProjOut.Forward(Adaptive.Modulate(Adaptive.Normalize(x.narrow(1, written, count)), last[1], last[0])).MoveToOuterDisposeScope();
-
-        static Tensor? Residual(IReadOnlyList<Tensor>? all, int block, int blocks) => all is { Count: > 0 } ? all[block / ((blocks + all.Count - 1) / all.Count)] : null;
     }
 
     /// <summary>What turns the channels of queries and keys: [tokens, 1, head size / 2] complex.</summary>

@@ -104,6 +104,8 @@ public sealed class Sd3Block(Sd3Config c, bool dual, bool last) : Module
 /// <summary>Noisy latents, the time and a text to the flow. Keys: pos_embed, time_text_embed, context_embedder, transformer_blocks.N, norm_out, proj_out.</summary>
 public sealed class Sd3Transformer : Module
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public Sd3Transformer(Sd3Config config)
     {
         var c = Config = config.Checked();
@@ -135,10 +137,9 @@ public sealed class Sd3Transformer : Module
     /// <param name="text">[b, tokens, joint attention dim]: the features of CLIP's towers and of T5</param>
     /// <param name="pooled">[b, pooled projection dim]: the pooled features of CLIP's towers</param>
     /// <param name="hook">Comes between attention's keys and what is seen, image tokens first; null: nothing does.</param>
-    /// <param name="residuals">[b, image tokens, width] each, added to the image after the blocks, evenly spread over all but the last (ControlNet).</param>
     /// <returns>[b, out channels, height, width]</returns>
     /// <exception cref="PanoptesException">Latents of a shape that the model does not take.</exception>
-    public Tensor Forward(Tensor latents, Tensor timesteps, Tensor text, Tensor pooled, IAttentionHook? hook = null, IReadOnlyList<Tensor>? residuals = null)
+    public Tensor Forward(Tensor latents, Tensor timesteps, Tensor text, Tensor pooled, IAttentionHook? hook = null)
     {
         using var scope = NewDisposeScope();
         var map = PatchTokens.Grid(latents, Config.InChannels, Config.PatchSize);
@@ -148,7 +149,6 @@ public sealed class Sd3Transformer : Module
         {
             var (before, written) = (x, t);
             (x, var next) = TransformerBlocks[i].Forward(x, t, condition, hook, map);
-            if (residuals is { Count: > 0 } && next is not null) x = x.add_(residuals[(int)(i / ((double)TransformerBlocks.Count / residuals.Count))]);
             t = next ?? t;
             before.Dispose();                                                            // the gradient keeps its own reference
             if (next is not null) written.Dispose();

@@ -52,5 +52,5 @@ public sealed class StableDiffusion3(Sd3Transformer transformer, LatentAutoencod
         base.Start(scheduler, steps, OfFlow(scheduler, options, height / Multiple * (width / Multiple)), height, width);
 
     public override Tensor Predict(NetworkCall call) =>
-        Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Text!, call.Conditioning.Pooled!, call.Attention, call.DownResiduals);
+        Transformer.Forward(call.Sample, call.Timestep.expand(call.Sample.shape[0]), call.Conditioning.Text!, call.Conditioning.Pooled!, call.Attention);
 }
