@@ -154,8 +154,9 @@ public abstract partial record Scheduler : ModelConfig
         }
     }
 
+    // A text that does not end is taken as a whole, once, and is for the parser to refuse.
     [GeneratedRegex("""
-        "(?:\\.|[^"\\])*"|-?\bInfinity\b|\bNaN\b
+        "(?:\\.|[^"\\])*"?|-?\bInfinity\b|\bNaN\b
         """)]
     private static partial Regex Infinities();
 }
@@ -225,6 +226,7 @@ public sealed record SamplingOptions
 /// <summary>A scheduler of models that denoise numbers (pixels, latents).</summary>
 public abstract record DiffusionScheduler : Scheduler
 {
+    /// <summary>How many timesteps the model was trained with.</summary>
     public int NumTrainTimesteps { get; init; } = 1000;
 
     /// <summary>How many calls of the model a step of the schedule takes; two in methods of second order.</summary>
@@ -244,7 +246,12 @@ public abstract record DiffusionScheduler : Scheduler
             throw new PanoptesException("Timesteps and sigmas must be finite numbers, and sigmas not below 0.");
         if (!(options.Strength is > 0 and <= 1 && options.LcmStrength is > 0 and <= 1)) throw new PanoptesException($"The strength is {Math.Min(options.Strength, options.LcmStrength)}; expected above 0 and at most 1.");
         if (!(options.Eta >= 0 && options.Churn >= 0 && options.ChurnNoise >= 0 && options.LmsOrder is >= 1 and <= 16)) throw new PanoptesException("eta, churn and its noise must not be below 0, and the order of LMS 1 to 16.");
-        return Lay(steps, options);
+        var run = Lay(steps, options);
+        // Settings that each may be do not always go together; told here, and not of the weights when all steps are paid for.
+        for (var i = 0; i < run.Count; i++)
+            if (!double.IsFinite(run.Timesteps[i]) || !double.IsFinite(run.Level(i).Variance))
+                throw new PanoptesException($"The settings of {ClassName} give step {i + 1} of {run.Count} no noise level that is a number: its schedule, shift and limits do not go together.");
+        return run;
     }
 
     private protected abstract SchedulerRun Lay(int? steps, SamplingOptions options);

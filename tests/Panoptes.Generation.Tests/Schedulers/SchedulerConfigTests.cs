@@ -66,6 +66,40 @@ public sealed class SchedulerConfigTests
     }
 
     [Fact]
+    public void A_text_that_does_not_end_is_refused_at_once()
+    {
+        // Half a million escaped quotes: what begins a search at each of them would take hours.
+        var endless = "{\"_class_name\": \"" + string.Concat(Enumerable.Repeat("\\\"", 500_000));
+        Assert.Contains("no JSON object", Assert.Throws<PanoptesException>(() => Scheduler.Parse(endless, "endless")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Settings_that_give_no_noise_level_are_named_before_a_step_is_taken()
+    {
+        var flow = new FlowMatchEulerScheduler { UseDynamicShifting = true, BaseImageSeqLen = 256, MaxImageSeqLen = 256 };
+        Assert.Contains("FlowMatchEulerDiscreteScheduler give step 1 of 4 no noise level", Assert.Throws<PanoptesException>(() => flow.Start(4, new() { Mu = flow.ShiftOf(1024) })).Message, StringComparison.Ordinal);
+        Assert.Contains("no noise level that is a number", Assert.Throws<PanoptesException>(() => new EulerScheduler { UseExponentialSigmas = true, SigmaMin = 0 }.Start(4)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_sentence_says_numbers_alike_in_every_culture()
+    {
+        var before = Thread.CurrentThread.CurrentCulture;
+        var comma = (System.Globalization.CultureInfo)System.Globalization.CultureInfo.InvariantCulture.Clone();
+        comma.NumberFormat.NumberDecimalSeparator = ",";
+        Thread.CurrentThread.CurrentCulture = comma;
+        try
+        {
+            Assert.Equal("0,5", $"{0.5}");
+            Assert.Contains("shift_terminal is 1.5; expected 0 to 0.999", Assert.Throws<PanoptesException>(() => new FlowMatchEulerScheduler { ShiftTerminal = 1.5 }.Start(4)).Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Thread.CurrentThread.CurrentCulture = before;
+        }
+    }
+
+    [Fact]
     public void Damaged_files_give_one_sentence_or_a_scheduler_that_runs_or_says_why_not()
     {
         byte[][] seeds = [.. Scheduler.ClassNames.Select(n => Encoding.UTF8.GetBytes(JsonNode.Parse(Scheduler.Parse(Least(n), "seed").ToJson().Replace("-Infinity", "-10", StringComparison.Ordinal))!.ToJsonString()))];
