@@ -13,6 +13,11 @@ public static class App
     /// <summary>What the exit code says.</summary>
     public const int Success = 0, Failed = 1, WrongUsage = 2, Interrupted = 130, Terminated = 143;
 
+    static readonly AsyncLocal<CancellationToken> stopping = new();
+
+    /// <summary>Cancelled when whoever runs the command stops it: what fetches and loads models listens to it, wherever it is called from.</summary>
+    internal static CancellationToken Stopping => stopping.Value;
+
     /// <summary>Runs one command line.</summary>
     /// <param name="output">Where results go; null: the process's standard output.</param>
     /// <param name="error">Where messages and progress go; null: the process's standard error.</param>
@@ -31,6 +36,7 @@ public static class App
             return WrongUsage;
         }
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        stopping.Value = stop.Token;
         var signal = 0;
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, context => Stop(context, Interrupted));
         using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, context => Stop(context, Terminated));

@@ -17,7 +17,7 @@ static class ModelLoader
     /// <summary>The folder or file of a model; the bundled models are found wherever the command is called from, and those of the hub are downloaded where they are not yet, which a bar tells of.</summary>
     /// <exception cref="PanoptesException">There is no such model.</exception>
     public static string Resolve(ParseResult parsed, string model) => Bundled(model) is var name && (Directory.Exists(name) || File.Exists(name)) ? Path.GetFullPath(name)
-        : new Terminal(parsed).WithProgressAsync($"Pulling {model}", progress => ModelFolder.ResolveAsync(model, new HubSteps(progress))).GetAwaiter().GetResult();
+        : new Terminal(parsed).WithProgressAsync($"Pulling {model}", progress => ModelFolder.ResolveAsync(model, new HubSteps(progress), App.Stopping)).GetAwaiter().GetResult();
 
     /// <summary>Where a bundled model is; any other name as it is.</summary>
     /// <exception cref="PanoptesException">There is no such model.</exception>
@@ -130,7 +130,7 @@ static class ModelLoader
         return network;
     }
 
-    internal static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed) };
+    internal static LoadOptions Load(ParseResult parsed) => new() { Dtype = Precision(parsed), Device = Device(parsed), Cancel = App.Stopping };
 
     /// <summary>The same of a model that segments by prompts.</summary>
     /// <param name="words">What is asked for, for models that tell things apart by a list of names.</param>

@@ -90,6 +90,24 @@ public sealed class ProcessTests : IDisposable
         Assert.Equal(Imaging.Image.Load(folder["local.png"]).Pixels, Imaging.Image.Load(folder["hub.png"]).Pixels);
     }
 
+    [Fact]
+    public async Task Whoever_stops_a_command_stops_the_download_of_its_model()
+    {
+        using var hub = new HubServer();
+        var pipeline = Path.Combine(Goldens.Root, "generation", "sd_text2img");
+        foreach (var file in Directory.GetFiles(pipeline, "*", SearchOption.AllDirectories)) hub.Files[Path.GetRelativePath(pipeline, file)] = File.ReadAllBytes(file);
+        hub.Instead = static r => r.Method == "GET" && r.Path.Contains("unet/diffusion_pytorch_model", StringComparison.Ordinal) ? new(200, new byte[100]) { Length = 1000, Cut = 50, Stalls = true } : null;
+        using var process = Start(["generate", "a red apple", "--size", "16", "--steps", "1", "--model", HubServer.Model, "--out", folder["hub.png"]], [("HF_HOME", folder["home"]), ("HF_ENDPOINT", hub.Endpoint.AbsoluteUri)]);
+        var error = process.StandardError.ReadToEndAsync();
+        while (!hub.Requests.Any(static r => r.Method == "GET" && r.Path.Contains("unet/diffusion_pytorch_model", StringComparison.Ordinal)) && !process.HasExited) await Task.Delay(20);
+        Assert.False(process.HasExited, "it was done before it could be interrupted");
+        using (var kill = Process.Start("kill", ["-INT", process.Id.ToString(CultureInfo.InvariantCulture)])) await kill.WaitForExitAsync();
+        await process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(20));
+        Assert.Equal(App.Interrupted, process.ExitCode);
+        Assert.EndsWith("panoptes: interrupted.\n", await error, StringComparison.Ordinal);
+        Assert.False(File.Exists(folder["hub.png"]));
+    }
+
     static async Task<Command> Run((string Name, string Value)[] environment, params string[] args)
     {
         using var process = Start(args, environment);
