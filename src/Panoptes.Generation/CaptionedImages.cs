@@ -1,3 +1,4 @@
+using Panoptes.Checkpoints;
 using Panoptes.Text;
 
 namespace Panoptes.Generation;
@@ -29,19 +30,19 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
 
     /// <summary>Loads one with its tokenizer.</summary>
     /// <param name="model">A folder.</param>
-    /// <param name="dtype">The type of the weights.</param>
-    /// <param name="batchSize">How many images are made at once.</param>
+    /// <param name="options">The type of the weights, and what stops the loading; null: float32, and nothing.</param>
     /// <param name="name">What images say that they are made with; null: the folder.</param>
+    /// <param name="batchSize">How many images are made at once.</param>
     /// <param name="note">Told of what users should know; null: nobody is.</param>
     /// <exception cref="PanoptesException">Another model there, or none.</exception>
-    public static CaptionedImages Load(string model, ScalarType dtype = ScalarType.Float32, int batchSize = UsualBatch, string? name = null, Action<string>? note = null)
+    public static CaptionedImages Load(string model, LoadOptions? options = null, string? name = null, int batchSize = UsualBatch, Action<string>? note = null)
     {
         if (!IsIn(model)) throw new PanoptesException($"{model} holds no text-to-image model in one part; expected one of {string.Join(", ", GenerationModels.All.Where(static e => typeof(CaptionedImageModel).IsAssignableFrom(e.Type)).Select(static e => e.Architecture))}.");
         var tokenizer = Tokenizer.Load(model);
-        return new((CaptionedImageModel)GenerationModels.Load(model, new() { Dtype = dtype }), tokenizer, name ?? model) { BatchSize = batchSize, Defaults = GenerationDefaults.In(model), Note = note };
+        return new((CaptionedImageModel)GenerationModels.Load(model, options), tokenizer, name ?? model) { BatchSize = batchSize, Defaults = GenerationDefaults.In(model), Note = note };
     }
 
-    public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, CancellationToken cancel = default)
+    public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, int previewEvery = 0, CancellationToken cancel = default)
     {
         foreach (var r in requests)
         {
@@ -54,47 +55,36 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
             r.Check();
         }
         foreach (var prompt in requests.Select(static r => r.Prompt).Distinct()) Tell(prompt);
-        var jobs = requests.SelectMany(static r => r.Seeds().Select(s => (Request: r, Seed: s))).ToArray();
-        var images = new List<GeneratedImage>(jobs.Length);
-        using var pause = Native.FinalizerPause.TryBegin();
-        for (var at = 0; at < jobs.Length;)
-        {
-            pause?.Drain();
-            // Neighbors that differ in words and seeds alone are made together.
-            var request = jobs[at].Request;
-            var own = request.Batch;
-            var batch = own is not null ? [.. Enumerable.Repeat(jobs[at], own.Size)] : jobs.Skip(at).Take(BatchSize).TakeWhile(j => j.Request.Steps == request.Steps && j.Request.Guidance == request.Guidance && j.Request.Threads == request.Threads && j.Request.Batch is null).ToArray();
-            using var scope = NewDisposeScope();
-            using var threads = new ComputingThreads(request.Threads);
-            var sampling = new ImageSampling { Guidance = Model.IsGuided ? request.Guidance ?? Defaults?.GuidanceScale ?? 1 : 1 };
-            if (!Model.TakesSteps) sampling = sampling with { Steps = 1 };
-            else if ((request.Steps ?? Defaults?.NumInferenceSteps) is { } steps) sampling = sampling with { Steps = steps };
-            var generators = batch.Select(static j => new Generator((ulong)j.Seed)).ToArray();
-            var pixels = Model.Sample(reader.Ids([.. batch.Select(static j => j.Request.Prompt)]), reader.Ids([""]), NoiseSource.From(generators), sampling, cancel);
-            foreach (var generator in generators) generator.Dispose();
-            if (!pixels.isfinite().all().item<bool>()) throw new PanoptesException("The model gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
-            var before = images.Count;
-            for (var i = 0; i < batch.Length; i++)
+        // All of a batch is there at once: images are counted, not steps.
+        return ImageBatches.Make([.. requests.SelectMany(ImageJob.Of)], BatchSize, static (a, b) => a.Steps == b.Steps && a.Guidance == b.Guidance && a.Threads == b.Threads, static b => b.Wanted.Count(), (batch, _) => Make(batch, cancel), progress);
+    }
+
+    GeneratedImage[] Make(ImageBatch batch, CancellationToken cancel)
+    {
+        using var scope = NewDisposeScope();
+        var request = batch.Request;
+        var sampling = new ImageSampling { Guidance = Model.IsGuided ? request.Guidance ?? Defaults?.GuidanceScale ?? 1 : 1 };
+        if (!Model.TakesSteps) sampling = sampling with { Steps = 1 };
+        else if ((request.Steps ?? Defaults?.NumInferenceSteps) is { } steps) sampling = sampling with { Steps = steps };
+        using var noise = new SeededNoise(batch.Jobs.Select(static j => j.Seed));
+        var pixels = Model.Sample(reader.Ids([.. batch.Jobs.Select(static j => j.Request.Prompt)]), reader.Ids([""]), noise.Source, sampling, cancel);
+        Damage.Check(pixels, "model");
+        return
+        [
+            .. batch.Wanted.Select(i => new GeneratedImage(SignedPixels.ToImage(pixels[i]), new()
             {
-                if (own is not null && own.Number != i + 1) continue;
-                images.Add(new(SignedPixels.ToImage(pixels[i]), new()
-                {
-                    Prompt = batch[i].Request.Prompt,
-                    Model = name,
-                    Dtype = (Model.TextEncoder.TextModel.Embeddings.TokenEmbedding.Weight.Dtype ?? ScalarType.Float32).ToString().ToLowerInvariant(),
-                    Threads = get_num_threads(),
-                    Width = Model.Side,
-                    Height = Model.Side,
-                    Steps = sampling.Steps,
-                    Guidance = sampling.Guidance,
-                    Seed = batch[i].Seed,
-                    Batch = batch.Length == 1 ? null : new(batch.Length, i + 1),
-                }));
-            }
-            at += own is null ? batch.Length : 1;
-            progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null, images[before..]));
-        }
-        return images;
+                Prompt = batch.Jobs[i].Request.Prompt,
+                Model = name,
+                Dtype = (Model.TextEncoder.TextModel.Embeddings.TokenEmbedding.Weight.Dtype ?? ScalarType.Float32).ToString().ToLowerInvariant(),
+                Threads = get_num_threads(),
+                Width = Model.Side,
+                Height = Model.Side,
+                Steps = sampling.Steps,
+                Guidance = sampling.Guidance,
+                Seed = batch.Jobs[i].Seed,
+                Batch = batch.PlaceOf(i),
+            })),
+        ];
     }
 
     /// <summary>Says what of a prompt is not read.</summary>

@@ -1,22 +1,21 @@
 using System.Globalization;
-using System.Runtime.CompilerServices;
-using System.Threading.Channels;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
 
 namespace Panoptes.Generation;
 
-/// <summary>Makes images of words, or of words and pictures, by a diffusion model.</summary>
+/// <summary>Makes images of words, or of words and pictures, by a diffusion model. Calls from several threads come one after the other.</summary>
 /// <example><code>
 /// using var diffusion = Diffusion.Load("stable-diffusion-v1-5");
 /// var image = diffusion.Generate("a red apple left of a cat");
 /// image.Save("apple.png");
 /// </code></example>
-public sealed class Diffusion : IDisposable
+public sealed class Diffusion : IImageMaker
 {
     /// <summary>Latents of at most so many places a side are decoded for previews.</summary>
     const int PreviewPlaces = 32;
 
+    readonly Lock turn = new();
     bool packed;
 
     /// <param name="model">Becomes this one's; its weights are packed for inference when the first image is made, so that it is loaded as soon as its files are mapped.</param>
@@ -58,7 +57,10 @@ public sealed class Diffusion : IDisposable
     }
 
     /// <summary>One image of a prompt.</summary>
-    /// <inheritdoc cref="Generate(IReadOnlyList{ImageRequest}, IProgress{ImageProgress}?, int, CancellationToken)"/>
+    /// <inheritdoc cref="Generate(IReadOnlyList{ImageRequest}, IProgress{ImageProgress}?, int, CancellationToken)" path="/exception"/>
+    /// <param name="prompt">In words; parts may have weights.</param>
+    /// <param name="seed">What all chance follows from; null: a new one.</param>
+    /// <param name="cancel">Stops before the next step.</param>
     public GeneratedImage Generate(string prompt, long? seed = null, CancellationToken cancel = default) => Generate([new(prompt) { Seed = seed }], cancel: cancel)[0];
 
     /// <summary>All images of the requests, in their order. Neighbors that differ in words and seeds alone are made together.</summary>
@@ -69,72 +71,28 @@ public sealed class Diffusion : IDisposable
     /// <exception cref="PanoptesException">A request that cannot be, or a network whose numbers are damaged.</exception>
     public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, int previewEvery = 0, CancellationToken cancel = default)
     {
-        Job[] jobs = [.. requests.SelectMany(JobsOf)];
-        if (!packed) Model.Pack();
-        packed = true;
-        using var pause = Native.FinalizerPause.TryBegin();
-        var batches = Batches(jobs);
-        var (done, total) = (0, batches.Sum(b => StepsOf(b[0].Request)));
-        var images = new List<GeneratedImage>(jobs.Length);
-        foreach (var batch in batches)
-        {
-            var report = new Report(this, progress, done, total, previewEvery, pause);
-            var made = Make(batch, report, cancel);
-            images.AddRange(made);
-            done += StepsOf(batch[0].Request);
-            progress?.Report(new(done, total, null, images.Count == jobs.Length ? images : null, made));
-        }
-        if (jobs.Length == 0) progress?.Report(new(0, 0, null, images));
-        return images;
-    }
-
-    /// <summary>The same, step by step as it goes on; the last has the images.</summary>
-    /// <inheritdoc cref="Generate(IReadOnlyList{ImageRequest}, IProgress{ImageProgress}?, int, CancellationToken)"/>
-    public async IAsyncEnumerable<ImageProgress> GenerateAsync(IReadOnlyList<ImageRequest> requests, int previewEvery = 1, [EnumeratorCancellation] CancellationToken cancel = default)
-    {
-        var channel = Channel.CreateUnbounded<ImageProgress>(new() { SingleReader = true });
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        var running = Task.Run(() =>
-        {
-            try
-            {
-                Generate(requests, new Writer(channel.Writer), previewEvery, stop.Token);
-                channel.Writer.Complete();
-            }
-            catch (Exception e)
-            {
-                channel.Writer.Complete(e);
-            }
-        }, CancellationToken.None);
+        // Packing takes the plain weights away, and hooks sit in the network while it is asked.
+        while (!turn.TryEnter(TimeSpan.FromMilliseconds(50))) cancel.ThrowIfCancellationRequested();
         try
         {
-            await foreach (var progress in channel.Reader.ReadAllAsync(cancel)) yield return progress;
+            Model.Autoencoder?.Check(Parts);
+            ImageJob[] jobs = [.. requests.SelectMany(JobsOf)];
+            if (!packed) Model.Pack();
+            packed = true;
+            return ImageBatches.Make(jobs, BatchSize, Alike, b => StepsOf(b.Request), (batch, report) => Make(batch, report, cancel), progress, previewEvery);
         }
         finally
         {
-            // Whoever stops reading stops the making.
-            await stop.CancelAsync();
-            await running;
+            turn.Exit();
         }
     }
 
-    sealed class Writer(ChannelWriter<ImageProgress> to) : IProgress<ImageProgress>
-    {
-        public void Report(ImageProgress value) => to.TryWrite(value);
-    }
-
-    /// <summary>One image to be made.</summary>
-    /// <param name="Request">What is wanted.</param>
-    /// <param name="Seed">Its own.</param>
-    /// <param name="Parts">How many parts the longest of its prompts has: images that are made together get as many, and are not to depend on each other.</param>
-    sealed record Job(ImageRequest Request, long Seed, int Parts);
-
-    IEnumerable<Job> JobsOf(ImageRequest request)
+    IEnumerable<ImageJob> JobsOf(ImageRequest request)
     {
         request.Check();
         if (Model.ReadsPicture && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("This model makes variations of a picture; it takes no mask and no strength.");
         if (request.Toward is { Share: not (>= 0 and <= 1) } toward) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"An image was to be {toward.Share} of the way to another; expected 0 to 1."));
-        if (request.Toward?.Seed is < 0) throw new PanoptesException($"The other seed is {request.Toward.Seed}; expected 0 or more.");
+        if (request.Toward?.Seed is { } other && (other < 0 || other > long.MaxValue - request.Count)) throw new PanoptesException($"The other seed is {other}; expected 0 or more, and room for {request.Count} more.");
         if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1."));
         if (request.Upscale is not null && (request.Mask is not null || FillsBoxes(request))) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
         if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
@@ -143,40 +101,37 @@ public sealed class Diffusion : IDisposable
         if (!Model.IsToldGuidance && request.Guidance is { } guidance && guidance != Model.UsualGuidance) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A guidance of {guidance} was asked for, but a {Model.GetType().Name} such as this one is not guided; expected none."));
         if (request.Eta != 0 && SchedulerOf(request) is not DdimScheduler and var scheduler) throw new PanoptesException($"An eta was given, but {scheduler.ClassName} has none; expected DDIM.");
         if (!Model.SkipsLayers && request.ClipSkip is > 0) throw new PanoptesException($"A {Model.GetType().Name} leaves out no layers of a CLIP; expected no clip skip.");
-        var parts = ((string?[])[Told(request, request.Prompt), request.NegativePrompt, request.Toward?.Prompt is { } other ? Told(request, other) : null, request.Toward?.NegativePrompt]).Max(p => p is null ? 1 : Model.PartsOf(p));
-        return request.Seeds().Select(s => new Job(request, s, parts));
+        var (width, height) = SizeOf(request);
+        ImageRequest.Bound(width, height);
+        if (request.Upscale is { } growth && Enlarged(width, height, growth) is var (wide, high)) ImageRequest.Bound(wide, high);
+        return ImageJob.Of(request);
     }
 
-    List<List<Job>> Batches(Job[] jobs)
-    {
-        var batches = new List<List<Job>>();
-        foreach (var job in jobs)
-            if (batches is [.., var last] && last.Count < BatchSize && last[^1].Parts == job.Parts && Alike(last[^1].Request, job.Request)) last.Add(job);
-            else batches.Add([job]);
-        return batches;
+    bool Alike(ImageRequest a, ImageRequest b) => a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward, Controls = b.Controls } == b && a.Toward is null == b.Toward is null
+        // Nothing said of what is not wanted need not be an empty prompt (SDXL).
+        && Denies(a) == Denies(b)
+        && a.Controls.Count == b.Controls.Count && a.Controls.Zip(b.Controls).All(static p => p.First.Joins(p.Second)) && SizeOf(a) == SizeOf(b)
+        && PartsOf(a) == PartsOf(b);
 
-        bool Alike(ImageRequest a, ImageRequest b) => a.Batch is null && (ReferenceEquals(a, b)
-            || a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward, Controls = b.Controls } == b && a.Toward is null == b.Toward is null
-            // Nothing said of what is not wanted need not be an empty prompt (SDXL).
-            && Denies(a) == Denies(b)
-            && a.Controls.Count == b.Controls.Count && a.Controls.Zip(b.Controls).All(static p => p.First.Joins(p.Second)) && SizeOf(a) == SizeOf(b));
-    }
+    /// <summary>How many parts the longest of its prompts has: images that are made together get as many, and are not to depend on each other.</summary>
+    int PartsOf(ImageRequest request) => ((string?[])[Told(request, request.Prompt), request.NegativePrompt, request.Toward?.Prompt is { } other ? Told(request, other) : null, request.Toward?.NegativePrompt]).Max(p => p is null ? 1 : Model.PartsOf(p));
 
     static bool Denies(ImageRequest request) => request.NegativePrompt is not null || request.Toward?.NegativePrompt is not null;
 
-    string Told(ImageRequest request, string prompt) => request.Controls.Aggregate(prompt, (words, control) => control.Words(Model, words));
+    string Told(ImageRequest request, string prompt) => Told(Model, request, prompt);
+
+    /// <summary>A prompt with what the controls say in words.</summary>
+    static string Told(DiffusionModel model, ImageRequest request, string prompt) => request.Controls.Aggregate(prompt, (words, control) => control.Words(model, words));
 
     /// <summary>Larger images are made twice.</summary>
     int StepsOf(ImageRequest request) => (request.Steps ?? Model.UsualSteps) * (request.Upscale is null ? 1 : 2);
 
-    List<GeneratedImage> Make(List<Job> batch, Report report, CancellationToken cancel)
+    List<GeneratedImage> Make(ImageBatch all, BatchReport told, CancellationToken cancel)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var request = batch[0].Request;
-        var own = request.Batch;
-        using var threads = new ComputingThreads(request.Threads);
-        if (own is not null) batch = [.. Enumerable.Repeat(batch[0], own.Size)];
+        var (batch, request) = (all.Jobs, all.Request);
+        var report = new Report(this, told);
         using var noise = new Seeded(batch);
         var (width, height) = SizeOf(request);
         var changed = Model.ReadsPicture ? null : request.Image;
@@ -208,9 +163,8 @@ public sealed class Diffusion : IDisposable
         var latents = task.Run(Model, cancel);
         if (request.Upscale is { } upscale) latents = Enlarge(batch, task, latents, upscale, larger, report, cancel);
         var images = new List<GeneratedImage>(batch.Count);
-        for (var i = 0; i < batch.Count; i++)
+        foreach (var i in all.Wanted)
         {
-            if (own is not null && own.Number != i + 1) continue;
             cancel.ThrowIfCancellationRequested();
             using var inner = NewDisposeScope();
             var pixels = Model.Decode(latents.narrow(0, i, 1), Parts)[0];
@@ -236,10 +190,10 @@ public sealed class Diffusion : IDisposable
                 Mask = ImageParameters.Hash(request.Mask),
                 MaskFile = request.MaskFile,
                 ClipSkip = request.ClipSkip is 0 ? null : request.ClipSkip,
-                Batch = batch.Count == 1 ? null : new(batch.Count, i + 1),
+                Batch = all.PlaceOf(i),
                 Repeats = request.Repeats == 1 ? null : request.Repeats,
                 Tiled = Parts is { Tiled: true } ? true : null,
-                Toward = batch[i].Request.Toward is { Seed: { } other } toward ? toward with { Seed = other + (batch[i].Seed - (batch[i].Request.Seed ?? batch[i].Seed)) } : batch[i].Request.Toward,
+                Toward = batch[i].Request.Toward is { Seed: { } other } toward ? toward with { Seed = other + batch[i].Number } : batch[i].Request.Toward,
                 Upscale = request.Upscale,
                 Controls = request.Controls.Count == 0 ? null : [.. batch[i].Request.Controls.Select(static c => c.Parameters)],
             })
@@ -274,7 +228,7 @@ public sealed class Diffusion : IDisposable
     }
 
     /// <summary>What is wanted and what is not, on the way to another image where there is one.</summary>
-    (Conditioning Positive, Conditioning Negative) Describe(List<Job> batch, int width, int height)
+    (Conditioning Positive, Conditioning Negative) Describe(IReadOnlyList<ImageJob> batch, int width, int height)
     {
         var options = new PromptOptions { ClipSkip = batch[0].Request.ClipSkip, Size = (height, width), Picture = Model.ReadsPicture ? batch[0].Request.Image : null, Note = Note };
         var denies = Denies(batch[0].Request);
@@ -293,22 +247,23 @@ public sealed class Diffusion : IDisposable
     /// <summary>What a batch's noise comes from, an image's from its seed.</summary>
     sealed class Seeded : IDisposable
     {
-        readonly Generator[] own, others;
+        readonly SeededNoise own, others;
 
-        public Seeded(List<Job> batch)
+        public Seeded(IReadOnlyList<ImageJob> batch)
         {
-            own = [.. batch.Select(static j => new Generator((ulong)j.Seed))];
+            var isBetween = batch[0].Request.Toward is not null;
+            own = new(batch.Select(static j => j.Seed));
             // Image k of a request goes to image k of the other.
-            others = batch[0].Request.Toward is null ? [] : [.. batch.Select(static j => new Generator((ulong)(j.Request.Toward!.Seed is { } other ? other + (j.Seed - (j.Request.Seed ?? j.Seed)) : j.Seed)))];
-            var plain = NoiseSource.From(own);
-            Source = others.Length == 0 ? plain : new Interpolation.Noise(plain, NoiseSource.From(others), [.. batch.Select(static j => j.Request.Toward!.Share)]);
+            others = new(isBetween ? batch.Select(static j => j.Request.Toward!.Seed is { } other ? other + j.Number : j.Seed) : []);
+            Source = isBetween ? new Interpolation.Noise(own.Source, others.Source, [.. batch.Select(static j => j.Request.Toward!.Share)]) : own.Source;
         }
 
         public NoiseSource Source { get; }
 
         public void Dispose()
         {
-            foreach (var generator in own.Concat(others)) generator.Dispose();
+            own.Dispose();
+            others.Dispose();
         }
     }
 
@@ -319,7 +274,7 @@ public sealed class Diffusion : IDisposable
         Model is StableDiffusion { AsksTwice: false } && SchedulerOf(request) is LcmScheduler ? new() { Eta = request.Eta, LcmStrength = strength } : new() { Eta = request.Eta, Strength = strength };
 
     /// <summary>The latents at a larger size, made anew in part.</summary>
-    Tensor Enlarge(List<Job> batch, DiffusionTask task, Tensor latents, LatentUpscale upscale, (int Width, int Height) size, Report report, CancellationToken cancel)
+    Tensor Enlarge(IReadOnlyList<ImageJob> batch, DiffusionTask task, Tensor latents, LatentUpscale upscale, (int Width, int Height) size, Report report, CancellationToken cancel)
     {
         var (width, height) = size;
         var (positive, negative) = Describe(batch, width, height);
@@ -358,7 +313,7 @@ public sealed class Diffusion : IDisposable
             var scale = (double)Model.Side / Math.Min(condition.Width, condition.Height);
             return (request.Width ?? Near(condition.Width), request.Height ?? Near(condition.Height));
 
-            int Near(int side) => Math.Clamp((int)Math.Round(side * scale / multiple) * multiple, multiple, 8192);
+            int Near(int side) => Math.Clamp((int)Math.Round(side * scale / multiple) * multiple, multiple, ImageRequest.MostSide);
         }
         if (request.Image is not { } image || Model.ReadsPicture) return (request.Width ?? Model.UsualSize.Width, request.Height ?? Model.UsualSize.Height);
         return (request.Width ?? Math.Max(Model.Multiple, image.Width / Model.Multiple * Model.Multiple), request.Height ?? Math.Max(Model.Multiple, image.Height / Model.Multiple * Model.Multiple));
@@ -403,7 +358,7 @@ public sealed class Diffusion : IDisposable
             {
                 foreach (var k in Enumerable.Range(0, requests[0].Controls.Count).OrderBy(k => requests[0].Controls[k].Rank))
                 {
-                    ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], r.Prompt, fitted[r.Controls[k]].Shown))];
+                    ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], Told(model, r, r.Prompt), fitted[r.Controls[k]].Shown))];
                     if (images.All(i => i.Control.Equals(images[0].Control) && (i.Prompt == images[0].Prompt || !i.Control.ReadsPrompt))) images = images[..1];
                     var hook = images[0].Control.Hook(model, images);
                     if (hook is Leading other && hooks is [.., Leading before]) before.Join(other);
@@ -428,20 +383,19 @@ public sealed class Diffusion : IDisposable
         }
     }
 
-    /// <summary>Tells how far a batch is, after every step, and how it looks, after some.</summary>
-    sealed class Report(Diffusion of, IProgress<ImageProgress>? progress, int done, int total, int previewEvery, Native.FinalizerPause? pause) : IStepHook
+    /// <summary>Tells after every step how far a batch is.</summary>
+    sealed class Report(Diffusion of, BatchReport to) : IStepHook
     {
+        int behind;
+
         /// <summary>So many steps are behind, and others begin.</summary>
-        public void Begin(int behind) => done += behind;
+        public void Begin(int steps) => behind += steps;
 
         public void Stepped(DenoisingStep step)
         {
-            pause?.Drain();
-            if (progress is null) return;
             var taken = step.Index + 1;
             // The last is shown as it is.
-            var shows = previewEvery > 0 && (taken - step.Run.Begin) % previewEvery == 0 && taken < step.Run.Count;
-            progress.Report(new(Math.Min(total, done + (taken * step.Run.Steps / step.Run.Count)), total, shows ? of.Preview(step.Clean) : null));
+            to.Stepped(behind + (taken * step.Run.Steps / step.Run.Count), step.Before + 1, taken < step.Run.Count ? () => of.Preview(step.Clean) : null);
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Numerics;
 using Microsoft.Extensions.AI;
 using Panoptes.Imaging;
 
@@ -12,7 +13,7 @@ public static class DiffusionImageGenerator
     /// <summary>
     /// The model as an <see cref="IImageGenerator"/>. Count, size and media type (image/png, image/jpeg, image/webp) are taken from the options, an original image is changed, and a second one is its mask. Beyond that the options'
     /// additional properties may hold <c>seed</c>, <c>steps</c>, <c>guidance</c>, <c>negative_prompt</c>, <c>strength</c> and <c>sampler</c>, or their raw representation an <see cref="ImageRequest"/>. The response's raw representation
-    /// is a list of <see cref="GeneratedImage"/>. Calls come one after the other.
+    /// is a list of <see cref="GeneratedImage"/>. Calls come one after the other, also of several generators of one model.
     /// </summary>
     /// <param name="diffusion">Stays the caller's.</param>
     /// <param name="model">What the model is called; null: as images say.</param>
@@ -55,10 +56,10 @@ public static class DiffusionImageGenerator
                 Height = options?.ImageSize?.Height ?? raw.Height,
                 Image = pictures.Length > 0 ? pictures[0] : raw.Image,
                 Mask = pictures.Length > 1 ? pictures[1] : raw.Mask,
-                Seed = Number(more, "seed") is { } seed ? (long)seed : raw.Seed,
-                Steps = Number(more, "steps") is { } steps ? (int)steps : raw.Steps,
-                Guidance = Number(more, "guidance") ?? raw.Guidance,
-                Strength = Number(more, "strength") ?? raw.Strength,
+                Seed = Number<long>(more, "seed", NumberStyles.AllowLeadingSign) ?? raw.Seed,
+                Steps = Number<int>(more, "steps", NumberStyles.AllowLeadingSign) ?? raw.Steps,
+                Guidance = Number<double>(more, "guidance", NumberStyles.Float) ?? raw.Guidance,
+                Strength = Number<double>(more, "strength", NumberStyles.Float) ?? raw.Strength,
                 NegativePrompt = Value(more, "negative_prompt") ?? raw.NegativePrompt,
                 Sampler = Value(more, "sampler") ?? raw.Sampler,
             };
@@ -66,8 +67,8 @@ public static class DiffusionImageGenerator
 
         static string? Value(AdditionalPropertiesDictionary? more, string name) => more is not null && more.TryGetValue(name, out var value) ? Convert.ToString(value, CultureInfo.InvariantCulture) : null;
 
-        static double? Number(AdditionalPropertiesDictionary? more, string name) => Value(more, name) is not { } text ? null
-            : double.TryParse(text, CultureInfo.InvariantCulture, out var number) && Math.Abs(number) < 1e15 ? number : throw new PanoptesException($"The option {name} is '{text}'; expected a number.");
+        static T? Number<T>(AdditionalPropertiesDictionary? more, string name, NumberStyles styles) where T : struct, INumber<T> => Value(more, name) is not { } text ? null
+            : T.TryParse(text, styles, CultureInfo.InvariantCulture, out var number) ? number : throw new PanoptesException($"The option {name} is '{text}'; expected a {(styles == NumberStyles.Float ? "" : "whole ")}number.");
 
         static ImageFormat FormatOf(ImageGenerationOptions? options)
         {

@@ -100,11 +100,37 @@ public sealed class AmusedTests : IDisposable
     }
 
     [Fact]
+    public async Task Every_step_is_told_and_what_is_known_is_shown()
+    {
+        var all = new List<ImageProgress>();
+        await foreach (var progress in images.GenerateAsync([new("a cat") { Seed = 3, Steps = 4, Count = 2 }, new("a cat") { Seed = 3, Steps = 4, Image = Picture(), Strength = 0.5 }], previewEvery: 2)) all.Add(progress);
+        Assert.Equal([1, 2, 3, 4, 4, 7, 8, 8], all.Select(static p => p.Done));
+        Assert.All(all, static p => Assert.Equal(8, p.Total));
+        Assert.Equal([1], all.Select(static (p, i) => (p.Preview, i)).Where(static p => p.Preview is not null).Select(static p => p.i));
+        Assert.Equal((16, 16), (all[1].Preview!.Width, all[1].Preview!.Height));
+        Assert.Equal([2, 1], all.Where(static p => p.Finished is not null).Select(static p => p.Finished!.Count));
+        Assert.Equal(3, all[^1].Images!.Count);
+    }
+
+    [Fact]
+    public void One_token_alone_is_drawn_once_and_stays()
+    {
+        using var scope = NewDisposeScope();
+        var run = new AmusedScheduler { MaskTokenId = Mask }.Start(3);
+        var tokens = full([2, 1, 1], Mask, ScalarType.Int64);
+        var logits = zeros(2, Codes, 1, 1);
+        logits.index_put_(50, TensorIndex.Colon, TensorIndex.Single(5));
+        foreach (var i in Enumerable.Range(0, 3)) tokens = run.Step(i, logits, tokens, new Generator(1)).Tokens;
+        Assert.Equal([5L, 5], tokens.data<long>().ToArray());
+    }
+
+    [Fact]
     public void What_cannot_be_is_refused_with_one_sentence()
     {
         var picture = Picture();
         void Refused(string why, ImageRequest request) => Assert.Contains(why, Assert.Throws<PanoptesException>(() => images.Generate([request])).Message, StringComparison.Ordinal);
         Refused("multiples of 4", new("a cat") { Width = 18 });
+        Refused("expected at most 8192 a side", new("a cat") { Image = new(9000, 4, 3) });
         Refused("takes no sampler", new("a cat") { Sampler = "euler" });
         Refused("leaves none", new("a cat") { Image = picture, Strength = 0.01 });
         Refused("above 0 to 1", new("a cat") { Image = picture, Strength = 1.5 });

@@ -329,10 +329,91 @@ public sealed class DiffusionTests : IDisposable
     [Fact]
     public async Task Whoever_stops_reading_stops_the_making()
     {
-        var read = 0;
-        await foreach (var _ in diffusion.GenerateAsync([Apple with { Steps = 50 }]))
+        var (read, taken) = (0, new Taken());
+        await foreach (var _ in diffusion.GenerateAsync([Apple with { Steps = 500, Hooks = [taken] }]))
             if (++read == 2) break;
-        Assert.Equal(2, read);
+        Assert.InRange(taken.Count, 2, 499);
+    }
+
+    sealed class Taken : IStepHook
+    {
+        public int Count { get; private set; }
+
+        public void Stepped(DenoisingStep step) => Count++;
+    }
+
+    [Fact]
+    public void Several_threads_get_the_images_that_one_gets()
+    {
+        using var fresh = Diffusion.Load(Folder);
+        var images = new byte[4][];
+        Parallel.For(0, images.Length, new() { MaxDegreeOfParallelism = images.Length }, i => images[i] = fresh.Generate([Apple with { Seed = i }])[0].Image.Pixels);
+        Assert.Equal(Enumerable.Range(0, images.Length).Select(i => diffusion.Generate([Apple with { Seed = i }])[0].Image.Pixels), images);
+    }
+
+    [Fact]
+    public void An_image_that_is_too_large_is_refused_however_its_size_came_about()
+    {
+        void Refused(ImageRequest request, string sentence) => Assert.Equal(sentence, Assert.Throws<PanoptesException>(() => diffusion.Generate([request])).Message);
+        var taken = new Taken();
+        Refused(new("a cat") { Image = new(9000, 4, 3), Hooks = [taken] }, "An image of 9000x4 pixels would be made; expected at most 8192 a side, to which a picture is brought where a size is said.");
+        Refused(Apple with { Width = 8000, Upscale = new(2), Hooks = [taken] }, "An image of 16000x32 pixels would be made; expected at most 8192 a side, to which a picture is brought where a size is said.");
+        Assert.Equal(0, taken.Count);
+        Assert.Equal(16, diffusion.Generate([Apple with { Image = new(9000, 4, 3) }])[0].Image.Width);
+    }
+
+    [Fact]
+    public void Tiles_may_overlap_by_any_part_and_images_keep_their_size()
+    {
+        var kl = (AutoencoderKl)diffusion.Model.Autoencoder!;
+        var side = kl.PixelsPerPlace;
+        foreach (var parts in (AutoencoderParts[])[new() { TilePixels = 5 * side, Overlap = 0.3 }, new() { TilePixels = (5 * side) + 1, Overlap = 0.7 }, new() { TilePlaces = 3 }, new() { TilePixels = 4 * side, TilePlaces = 4, Overlap = 0 }, new() { TilePixels = side, Overlap = 0.9 }])
+        {
+            var tiled = diffusion.Model.Autoencoder is var all ? new Diffusion(diffusion.Model, "tiny") { Parts = parts with { Tiled = true } } : null!;
+            var made = tiled.Generate([Apple with { Width = 13 * side, Height = 11 * side }])[0];
+            Assert.Equal((13 * side, 11 * side), (made.Image.Width, made.Image.Height));
+            using var latents = kl.ToLatents(zeros(1, 3, 11 * side, 13 * side), null, parts with { Tiled = true });
+            Assert.Equal([1, kl.LatentChannels, 11, 13], latents.shape);
+        }
+        // What cannot be is said before the first step.
+        var taken = new Taken();
+        foreach (var parts in (AutoencoderParts[])[new() { TilePixels = side - 1 }, new() { TilePixels = 4 * side, TilePlaces = 3 }, new() { Overlap = 1 }])
+            Assert.Contains("Tiles of", Assert.Throws<PanoptesException>(() => new Diffusion(diffusion.Model, "tiny") { Parts = parts with { Tiled = true } }.Generate([Apple with { Hooks = [taken] }])).Message, StringComparison.Ordinal);
+        Assert.Equal(0, taken.Count);
+    }
+
+    [Fact]
+    public void Classes_go_by_their_very_names_and_of_two_that_share_one_the_last_counts()
+    {
+        var folder = Path.Combine(temporary, "classes");
+        foreach (var file in Directory.GetFiles(Path.Combine(Goldens.Root, "generation", "dit_pipeline"), "*", SearchOption.AllDirectories))
+        {
+            var to = Path.Combine(folder, Path.GetRelativePath(Path.Combine(Goldens.Root, "generation", "dit_pipeline"), file));
+            Directory.CreateDirectory(Path.GetDirectoryName(to)!);
+            File.Copy(file, to);
+        }
+        var index = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "model_index.json")))!;
+        index["id2label"] = System.Text.Json.Nodes.JsonNode.Parse("""{"1": "crane", "0": "Cardigan, Cardigan Welsh corgi", "3": "cardigan", "2": "crane"}""");
+        File.WriteAllText(Path.Combine(folder, "model_index.json"), index.ToJsonString());
+        void Check(string from)
+        {
+            using var model = (ClassDiffusion)DiffusionModel.Load(from);
+            Assert.Equal([0, 3, 2, 2, 0, 1], ((string[])["Cardigan", "cardigan", "crane", " CRANE", "cardigan welsh corgi", "1"]).Select(model.ClassOf));
+            Assert.Contains("'lynx' is no class of this model", Assert.Throws<PanoptesException>(() => model.ClassOf("lynx")).Message, StringComparison.Ordinal);
+            if (from == folder) PipelineFolder.Save(Path.Combine(temporary, "again"), model);
+        }
+
+        Check(folder);
+        Check(Path.Combine(temporary, "again"));
+        Assert.Equal(index["id2label"]!.ToJsonString(), System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(Path.Combine(temporary, "again", "model_index.json")))!["id2label"]!.ToJsonString());
+    }
+
+    [Fact]
+    public void An_image_of_more_controls_than_are_made_is_not_read()
+    {
+        var controls = string.Join(", ", Enumerable.Repeat("""{"kind": "style", "model": "m"}""", 17));
+        var png = PngText.Add(new Image(1, 1, 3).Encode(ImageFormat.Png), ImageParameters.Keyword, $$"""{"prompt": "", "model": "m", "dtype": "float32", "width": 8, "height": 8, "steps": 1, "guidance": 1, "seed": 1, "controls": [{{controls}}]}""");
+        Assert.Contains("it has 17 controls, expected at most 16", Assert.Throws<PanoptesException>(() => ImageParameters.Read(png)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -483,8 +564,16 @@ public sealed class DiffusionTests : IDisposable
     [Fact]
     public void A_pipeline_without_one_of_its_parts_is_refused_and_keeps_no_tensor()
     {
-        File.Copy(Path.Combine(Folder, "model_index.json"), Path.Combine(temporary, "model_index.json"));
-        Assert.Contains("has no folder unet", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
+        foreach (var file in Directory.GetFiles(Folder, "*", SearchOption.AllDirectories))
+        {
+            if (file.Contains("text_encoder", StringComparison.Ordinal)) continue;
+            var to = Path.Combine(temporary, Path.GetRelativePath(Folder, file));
+            Directory.CreateDirectory(Path.GetDirectoryName(to)!);
+            File.Copy(file, to);
+        }
+        var before = LiveTensors.Settle();
+        Assert.Contains("has no folder text_encoder", Assert.Throws<PanoptesException>(() => Diffusion.Load(temporary)).Message, StringComparison.Ordinal);
+        Assert.Equal(before, LiveTensors.Settle());
     }
 
     sealed class Steps(Action<ImageProgress> told) : IProgress<ImageProgress>

@@ -267,6 +267,12 @@ public sealed class ImageControlTests : IDisposable
         Assert.Equal(before, LiveTensors.Settle());
         Assert.Throws<PanoptesException>(() => diffusion.Generate([request with { Controls = [.. request.Controls, new BoxesControl([new("apple", 0, 0, 1, 1)])] }]));
         Assert.Equal(before, LiveTensors.Settle());
+        using var clip = Clip.Load(Path.Combine(Goldens.Repository, "zoo", "clip-emoji"));
+        var said = new TextControl(clip, "a cat");
+        diffusion.Generate([Apple with { Steps = 1, Controls = [said] }]);
+        before = LiveTensors.Settle();
+        Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Controls = [said with { Text = string.Join(' ', Enumerable.Repeat("cat", 100)) }] }]));
+        Assert.Equal(before, LiveTensors.Settle());
     }
 
     [Fact]

@@ -63,7 +63,13 @@ public sealed class ImageGeneratorTests : IDisposable
         await Refused(new() { ModelId = "other" }, "The model other was asked for; this is tiny.");
         await Refused(new() { MediaType = "image/tiff" }, "expected image/png, image/jpeg or image/webp");
         await Refused(new() { ResponseFormat = ImageGenerationResponseFormat.Uri }, "expected their data");
-        await Refused(new() { AdditionalProperties = new() { ["steps"] = "many" } }, "The option steps is 'many'; expected a number.");
+        await Refused(new() { AdditionalProperties = new() { ["steps"] = "many" } }, "The option steps is 'many'; expected a whole number.");
+        await Refused(new() { AdditionalProperties = new() { ["steps"] = 12.9 } }, "The option steps is '12.9'; expected a whole number.");
+        await Refused(new() { AdditionalProperties = new() { ["guidance"] = "7,5" } }, "The option guidance is '7,5'; expected a number.");
+        await Refused(new() { AdditionalProperties = new() { ["seed"] = 3.7 } }, "The option seed is '3.7'; expected a whole number.");
+        var far = Options();
+        far.AdditionalProperties!["seed"] = (1L << 53) + 1;
+        Assert.Equal((1L << 53) + 1, ((IReadOnlyList<GeneratedImage>)(await generator.GenerateImagesAsync("a cat", far)).RawRepresentation!)[0].Parameters.Seed);
         using var stop = new CancellationTokenSource();
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => generator.GenerateImagesAsync("a cat", Options(), stop.Token));

@@ -108,7 +108,10 @@ public sealed class UnconditionalTests : IDisposable
         Assert.All(both.Zip(each), static p => Assert.All(p.First.Image.Pixels.Zip(p.Second.Image.Pixels), static v => Assert.InRange(v.First - v.Second, -1, 1)));
         var loss = new UniversalGuidance(static pictures => pictures.square().sum()) { ForwardScale = 1 };
         Assert.NotEqual(made.Pixels, again.Generate([new("") { Seed = 5, Steps = 4, Hooks = [loss] }])[0].Image.Pixels);
-        Assert.Contains("takes no tiles", Assert.Throws<PanoptesException>(() => new Diffusion(again.Model, "ldm") { Parts = new() { Tiled = true } }.Generate("")).Message, StringComparison.Ordinal);
+        var asked = 0;
+        var counted = new UniversalGuidance(pictures => { asked++; return pictures.square().sum(); }) { ForwardScale = 1 };
+        Assert.Contains("takes no tiles", Assert.Throws<PanoptesException>(() => new Diffusion(again.Model, "ldm") { Parts = new() { Tiled = true } }.Generate([new("") { Hooks = [counted] }])).Message, StringComparison.Ordinal);
+        Assert.Equal(0, asked);
         using var wide = Plain(4, 4);
         Assert.Contains("reads 4 channels, but the latents have 3", Assert.Throws<PanoptesException>(() => new UnconditionalDiffusion(wide, steps, new CodeAutoencoder(codes))).Message, StringComparison.Ordinal);
     }

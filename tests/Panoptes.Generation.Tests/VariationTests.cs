@@ -51,6 +51,8 @@ public sealed class VariationTests : IDisposable
         Assert.Equal(together[0].Parameters, ImageParameters.Read(together[0].ToPng()));
         Assert.Contains("Variation seed: 8, Variation strength: 0.3", together[0].Parameters.ToString(), StringComparison.Ordinal);
         // Image k of a request goes to image k of the other.
+        // So it is where no seed of its own is told.
+        Assert.Equal([40L, 41, 42], diffusion.Generate([Apple with { Seed = null, Count = 3, Toward = new(0.5) { Seed = 40 } }]).Select(static m => m.Parameters.Toward!.Seed!.Value));
         Assert.Equal([40L, 41], diffusion.Generate([Apple with { Count = 2, Toward = new(0.5) { Seed = 40 } }]).Select(static m => m.Parameters.Toward!.Seed!.Value));
     }
 
@@ -107,6 +109,7 @@ public sealed class VariationTests : IDisposable
     {
         Refused(Apple with { Toward = new(1.5) }, "1.5 of the way to another; expected 0 to 1");
         Refused(Apple with { Toward = new(1) { Seed = -1 } }, "The other seed is -1");
+        Refused(Apple with { Count = 3, Toward = new(1) { Seed = long.MaxValue - 1 } }, "and room for 3 more");
         Refused(Apple with { Upscale = new(1) }, "made 1 times as large");
         Refused(Apple with { Upscale = new(2) { Strength = 0 } }, "with a strength of 0");
         Refused(Apple with { Upscale = new(2), Image = new(16, 16, 3), Mask = new(16, 16, 3) }, "An image with a mask cannot be made larger");

@@ -203,12 +203,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     static Image[] Make(ParseResult parsed, string path, ImageRequest[] requests, IProgress<ImageProgress> progress, CancellationToken cancel)
     {
         path = ModelLoader.Resolve(parsed, path);
-        if (ImageMaker.IsIn(path))
-        {
-            using var images = ImageMaker.Load(path, ModelLoader.Load(parsed), batchSize: 16);
-            return [.. images.Generate(requests, progress, cancel).Select(static m => m.Image)];
-        }
-        using var diffusion = new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed)), path) { BatchSize = 16 };
-        return [.. diffusion.Generate(requests, progress, cancel: cancel).Select(static m => m.Image)];
+        using var maker = ImageMaker.IsIn(path) ? ImageMaker.Load(path, ModelLoader.Load(parsed), batchSize: 16) : new Diffusion(DiffusionModel.Load(path, ModelLoader.Load(parsed)), path) { BatchSize = 16 };
+        return [.. maker.Generate(requests, progress, cancel: cancel).Select(static m => m.Image)];
     }
 }

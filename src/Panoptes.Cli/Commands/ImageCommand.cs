@@ -94,9 +94,8 @@ abstract class ImageCommand : ExampleCommand
         {
             var controls = Controls(parsed, made, held);
             requests = [.. requests.Select(r => r with { Controls = controls })];
-            images = ImageMaker.IsIn(path)
-                ? await terminal.WithProgress("Generating", progress => Draw(parsed, terminal, path, name, before, requests, new ImageSteps(progress, Save), cancel))
-                : await Diffuse(parsed, terminal, path, name, settings, before, requests, Save, cancel);
+            using var maker = ImageMaker.IsIn(path) ? Drawing(parsed, terminal, path, name, before) : Diffusing(parsed, terminal, path, name, settings, before);
+            images = await Make(terminal, maker, requests, parsed.GetRequiredValue(preview), Save, cancel);
         }
         finally
         {
@@ -122,25 +121,23 @@ abstract class ImageCommand : ExampleCommand
         }
     }
 
-    async Task<IReadOnlyList<GeneratedImage>> Diffuse(ParseResult parsed, Terminal terminal, string path, string name, string? settings, ImageParameters? before, List<ImageRequest> requests, Action<IReadOnlyList<GeneratedImage>> finished, CancellationToken cancel)
+    Diffusion Diffusing(ParseResult parsed, Terminal terminal, string path, string name, string? settings, ImageParameters? before)
     {
         var inTiles = parsed.GetValue(tiled) || before?.Tiled == true;
-        using var diffusion = new Diffusion(DiffusionModel.Load(path, Loading(parsed, before), settings), name)
+        return new(DiffusionModel.Load(path, Loading(parsed, before), settings), name)
         {
             Config = settings,
             BatchSize = parsed.GetValue(batch) ?? 4,
             Parts = inTiles || parsed.GetValue(sliced) ? new() { Tiled = inTiles, Sliced = parsed.GetValue(sliced) } : null,
             Note = terminal.Note,
         };
-        return await Make(terminal, diffusion, requests, parsed.GetRequiredValue(preview), finished, cancel);
     }
 
-    /// <summary>Images of a model that takes no noise away, and has nothing to show before it is done.</summary>
-    IReadOnlyList<GeneratedImage> Draw(ParseResult parsed, Terminal terminal, string path, string name, ImageParameters? before, IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress> progress, CancellationToken cancel)
+    /// <summary>A model that takes no noise away.</summary>
+    IImageMaker Drawing(ParseResult parsed, Terminal terminal, string path, string name, ImageParameters? before)
     {
         SharedOptions.Idle(parsed, $"goes with diffusion, but {name} takes no noise away", config, tiled, sliced);
-        using var images = ImageMaker.Load(path, Loading(parsed, before), name, parsed.GetValue(batch), terminal.Note);
-        return images.Generate(requests, progress, cancel);
+        return ImageMaker.Load(path, Loading(parsed, before), name, parsed.GetValue(batch), terminal.Note);
     }
 
     /// <summary>As the options say, or else as the image was computed that is made again.</summary>
@@ -267,23 +264,23 @@ abstract class ImageCommand : ExampleCommand
         return name.Length == 0 ? "image" : name.Length <= 40 ? name : name[..40].TrimEnd('-');
     }
 
-    static async Task<IReadOnlyList<GeneratedImage>> Make(Terminal terminal, Diffusion diffusion, IReadOnlyList<ImageRequest> requests, string how, Action<IReadOnlyList<GeneratedImage>> finished, CancellationToken cancel)
+    static async Task<IReadOnlyList<GeneratedImage>> Make(Terminal terminal, IImageMaker maker, IReadOnlyList<ImageRequest> requests, string how, Action<IReadOnlyList<GeneratedImage>> finished, CancellationToken cancel)
     {
         PictureProtocol? protocol = !terminal.IsInteractive || how == "none" || (how == "auto" && Environment.GetEnvironmentVariable("TERM") == "dumb") ? null : how == "auto" ? TerminalPicture.Detect(Environment.GetEnvironmentVariable) : Enum.Parse<PictureProtocol>(how, ignoreCase: true);
         if (protocol is not { } shown)
-            return await terminal.WithProgress("Generating", progress => diffusion.Generate(requests, new ImageSteps(progress, finished), cancel: cancel));
+            return await terminal.WithProgress("Generating", progress => maker.Generate(requests, new ImageSteps(progress, finished), cancel: cancel));
         IReadOnlyList<GeneratedImage> images = [];
         var clock = System.Diagnostics.Stopwatch.StartNew();
         await terminal.Messages.Live(new Markup("")).StartAsync(async live =>
         {
             Image? picture = null;
-            await foreach (var progress in diffusion.GenerateAsync(requests, previewEvery: 4, cancel))
+            await foreach (var progress in maker.GenerateAsync(requests, previewEvery: 4, cancel))
             {
                 if (progress.Finished is { } done) finished(done);
                 images = progress.Images ?? images;
                 picture = progress.Finished is [.., var last] ? last.Image : progress.Preview ?? picture;
                 var left = progress.Done == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", {TimeSpan.FromSeconds(Math.Round(clock.Elapsed.TotalSeconds / progress.Done * (progress.Total - progress.Done))):c} left");
-                var line = new Markup($"Step {progress.Done} of {progress.Total}{left}");
+                var line = new Markup($"{(maker is CaptionedImages ? "Image" : "Step")} {progress.Done} of {progress.Total}{left}");
                 live.UpdateTarget(picture is null ? line : new Rows((IRenderable[])[new TerminalPicture(picture, shown, Math.Min(48, terminal.Messages.Profile.Width), Math.Max(1, terminal.Messages.Profile.Height - 2)), line]));
             }
         });

@@ -91,8 +91,9 @@ public sealed record TextControl(Clip Clip, string Text) : LossControl
 
     private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all)
     {
-        // [1 or images, embedding]
-        var (view, wanted) = (new TowerView(Clip), Clip.EmbedTexts([.. all.Select(static c => ((TextControl)c).Text)]).DetachFromDisposeScope());
+        // What may fail comes before what is kept. [1 or images, embedding]
+        var wanted = Clip.EmbedTexts([.. all.Select(static c => ((TextControl)c).Text)]).DetachFromDisposeScope();
+        var view = new TowerView(Clip);
         return (Loss, [.. view.Kept, wanted]);
 
         // How far the pictures are from the text: one less the cosine.
@@ -127,10 +128,11 @@ public sealed record StyleControl(Clip Clip, Image Picture) : LossControl
 
     private protected override (Func<Tensor, Tensor> Loss, IReadOnlyList<Tensor> Kept) Begin(IReadOnlyList<ImageControl> all)
     {
-        var view = new TowerView(Clip);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        Tensor[] wanted = [.. States(view.Of(Condition.ToTensor(ScalarType.Float32).unsqueeze(0))).Select(static s => StyleDistance.Gram(s).DetachFromDisposeScope())];
+        var picture = Condition.ToTensor(ScalarType.Float32).unsqueeze(0);
+        var view = new TowerView(Clip);
+        Tensor[] wanted = [.. States(view.Of(picture)).Select(static s => StyleDistance.Gram(s).DetachFromDisposeScope())];
         return (Loss, [.. view.Kept, .. wanted]);
 
         Tensor Loss(Tensor pictures)
@@ -171,7 +173,8 @@ public sealed record ClassControl : LossControl
     {
         var model = (ImageClassifier)Classifier.Model;
         // [1 or images]
-        var (view, wanted) = (new TowerView(Classifier), tensor([.. all.Select(c => (long)model.IndexOf(((ClassControl)c).Label))]).DetachFromDisposeScope());
+        var wanted = tensor([.. all.Select(c => (long)model.IndexOf(((ClassControl)c).Label))]).DetachFromDisposeScope();
+        var view = new TowerView(Classifier);
         return (Loss, [.. view.Kept, wanted]);
 
         Tensor Loss(Tensor pictures)

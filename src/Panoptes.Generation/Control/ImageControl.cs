@@ -64,7 +64,7 @@ public abstract record ImageControl
 
 /// <summary>A control with the image that is to obey it.</summary>
 /// <param name="Control">One of the image's.</param>
-/// <param name="Prompt">The image's words.</param>
+/// <param name="Prompt">The image's words, with what its controls say in words.</param>
 /// <param name="Condition">The control's picture, at the image's size if it <see cref="ImageControl.Covers"/> it.</param>
 sealed record ControlledImage(ImageControl Control, string Prompt, Image? Condition);
 

@@ -14,7 +14,7 @@ public sealed record LayoutBox(IReadOnlyList<int> Tokens, IReadOnlyList<(double 
     {
         if (boxes.Count == 0) throw new PanoptesException("The layout has no boxes; expected one at least.");
         // All parts of a long prompt stand behind each other.
-        int[] ids = [.. PromptTokens.Of(prompt, prompts.Tokenizer, prompts.Encoder.ContextLength).Windows.SelectMany(static w => w)];
+        int[] ids = [.. prompts.TokensOf(prompt).Windows.SelectMany(static w => w)];
         return [.. boxes.GroupBy(static b => b.Phrase.Trim(), StringComparer.OrdinalIgnoreCase).Select(group =>
         {
             foreach (var box in group) box.Check();

@@ -198,16 +198,18 @@ public sealed class AutoencoderKl(AutoencoderKlConfig config) : LatentAutoencode
         return Decoder.Forward(PostQuantConv?.Forward(latents) ?? latents, null).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Sides of a tile before and after, how far apart tiles begin, how far they are blended; null: no tiles.</summary>
+    public override void Check(AutoencoderParts? parts) => Tiles(parts, pixels: true);
+
+    /// <summary>Sides of a tile before and after, how far apart tiles begin, how far they are blended; null: no tiles. All in whole places, as in the peer wherever its pixels and places agree; where they do not, its images get another size.</summary>
     (int From, int To, int Step, int Blend)? Tiles(AutoencoderParts? parts, bool pixels)
     {
         if (parts is not { Tiled: true }) return null;
-        var (side, places) = (parts.TilePixels ?? Config.SampleSize, parts.TilePlaces ?? (parts.TilePixels ?? Config.SampleSize) / Config.PixelsPerPlace);
-        var (from, to) = pixels ? (side, places) : (places, side);
-        var overlap = parts.Overlap ?? 0.25;
-        var (step, blend) = ((int)(from * (1 - overlap)), (int)(to * overlap));
-        return overlap is >= 0 and < 1 && places > 0 && step > 0 ? (from, to, step, blend)
-            : throw new PanoptesException($"Tiles of {side} pixels and {places} places that overlap by {overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
+        var (side, overlap) = (Config.PixelsPerPlace, parts.Overlap ?? 0.25);
+        var places = parts.TilePlaces ?? (parts.TilePixels ?? Config.SampleSize) / side;
+        if (places < 1 || overlap is not (>= 0 and < 1) || (parts.TilePixels is { } told && told / side != places))
+            throw new PanoptesException($"Tiles of {parts.TilePixels ?? places * side} pixels and {places} places that overlap by {overlap} were asked for; expected {side} pixels for each place, at least one, and an overlap from 0 to below 1.");
+        var shared = (int)(places * overlap);
+        return pixels ? (places * side, places, (places - shared) * side, shared) : (places, places * side, places - shared, shared * side);
     }
 
     /// <summary>Every tile is blended with those above and to the left of it as they have become, over the places that they share, and what the next ones begin with is left to them.</summary>

@@ -57,6 +57,8 @@ public sealed class TinyBlock(int channels, Activation activation) : Module
     [Key("conv.4")]
     public Conv2d Third { get; } = new(channels, channels, 3, padding: 1);
 
+    /// <param name="x">[b, channels, rows, columns]</param>
+    /// <returns>The same shape.</returns>
     public Tensor Forward(Tensor x)
     {
         using var scope = NewDisposeScope();
@@ -150,19 +152,32 @@ public sealed class AutoencoderTiny(AutoencoderTinyConfig config) : LatentAutoen
         return (InSlices((latents.to(Dtype) / 3).tanh() * 3, parts, x => InTiles(x, parts, Decoder.Forward, PixelsPerPlace, 1)) * 2 - 1).MoveToOuterDisposeScope();
     }
 
+    public override void Check(AutoencoderParts? parts)
+    {
+        if (parts is not { Tiled: true }) return;
+        Tile(parts, 1, PixelsPerPlace);
+        Tile(parts, PixelsPerPlace, 1);
+    }
+
+    /// <summary>The side of a tile, and how much of it the next one covers as well, in numbers of what goes in.</summary>
+    static (int Side, int Blend) Tile(AutoencoderParts parts, int finer, int coarser)
+    {
+        // Of TAESD's public files, which do not say it.
+        const int usual = 512;
+        var pixels = parts.TilePixels ?? usual;
+        var (tile, overlap) = (finer > 1 ? parts.TilePlaces ?? pixels / finer : pixels, parts.Overlap ?? 0.125);
+        var blend = (int)(tile * overlap);
+        return overlap is >= 0 and < 1 && tile >= coarser && tile - blend >= 1 ? (tile, blend)
+            : throw new PanoptesException($"Tiles of {tile} that overlap by {overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
+    }
+
     /// <summary>In tiles, each of which goes over into what is there already, as the peer does it: also an image of one tile, at whose end the next one begins.</summary>
     /// <param name="finer">How many times as fine what comes out is.</param>
     /// <param name="coarser">How many times as coarse.</param>
     static Tensor InTiles(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute, int finer, int coarser)
     {
-        // Of TAESD's public files, which do not say it.
-        const int usual = 512;
         if (parts is not { Tiled: true }) return compute(x);
-        var pixels = parts.TilePixels ?? usual;
-        var tile = finer > 1 ? parts.TilePlaces ?? pixels / finer : pixels;
-        var overlap = parts.Overlap ?? 0.125;
-        var blend = (int)(tile * overlap);
-        if (overlap is not (>= 0 and < 1) || tile < coarser || tile - blend < 1) throw new PanoptesException($"Tiles of {tile} that overlap by {overlap} were asked for; expected at least a place, and an overlap from 0 to below 1.");
+        var (tile, blend) = Tile(parts, finer, coarser);
         var (side, over) = (tile * finer / coarser, (double)blend * finer / coarser);
         var ramp = (arange(side, dtype: ScalarType.Float32, device: x.device) / Math.Max(1, over - 1)).clamp(0, 1).to(x.dtype);
         Tensor? all = null;

@@ -77,6 +77,8 @@ public sealed record ControlNetResiduals(IReadOnlyList<Tensor> Down, Tensor Mid)
 /// </summary>
 public sealed class ControlNetModel : UNetEncoder
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public ControlNetModel(ControlNetConfig config) : base(config.Checked())
     {
         Config = config;

@@ -107,6 +107,8 @@ public sealed class DitBlock(DitConfig c) : Module
 /// <summary>Noisy latents, the time and a class to the noise in them. Keys: pos_embed, transformer_blocks.N, proj_out_1, proj_out_2.</summary>
 public sealed class DitTransformer : Module
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public DitTransformer(DitConfig config)
     {
         var c = Config = config.Checked();

@@ -21,6 +21,10 @@ public abstract class LatentAutoencoder : Module
     /// <summary>The opposite: [b, 3, height, width], about -1 to 1.</summary>
     public abstract Tensor ToPixels(Tensor latents, AutoencoderParts? parts = null);
 
+    /// <summary>Refuses parts that pictures cannot go through in.</summary>
+    /// <exception cref="PanoptesException">The message says which can be.</exception>
+    public virtual void Check(AutoencoderParts? parts) { }
+
     private protected static Tensor InSlices(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute) =>
         parts is { Sliced: true } && x.shape[0] > 1 ? cat([.. x.split(1).Select(compute)]) : compute(x);
 }
@@ -38,18 +42,22 @@ public sealed class CodeAutoencoder(VqModel model) : LatentAutoencoder
     public override Tensor ToLatents(Tensor pixels, NoiseSource? noise, AutoencoderParts? parts = null, long? draws = null)
     {
         using var scope = NewDisposeScope();
-        return (Untiled(pixels, parts, Model.Latents) * Model.Config.ScalingFactor).MoveToOuterDisposeScope();
+        Check(parts);
+        return (InSlices(pixels, parts, Model.Latents) * Model.Config.ScalingFactor).MoveToOuterDisposeScope();
     }
 
     public override Tensor ToPixels(Tensor latents, AutoencoderParts? parts = null)
     {
         using var scope = NewDisposeScope();
+        Check(parts);
         // Rounding has no gradient; what comes before it gets that of what comes behind.
         var plain = latents.to(Model.PostQuantConv.Weight.Dtype!.Value) / Model.Config.ScalingFactor;
         var codes = plain + (Model.Quantize.Entries(Model.Quantize.Nearest(plain)) - plain).detach();
-        return Untiled(codes, parts, Model.Decode).MoveToOuterDisposeScope();
+        return InSlices(codes, parts, Model.Decode).MoveToOuterDisposeScope();
     }
 
-    static Tensor Untiled(Tensor x, AutoencoderParts? parts, Func<Tensor, Tensor> compute) => parts is { Tiled: true } ? throw new PanoptesException("A VQModel takes no tiles; expected images at once, or one after the other.")
-        : InSlices(x, parts, compute);
+    public override void Check(AutoencoderParts? parts)
+    {
+        if (parts is { Tiled: true }) throw new PanoptesException("A VQModel takes no tiles; expected images at once, or one after the other.");
+    }
 }

@@ -145,6 +145,8 @@ public sealed class PixArtBlock(PixArtConfig c) : Module
 /// <summary>Noisy latents, the time and a text to the noise in them. Keys: scale_shift_table, pos_embed, transformer_blocks.N, proj_out, adaln_single, caption_projection.</summary>
 public sealed class PixArtTransformer : Module
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public PixArtTransformer(PixArtConfig config)
     {
         var c = Config = config.Checked();

@@ -43,6 +43,8 @@ public sealed class AdapterResnet(int channels, int secondKernel) : Module
 
     public Conv2d Block2 { get; } = new(channels, channels, secondKernel, padding: secondKernel / 2);
 
+    /// <param name="x">[b, channels, rows, columns]</param>
+    /// <returns>The same shape.</returns>
     public Tensor Forward(Tensor x)
     {
         using var scope = NewDisposeScope();

@@ -100,9 +100,10 @@ public sealed class TextToImageTransformer(TextToImageTransformerConfig config) 
         return Head.Forward(Norm.Forward(x.narrow(1, prefix.shape[1], Length))).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Draws tokens one after the other; with guidance, every one from what the caption says beyond no caption (as Parti does).</summary>
     public override bool IsGuided => true;
 
+    /// <summary>Draws tokens one after the other; with guidance, every one from what the caption says beyond no caption (as Parti does).</summary>
+    /// <inheritdoc/>
     public override Tensor Sample(Tensor inputIds, Tensor emptyIds, NoiseSource noise, ImageSampling sampling, CancellationToken cancel = default)
     {
         if (!(sampling.Temperature > 0) || sampling.TopK is < 1) throw new PanoptesException($"The temperature is {sampling.Temperature} and the best of {sampling.TopK} tokens were to be drawn; expected a temperature above 0 and at least one token.");

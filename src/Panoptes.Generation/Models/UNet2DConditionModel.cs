@@ -453,6 +453,8 @@ public abstract class UNetEncoder : Module
 /// <summary>Predicts the noise (or what else a scheduler takes it for) of latents under a text. Keys as in <see cref="UNetEncoder"/>, and up_blocks, conv_norm_out, conv_out, position_net.</summary>
 public sealed class UNet2DConditionModel : UNetEncoder
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public UNet2DConditionModel(UNet2DConditionConfig config) : base(config.Checked())
     {
         Config = config;

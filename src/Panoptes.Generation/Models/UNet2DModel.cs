@@ -152,6 +152,8 @@ public sealed class GaussianFourier(int frequencies) : Module
 /// <summary>Predicts the noise of pixels. Keys: conv_in, time_proj, time_embedding, class_embedding, down_blocks, mid_block, up_blocks, conv_norm_out, conv_out.</summary>
 public sealed class UNet2DModel : Module
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public UNet2DModel(UNet2DConfig config)
     {
         Config = config.Checked();

@@ -245,6 +245,8 @@ public sealed class UVitBlock(UVitConfig c, bool down, bool up) : Module
 /// <summary>Tokens, some of them masked, and a text to what each may be. Keys: encoder_proj, encoder_proj_layer_norm, embed, cond_embed, down_block, project_to_hidden_norm, project_to_hidden, transformer_layers.N, project_from_hidden_norm, project_from_hidden, up_block, mlm_layer.</summary>
 public sealed class UVit : Module
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public UVit(UVitConfig config)
     {
         var c = Config = config.Checked();

@@ -101,6 +101,8 @@ public sealed class VqDiffusionBlock(VqDiffusionConfig c) : Module
 /// <summary>Codes, some of them masked, the step and a text to how likely each code is. Keys: latent_image_embedding, transformer_blocks.N, norm_out, out.</summary>
 public sealed class VqDiffusionTransformer : Module
 {
+    /// <param name="config">Sizes and kinds of its parts.</param>
+    /// <exception cref="PanoptesException">Settings that do not go together.</exception>
     public VqDiffusionTransformer(VqDiffusionConfig config)
     {
         var c = Config = config.Checked();

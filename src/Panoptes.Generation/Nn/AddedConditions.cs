@@ -57,6 +57,9 @@ public sealed class TextImageTimeEmbedding(int width, int timeWidth) : Module
 
     public Linear ImageProj { get; } = new(width, timeWidth);
 
+    /// <param name="text">[b, width]</param>
+    /// <param name="image">[b, width]</param>
+    /// <returns>[b, time width], added to the time's embedding</returns>
     public Tensor Forward(Tensor text, Tensor image)
     {
         using var scope = NewDisposeScope();
@@ -71,6 +74,8 @@ public sealed class ImageTimeEmbedding(int width, int timeWidth) : Module
 
     public LayerNorm ImageNorm { get; } = new(timeWidth);
 
+    /// <param name="image">[b, width]</param>
+    /// <returns>[b, time width], added to the time's embedding</returns>
     public Tensor Forward(Tensor image)
     {
         using var scope = NewDisposeScope();
@@ -87,6 +92,9 @@ public sealed class TextImageProjection(int textWidth, int width) : Module
 
     public Linear TextProj { get; } = new(textWidth, width);
 
+    /// <param name="text">[b, tokens, text width]</param>
+    /// <param name="image">[b, width]</param>
+    /// <returns>[b, 10 + tokens, width]: the image's tokens before the text's</returns>
     public Tensor Forward(Tensor text, Tensor image)
     {
         using var scope = NewDisposeScope();

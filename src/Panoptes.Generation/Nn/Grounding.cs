@@ -43,6 +43,8 @@ public sealed class GroundingMlp(int inputs, int outputs) : Module
     [Key("4")]
     public Linear Third { get; } = new(Hidden, outputs);
 
+    /// <param name="x">[..., inputs]</param>
+    /// <returns>[..., outputs]</returns>
     public Tensor Forward(Tensor x)
     {
         using var scope = NewDisposeScope();

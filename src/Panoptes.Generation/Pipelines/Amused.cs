@@ -86,28 +86,14 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         AtomicFile.WriteText(Path.Combine(folder, PipelineFolder.FileName), index.ToJsonString(Nn.ModelConfig.JsonOptions) + "\n");
     }
 
-    public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, CancellationToken cancel = default)
+    public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, int previewEvery = 0, CancellationToken cancel = default)
     {
         foreach (var r in requests) Check(r);
-        var jobs = requests.SelectMany(static r => r.Seeds().Select(s => (Request: r, Seed: s))).ToArray();
-        var images = new List<GeneratedImage>(jobs.Length);
-        using var pause = Native.FinalizerPause.TryBegin();
-        for (var at = 0; at < jobs.Length;)
-        {
-            pause?.Drain();
-            // Neighbors that differ in words and seeds alone are made together.
-            var first = jobs[at].Request;
-            var (own, parts) = (first.Batch, PartsOf(first));
-            // To the last bit, one image of a batch is made again as one of a batch.
-            var batch = own is not null ? [.. Enumerable.Repeat(jobs[at], own.Size)] : jobs.Skip(at).Take(BatchSize).TakeWhile(j => PartsOf(j.Request) == parts && j.Request with { Prompt = first.Prompt, NegativePrompt = first.NegativePrompt, Seed = first.Seed, Count = first.Count } == first).ToArray();
-            var made = Make([.. batch.Select(static j => j.Request)], [.. batch.Select(static j => j.Seed)], cancel);
-            if (own is not null) made = [made[own.Number - 1]];
-            images.AddRange(made);
-            at += own is null ? batch.Length : 1;
-            progress?.Report(new(at, jobs.Length, null, at == jobs.Length ? images : null, made));
-        }
-        return images;
+        return ImageBatches.Make([.. requests.SelectMany(ImageJob.Of)], BatchSize, (a, b) => PartsOf(a) == PartsOf(b) && a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count } == b,
+            static b => StepsOf(b.Request), (batch, report) => Make(batch, report, cancel), progress, previewEvery);
     }
+
+    static int StepsOf(ImageRequest r) => r.Steps ?? UsualSteps;
 
     /// <summary>How many parts the longer of its prompts has: images that are made together get as many, and are not to depend on each other.</summary>
     int PartsOf(ImageRequest r) => Math.Max(Prompts.PartsOf(r.Prompt), Prompts.PartsOf(r.NegativePrompt ?? ""));
@@ -119,39 +105,36 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         if (r.Hooks.Count > 0 || r.Controls.Count > 0 || r with { Hooks = known.Hooks, Controls = known.Controls } != known) throw new PanoptesException("An aMUSEd makes images of words and pictures; it takes no sampler, control or anything else that is asked of diffusion alone.");
         r.Check();
         var (width, height) = SizeOf(r);
+        ImageRequest.Bound(width, height);
         if (width % Multiple != 0 || height % Multiple != 0 || width < Multiple || height < Multiple) throw new PanoptesException($"Images of {width}x{height} pixels were asked for; this pipeline makes sides that are multiples of {Multiple}.");
-        if (StrengthOf(r) is var strength && (int)((r.Steps ?? UsualSteps) * strength) < 1) throw new PanoptesException(FormattableString.Invariant($"Of {r.Steps ?? UsualSteps} steps, a strength of {strength} leaves none; expected more of either."));
+        if (StrengthOf(r) is var strength && (int)(StepsOf(r) * strength) < 1) throw new PanoptesException(FormattableString.Invariant($"Of {StepsOf(r)} steps, a strength of {strength} leaves none; expected more of either."));
     }
 
     (int Width, int Height) SizeOf(ImageRequest r) => r.Image is not { } image ? (r.Width ?? Side, r.Height ?? Side)
         : (r.Width ?? Math.Max(Multiple, image.Width / Multiple * Multiple), r.Height ?? Math.Max(Multiple, image.Height / Multiple * Multiple));
 
-    List<GeneratedImage> Make(ImageRequest[] requests, long[] seeds, CancellationToken cancel)
+    GeneratedImage[] Make(ImageBatch batch, BatchReport report, CancellationToken cancel)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var request = requests[0];
-        using var threads = new ComputingThreads(request.Threads);
+        var request = batch.Request;
         var (width, height) = SizeOf(request);
-        var (steps, guidance) = (request.Steps ?? UsualSteps, request.Guidance ?? UsualGuidance);
-        var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
-        var noise = NoiseSource.From(generators);
+        var (steps, guidance) = (StepsOf(request), request.Guidance ?? UsualGuidance);
+        using var seeded = new SeededNoise(batch.Jobs.Select(static j => j.Seed));
+        var noise = seeded.Source;
         // As the peer fills in: as many tokens more become known in every step.
         var run = (request.Mask is null ? Scheduler : Scheduler with { MaskingSchedule = "linear" }).Start(steps);
-        var (tokens, begin, masked) = Begin(request, requests.Length, run, width, height, noise);
+        var (tokens, begin, masked) = Begin(request, batch.Count, run, width, height, noise);
         var guided = guidance > 1;
-        var (states, pooled) = Prompts.Read([.. guided ? requests.Select(static r => r.NegativePrompt ?? "") : [], .. requests.Select(static r => r.Prompt)], 1, null, requests.Length, normalized: false, Note);
-        tokens = MaskedDecoding.Fill(Transformer, run, begin, masked, tokens, states, pooled, (width, height), guidance, 1, noise, cancel);
-        // The autoencoder's pictures are from 0 to 1 already; each is made alone, so that it is the same whatever is made beside it.
-        Tensor[] pixels = [.. tokens.split(1).Select(t => Vqvae.Decode(Vqvae.Quantize.Entries(t)).to(ScalarType.Float32).clamp(0, 1)[0])];
-        foreach (var generator in generators) generator.Dispose();
-        if (!pixels.All(static p => p.isfinite().all().item<bool>())) throw new PanoptesException("The model gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
+        var (states, pooled) = Prompts.Read([.. guided ? batch.Jobs.Select(static j => j.Request.NegativePrompt ?? "") : [], .. batch.Jobs.Select(static j => j.Request.Prompt)], 1, null, batch.Count, normalized: false, Note);
+        tokens = MaskedDecoding.Fill(Transformer, run, begin, masked, tokens, states, pooled, (width, height), guidance, 1, noise, cancel,
+            (i, clean) => report.Stepped(i + 1, i + 1 - begin, i + 1 < run.Count ? () => Picture(clean.narrow(0, 0, 1)) : null));
         return
         [
-            .. requests.Select((r, i) => new GeneratedImage(Diffusion.ToImage(pixels[i]), new()
+            .. batch.Wanted.Select(i => new GeneratedImage(Picture(tokens.narrow(0, i, 1)), new()
             {
-                Prompt = r.Prompt,
-                NegativePrompt = r.NegativePrompt,
+                Prompt = batch.Jobs[i].Request.Prompt,
+                NegativePrompt = batch.Jobs[i].Request.NegativePrompt,
                 Model = name,
                 Dtype = (Transformer.Parameters().First().Dtype ?? ScalarType.Float32).ToString().ToLowerInvariant(),
                 Threads = get_num_threads(),
@@ -159,15 +142,24 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
                 Height = height,
                 Steps = steps,
                 Guidance = guidance,
-                Seed = seeds[i],
-                Strength = r.Image is null ? null : StrengthOf(r),
-                Image = ImageParameters.Hash(r.Image),
-                ImageFile = r.ImageFile,
-                Mask = ImageParameters.Hash(r.Mask),
-                MaskFile = r.MaskFile,
-                Batch = requests.Length == 1 ? null : new(requests.Length, i + 1),
+                Seed = batch.Jobs[i].Seed,
+                Strength = request.Image is null ? null : StrengthOf(request),
+                Image = ImageParameters.Hash(request.Image),
+                ImageFile = request.ImageFile,
+                Mask = ImageParameters.Hash(request.Mask),
+                MaskFile = request.MaskFile,
+                Batch = batch.PlaceOf(i),
             })),
         ];
+    }
+
+    /// <summary>The picture of tokens [1, rows, columns]: the autoencoder's are from 0 to 1 already. Each is made alone, so that it is the same whatever is made beside it.</summary>
+    Image Picture(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        var pixels = Vqvae.Decode(Vqvae.Quantize.Entries(tokens)).to(ScalarType.Float32);
+        Damage.Check(pixels, "autoencoder");
+        return Diffusion.ToImage(pixels.clamp(0, 1)[0]);
     }
 
     static double StrengthOf(ImageRequest r) => r.Image is null ? 1 : r.Strength ?? (r.Mask is null ? UsualStrength : 1);

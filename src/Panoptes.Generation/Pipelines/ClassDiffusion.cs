@@ -4,13 +4,24 @@ using Panoptes.Nn;
 namespace Panoptes.Generation;
 
 /// <summary>DiT (Peebles and Xie 2022, arXiv:2212.09748): images of classes. A prompt is a class's number, or one of its names where the pipeline's files give them.</summary>
-/// <param name="labels">Names by their classes; empty: numbers alone.</param>
-public sealed class ClassDiffusion(DitTransformer transformer, LatentAutoencoder autoencoder, DiffusionScheduler scheduler, IReadOnlyDictionary<string, int> labels) : DiffusionModel(scheduler, autoencoder)
+/// <param name="names">What classes are called, as the peer's <c>id2label</c>: several names, separated by commas; empty: numbers alone.</param>
+public sealed class ClassDiffusion(DitTransformer transformer, LatentAutoencoder autoencoder, DiffusionScheduler scheduler, IReadOnlyDictionary<int, string> names) : DiffusionModel(scheduler, autoencoder)
 {
     public DitTransformer Transformer { get; } = transformer;
 
-    /// <summary>Names by their classes.</summary>
-    public IReadOnlyDictionary<string, int> Labels { get; } = labels;
+    /// <summary>What classes are called, as the peer's <c>id2label</c>.</summary>
+    public IReadOnlyDictionary<int, string> Names { get; } = names;
+
+    /// <summary>Classes by their names; of several classes of one name, as ImageNet's two cranes, the last one, as in the peer.</summary>
+    public IReadOnlyDictionary<string, int> Labels { get; } = Split(names);
+
+    static Dictionary<string, int> Split(IReadOnlyDictionary<int, string> names)
+    {
+        var labels = new Dictionary<string, int>(StringComparer.Ordinal);
+        foreach (var (number, several) in names)
+            foreach (var name in several.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)) labels[name] = number;
+        return labels;
+    }
 
     public override Module Network => Transformer;
 
@@ -27,11 +38,14 @@ public sealed class ClassDiffusion(DitTransformer transformer, LatentAutoencoder
         return new() { Classes = tensor([.. prompts.Select((p, i) => i < wanted ? (long)ClassOf(p) : Transformer.Config.NumEmbedsAdaNorm)]) };
     }
 
-    /// <summary>The class that a prompt means.</summary>
+    /// <summary>The class that a prompt means: by its name, also in other letters where no class is called just so, or by its number.</summary>
     /// <exception cref="PanoptesException">No such class.</exception>
     public int ClassOf(string prompt)
     {
-        if (Labels.TryGetValue(prompt.Trim(), out var known)) return known;
+        var name = prompt.Trim();
+        if (Labels.TryGetValue(name, out var known)) return known;
+        foreach (var (label, alike) in Labels)
+            if (label.Equals(name, StringComparison.OrdinalIgnoreCase)) return alike;
         var classes = Transformer.Config.NumEmbedsAdaNorm;
         return int.TryParse(prompt, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number < classes ? number
             : throw new PanoptesException($"'{prompt}' is no class of this model; expected a number from 0 to {classes - 1}{(Labels.Count > 0 ? ", or a name such as '" + Labels.Keys.First() + "'" : "")}.");

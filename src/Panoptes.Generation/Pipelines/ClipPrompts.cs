@@ -14,7 +14,10 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
     public ReCo? Places { get; } = ReCo.In(tokenizer);
 
     /// <summary>How many windows a prompt has.</summary>
-    internal int PartsOf(string prompt) => PromptTokens.Of(Places?.Write(prompt) ?? prompt, Tokenizer, Encoder.ContextLength).Windows.Count;
+    internal int PartsOf(string prompt) => TokensOf(prompt).Windows.Count;
+
+    /// <summary>A prompt as the encoder reads it.</summary>
+    internal PromptTokens TokensOf(string prompt) => PromptTokens.Of(Places?.Write(prompt) ?? prompt, Tokenizer, Encoder.ContextLength);
 
     /// <summary>Reads prompts that go together, so that all get as many windows as the longest needs.</summary>
     /// <param name="prompts">One a row.</param>
@@ -32,7 +35,7 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var (context, room) = (Encoder.ContextLength, Encoder.ContextLength - 2);
-        PromptTokens[] all = [.. prompts.Select(p => PromptTokens.Of(Places?.Write(p) ?? p, Tokenizer, context))];
+        PromptTokens[] all = [.. prompts.Select(TokensOf)];
         foreach (var (own, prompt) in all.Zip(prompts).DistinctBy(static p => p.Second))
             if (own.Windows.Count > 1) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has {own.Count} tokens and is read in {own.Windows.Count} parts of {room}.");
         var windows = all.Max(static t => t.Windows.Count);

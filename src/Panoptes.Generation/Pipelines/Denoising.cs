@@ -192,7 +192,7 @@ public sealed class Denoising : IDisposable
             if (last != SchedulerState.Empty) last.Dispose();
         }
         // A broken checkpoint gives no numbers from the first step on; asked once, at the end, it costs nothing.
-        if (!current.isfinite().all().item<bool>()) throw new PanoptesException("The network gave numbers that are not finite: its weights are damaged, bfloat16 is too narrow for them, or guidance is too strong.");
+        Damage.Check(current, "network", guided: true);
         return current.MoveToOuterDisposeScope();
     }
 

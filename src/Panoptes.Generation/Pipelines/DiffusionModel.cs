@@ -180,7 +180,7 @@ public abstract class DiffusionModel(DiffusionScheduler scheduler, LatentAutoenc
     {
         using var scope = NewDisposeScope();
         var pictures = DecodeUnbounded(latents, parts);
-        if (!pictures.isfinite().all().item<bool>()) throw new PanoptesException("The autoencoder gave numbers that are not finite: its weights are damaged, or bfloat16 is too narrow for them.");
+        Damage.Check(pictures, "autoencoder");
         return pictures.clamp(0, 1).MoveToOuterDisposeScope();
     }
 

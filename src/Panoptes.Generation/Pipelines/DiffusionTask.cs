@@ -15,6 +15,7 @@ public sealed record DiffusionTask
     /// <summary>In pixels, a multiple of <see cref="DiffusionModel.Multiple"/>.</summary>
     public required int Width { get; init; }
 
+    /// <summary>How many of the scheduler's, from 1 to what the model was trained with.</summary>
     public required int Steps { get; init; }
 
     /// <summary>Classifier-free guidance's scale; at most 1: none.</summary>

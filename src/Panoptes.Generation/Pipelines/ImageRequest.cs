@@ -12,7 +12,7 @@ namespace Panoptes.Generation;
 /// <param name="Prompt">In words; parts may have weights, "(red:1.3)"; of a model of classes, a class.</param>
 public sealed record ImageRequest(string Prompt)
 {
-    internal const int MostSide = 8192, MostSteps = 10_000, MostBatch = 256, MostThreads = 1024;
+    internal const int MostSide = 8192, MostSteps = 10_000, MostBatch = 256, MostThreads = 1024, MostControls = 16;
 
     /// <summary>What is not wanted.</summary>
     public string? NegativePrompt { get; init; }
@@ -22,6 +22,8 @@ public sealed record ImageRequest(string Prompt)
 
     /// <summary>In pixels; null: the picture's, or the model's own.</summary>
     public int? Height { get; init; }
+
+    /// <summary>How often noise is taken away; null: as the model's family has it.</summary>
     public int? Steps { get; init; }
 
     /// <summary>How strongly the prompt is followed; 1: as it comes.</summary>
@@ -88,6 +90,13 @@ public sealed record ImageRequest(string Prompt)
     {
         var first = Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue);
         return Enumerable.Range(0, Count).Select(k => checked(first + k));
+    }
+
+    /// <summary>Refuses an image that is too large, however its size came about.</summary>
+    /// <exception cref="PanoptesException">In one sentence.</exception>
+    internal static void Bound(int width, int height)
+    {
+        if (Math.Max(width, height) > MostSide) throw new PanoptesException($"An image of {width}x{height} pixels would be made; expected at most {MostSide} a side, to which a picture is brought where a size is said.");
     }
 
     /// <summary>Refuses what no model can do.</summary>
@@ -202,6 +211,7 @@ public sealed record ImageParameters
             var read = JsonSerializer.Deserialize<ImageParameters>(json, Json) ?? throw new JsonException("it is null");
             if (read.Width > ImageRequest.MostSide || read.Height > ImageRequest.MostSide) throw new JsonException($"the image is {read.Width}x{read.Height}, expected at most {ImageRequest.MostSide} pixels a side");
             if (read.Threads is < 1 or > ImageRequest.MostThreads) throw new JsonException($"it was computed by {read.Threads} threads, expected 1 to {ImageRequest.MostThreads}");
+            if (read.Controls?.Count > ImageRequest.MostControls) throw new JsonException($"it has {read.Controls.Count} controls, expected at most {ImageRequest.MostControls}");
             foreach (var control in read.Controls ?? [])
                 if (control is null || control.Boxes?.Any(static b => b is null) == true || control.Names?.Any(static n => n is null) == true) throw new JsonException("a control, or a box or a name of it, is null");
             return read;
@@ -230,7 +240,7 @@ public sealed record ImageParameters
         if (PngText.Find(png, keyword) is not { } text) return null;
         try
         {
-            return Imaging.Image.Decode(Convert.FromBase64String(text), $"the {what} inside the image");
+            return Imaging.Image.Decode(Convert.FromBase64String(text), $"the {what} inside the image", new() { MaxPixels = (long)ImageRequest.MostSide * ImageRequest.MostSide });
         }
         catch (FormatException e)
         {

@@ -18,9 +18,10 @@ static class MaskedDecoding
     /// <param name="states">[b, texts, width], what is not wanted first where captions are followed more closely than they come.</param>
     /// <param name="pooled">[b, width]</param>
     /// <param name="temperature">What logits are divided by.</param>
+    /// <param name="stepped">Told after every step which it was, and of the tokens as if all were known; null: nobody is.</param>
     /// <returns>All tokens known.</returns>
     /// <exception cref="PanoptesException">Logits that are not finite.</exception>
-    public static Tensor Fill(UVit transformer, MaskedTokenRun run, int begin, double masked, Tensor tokens, Tensor states, Tensor pooled, (int Width, int Height) size, double guidance, double temperature, NoiseSource noise, CancellationToken cancel)
+    public static Tensor Fill(UVit transformer, MaskedTokenRun run, int begin, double masked, Tensor tokens, Tensor states, Tensor pooled, (int Width, int Height) size, double guidance, double temperature, NoiseSource noise, CancellationToken cancel, Action<int, Tensor>? stepped = null)
     {
         var images = tokens.shape[0];
         var guided = states.shape[0] == 2 * images;
@@ -30,8 +31,10 @@ static class MaskedDecoding
             using var step = NewDisposeScope();
             var logits = Tell(transformer, guided ? cat([tokens, tokens]) : tokens, states, pooled, size).to(ScalarType.Float32);
             if (guided) logits = Guidance.ClassifierFree(logits.narrow(0, 0, images), logits.narrow(0, images, images), guidance);
-            if (!logits.isfinite().all().item<bool>()) throw new PanoptesException("The model gave numbers that are not finite: its weights are damaged, bfloat16 is too narrow for them, or the guidance is too strong.");
-            tokens = run.Step(i, logits / temperature, tokens, noise, masked).Tokens.MoveToOuterDisposeScope();
+            Damage.Check(logits, "network", guided);
+            var next = run.Step(i, logits / temperature, tokens, noise, masked);
+            stepped?.Invoke(i, next.Clean);
+            tokens = next.Tokens.MoveToOuterDisposeScope();
         }
         return tokens;
     }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
@@ -182,7 +183,7 @@ public static class PipelineFolder
                 break;
             case ClassDiffusion dit:
                 Write("transformer", dit.Transformer);
-                if (dit.Labels.Count > 0) index["id2label"] = new JsonObject(dit.Labels.GroupBy(static l => l.Value).Select(static g => KeyValuePair.Create(g.Key.ToString(System.Globalization.CultureInfo.InvariantCulture), (JsonNode?)string.Join(", ", g.Select(static l => l.Key)))));
+                if (dit.Names.Count > 0) index["id2label"] = new JsonObject(dit.Names.Select(static n => KeyValuePair.Create(n.Key.ToString(CultureInfo.InvariantCulture), (JsonNode?)n.Value)));
                 break;
         }
         if (model.Autoencoder is CodeAutoencoder codes)
@@ -287,5 +288,5 @@ public static class PipelineFolder
 
     static UnconditionalDiffusion LatentCodes(PipelineParts p) => new(p.Model<UNet2DModel>("unet"), p.Scheduler(), p.Codes("vqvae"));
 
-    static ClassDiffusion ClassDiffusion(PipelineParts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.Labels());
+    static ClassDiffusion ClassDiffusion(PipelineParts p) => new(p.Model<DitTransformer>("transformer"), p.Autoencoder(), p.Scheduler(), p.ClassNames());
 }

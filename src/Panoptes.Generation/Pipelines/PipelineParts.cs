@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Panoptes.Checkpoints;
 using Panoptes.Imaging;
@@ -37,8 +38,8 @@ abstract class PipelineParts(LoadOptions options) : IDisposable
 
     public abstract DiffusionScheduler Scheduler();
 
-    /// <summary>Names by their classes.</summary>
-    public abstract Dictionary<string, int> Labels();
+    /// <summary>What classes are called, in the file's order.</summary>
+    public abstract OrderedDictionary<int, string> ClassNames();
 
     internal abstract T LoadModel<T>(string part) where T : Module;
 
@@ -109,14 +110,12 @@ sealed class FolderParts(string folder, JsonObject index, LoadOptions options, F
 
     public AmusedScheduler MaskedTokenScheduler() => Generation.Scheduler.Load<AmusedScheduler>(PathOf("scheduler"));
 
-    /// <summary>As the peer keeps them: several, separated by commas, to a class.</summary>
-    public override Dictionary<string, int> Labels()
+    public override OrderedDictionary<int, string> ClassNames()
     {
-        var labels = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
-        foreach (var (id, names) in index["id2label"] as JsonObject ?? [])
-            if (int.TryParse(id, out var number) && names is JsonValue value && value.TryGetValue(out string? text))
-                foreach (var name in text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)) labels.TryAdd(name, number);
-        return labels;
+        var names = new OrderedDictionary<int, string>();
+        foreach (var (id, named) in index["id2label"] as JsonObject ?? [])
+            if (int.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && named is JsonValue value && value.TryGetValue(out string? text)) names[number] = text;
+        return names;
     }
 
     internal override T LoadModel<T>(string part)

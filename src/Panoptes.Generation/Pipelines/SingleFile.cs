@@ -148,7 +148,7 @@ public static class SingleFile
 
         public override bool Flag(string field, bool usual) => folder?.Flag(field, usual) ?? usual;
 
-        public override Dictionary<string, int> Labels() => [];
+        public override OrderedDictionary<int, string> ClassNames() => [];
 
         public override DiffusionScheduler Scheduler() => folder?.Find("scheduler") is not null ? folder.Scheduler()
             : (DiffusionScheduler)Generation.Scheduler.Parse(OriginalConfigs.Scheduler(family, Shape($"{denoiser}input_blocks.0.0.weight") is [_, > 4, ..], Shape($"{denoiser}guidance_in.in_layer.weight") is not null), file.Source);

@@ -5,7 +5,7 @@ namespace Panoptes.Generation;
 
 /// <summary>A stretch of a prompt, and how much it counts.</summary>
 /// <param name="Text">As the tokenizer is to read it.</param>
-/// <param name="Weight">1: as it is; above 0 and at most <see cref="WeightedPrompt.MostWeight"/>.</param>
+/// <param name="Weight">1: as it is; above 0. One part alone says at most <see cref="WeightedPrompt.MostWeight"/>; those around it multiply.</param>
 public sealed record PromptPart(string Text, double Weight);
 
 /// <summary>

@@ -14,8 +14,6 @@ public sealed record AmusedScheduler : Scheduler
     /// <summary>cosine or linear: how many tokens are masked again.</summary>
     public string MaskingSchedule { get; init; } = "cosine";
 
-    public AmusedScheduler() { }
-
     internal override void Check()
     {
         Among("masking_schedule", MaskingSchedule, "cosine", "linear");
@@ -89,11 +87,12 @@ public sealed class MaskedTokenRun
         var drawn = noise.Choose(probabilities.reshape(-1, probabilities.shape[^1])).reshape(flat.shape);
         var clean = where(unknown, drawn, flat);
         var next = clean;
-        if (i < Count - 1)
+        // One token alone has none beside it that could be surer.
+        if (i < Count - 1 && flat.shape[1] > 1)
         {
             // In float32 and by libtorch, since the last bit decides how many are masked.
             var masked = (MaskRatio(i) * startingMaskRatio * flat.shape[1]).floor();
-            var count = unknown.sum(-1, keepdim: true).sub(1).to(ScalarType.Float32).minimum(masked).clamp(min: 1).to(ScalarType.Int64);
+            var count = unknown.sum(-1, keepdim: true).sub(1).to(ScalarType.Float32).minimum(masked).clamp(1, flat.shape[1] - 1).to(ScalarType.Int64);
             var known = full_like(probabilities.select(-1, 0), float.MaxValue);
             var sure = where(unknown, probabilities.gather(-1, clean.clamp(0, probabilities.shape[^1] - 1).unsqueeze(-1)).squeeze(-1), known);
             var gumbel = -(-noise.Uniform(sure.shape).to(sure.device).clamp(1e-20).log()).clamp(1e-20).log();

@@ -294,6 +294,7 @@ public abstract class NoiseSource
 
     public static implicit operator NoiseSource(Generator generator) => new Shared(generator);
 
+    /// <summary>One generator for all samples, in the order of their batch.</summary>
     public static NoiseSource From(Generator generator) => new Shared(generator);
 
     /// <summary>One generator for each sample of the batch, so that a sample does not depend on its place.</summary>

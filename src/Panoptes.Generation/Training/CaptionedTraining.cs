@@ -52,10 +52,9 @@ abstract class CaptionedTraining<T>(T model, CaptionReader reader, CaptionedOpti
     {
         using var scope = NewDisposeScope();
         using var autocast = Autocast.To(precision);
-        var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
+        using var noise = new SeededNoise(seeds);
         var m = options.Measures;
-        var pixels = model.Sample(reader.Ids([.. scenes.Select(static s => s.Caption)]), reader.Ids([""]), NoiseSource.From(generators), new() { Guidance = m.Guidance, Steps = m.Steps, Temperature = m.Temperature, TopK = m.TopK }, cancel);
-        foreach (var generator in generators) generator.Dispose();
+        var pixels = model.Sample(reader.Ids([.. scenes.Select(static s => s.Caption)]), reader.Ids([""]), noise.Source, new() { Guidance = m.Guidance, Steps = m.Steps, Temperature = m.Temperature, TopK = m.TopK }, cancel);
         return [.. Enumerable.Range(0, scenes.Count).Select(i => SignedPixels.ToImage(pixels[i]))];
     }
 

@@ -92,14 +92,13 @@ sealed class GenerationMeasures : IDisposable
     {
         using var scope = NewDisposeScope();
         using var autocast = Autocast.To(precision);
-        var generators = seeds.Select(static s => new Generator((ulong)s)).ToArray();
+        using var noise = new SeededNoise(seeds);
         var (positive, negative) = pipeline.Describe([.. scenes.Select(words ?? (static s => s.Caption))], null, new() { Size = (setting.Side, setting.Side) });
         using (positive)
         using (negative)
         {
-            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = setting.Side, Width = setting.Side, Steps = options.Steps, Guidance = options.Guidance, Noise = NoiseSource.From(generators), Hooks = hooks };
+            var task = new DiffusionTask { Positive = positive, Negative = negative, Height = setting.Side, Width = setting.Side, Steps = options.Steps, Guidance = options.Guidance, Noise = noise.Source, Hooks = hooks };
             var pixels = pipeline.Decode(task.Run(pipeline, cancel));
-            foreach (var generator in generators) generator.Dispose();
             return [.. Enumerable.Range(0, scenes.Count).Select(i => Diffusion.ToImage(pixels[i]))];
         }
     }
