@@ -101,6 +101,8 @@ public sealed class Diffusion : IImageMaker
         if (!Model.IsToldGuidance && request.Guidance is { } guidance && guidance != Model.UsualGuidance) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A guidance of {guidance} was asked for, but a {Model.GetType().Name} such as this one is not guided; expected none."));
         if (request.Eta != 0 && SchedulerOf(request) is not DdimScheduler and var scheduler) throw new PanoptesException($"An eta was given, but {scheduler.ClassName} has none; expected DDIM.");
         if (!Model.SkipsLayers && request.ClipSkip is > 0) throw new PanoptesException($"A {Model.GetType().Name} leaves out no layers of a CLIP; expected no clip skip.");
+        // Words that cannot be read are told before anything is made.
+        PartsOf(request);
         var (width, height) = SizeOf(request);
         ImageRequest.Bound(width, height);
         if (request.Upscale is { } growth && Enlarged(width, height, growth) is var (wide, high)) ImageRequest.Bound(wide, high);

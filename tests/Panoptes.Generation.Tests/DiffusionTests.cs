@@ -352,7 +352,7 @@ public sealed class DiffusionTests : IDisposable
     }
 
     [Fact]
-    public void An_image_that_is_too_large_is_refused_however_its_size_came_about()
+    public void An_image_that_is_too_large_or_a_prompt_that_is_too_long_is_refused_before_any_step()
     {
         void Refused(ImageRequest request, string sentence) => Assert.Equal(sentence, Assert.Throws<PanoptesException>(() => diffusion.Generate([request])).Message);
         var taken = new Taken();
@@ -360,6 +360,10 @@ public sealed class DiffusionTests : IDisposable
         Refused(Apple with { Width = 8000, Upscale = new(2), Hooks = [taken] }, "An image of 16000x32 pixels would be made; expected at most 8192 a side, to which a picture is brought where a size is said.");
         Assert.Equal(0, taken.Count);
         Assert.Equal(16, diffusion.Generate([Apple with { Image = new(9000, 4, 3) }])[0].Image.Width);
+        // So is a prompt that cannot be read, before the image before it is made.
+        var endless = Apple with { Prompt = string.Join(' ', Enumerable.Repeat("cat", 2000)) };
+        Assert.Contains("The prompt has 2000 tokens", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Hooks = [taken] }, endless])).Message, StringComparison.Ordinal);
+        Assert.Equal(0, taken.Count);
     }
 
     [Fact]

@@ -104,6 +104,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, ImageFile = r.ImageFile, Mask = r.Mask, MaskFile = r.MaskFile, Strength = r.Strength, Batch = r.Batch, Threads = r.Threads };
         if (r.Hooks.Count > 0 || r.Controls.Count > 0 || r with { Hooks = known.Hooks, Controls = known.Controls } != known) throw new PanoptesException("An aMUSEd makes images of words and pictures; it takes no sampler, control or anything else that is asked of diffusion alone.");
         r.Check();
+        PartsOf(r);
         var (width, height) = SizeOf(r);
         ImageRequest.Bound(width, height);
         if (width % Multiple != 0 || height % Multiple != 0 || width < Multiple || height < Multiple) throw new PanoptesException($"Images of {width}x{height} pixels were asked for; this pipeline makes sides that are multiples of {Multiple}.");
