@@ -362,7 +362,7 @@ public sealed class DiffusionTests : IDisposable
         Assert.Equal(16, diffusion.Generate([Apple with { Image = new(9000, 4, 3) }])[0].Image.Width);
         // So is a prompt that cannot be read, before the image before it is made.
         var endless = Apple with { Prompt = string.Join(' ', Enumerable.Repeat("cat", 2000)) };
-        Assert.Contains("The prompt has 2000 tokens", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Hooks = [taken] }, endless])).Message, StringComparison.Ordinal);
+        Assert.Contains("The prompt has 4000 tokens", Assert.Throws<PanoptesException>(() => diffusion.Generate([Apple with { Hooks = [taken] }, endless])).Message, StringComparison.Ordinal);
         Assert.Equal(0, taken.Count);
     }
 
