@@ -100,15 +100,18 @@ public static class App
         root.Add(new DataCommand());
         root.Add(new CompletionCommand());
         foreach (var option in SharedOptions.All) root.Add(option);
+        foreach (var option in OptionsOf(root)) SharedOptions.Numbers(option);
         foreach (var option in root.Options)
             if (option is HelpOption { Action: HelpAction action } help) help.Action = new HelpWithExample(action);
         return root;
     }
 
-    /// <summary>A word that no command or option takes explains more than the command that is then missing.</summary>
+    static IEnumerable<Option> OptionsOf(Command command) => [.. command.Options, .. command.Subcommands.SelectMany(OptionsOf)];
+
+    /// <summary>A word that no command or option takes explains more than the command that is then missing, and a sentence of ours more than the parser's.</summary>
     static string Complaint(ParseResult parsed)
     {
-        if (parsed.UnmatchedTokens is not [var word, ..]) return string.Join(' ', parsed.Errors[0].Message.Split((char[])['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries));
+        if (parsed.UnmatchedTokens is not [var word, ..]) return string.Join(' ', (parsed.Errors.FirstOrDefault(static e => e.Message.Contains("; expected ", StringComparison.Ordinal)) ?? parsed.Errors[0]).Message.Split((char[])['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries));
         string[] commands = [.. parsed.CommandResult.Command.Subcommands.Select(static c => c.Name)];
         return commands.Length == 0 || word.StartsWith('-') ? $"'{word}' is not expected here." : $"'{word}' is no command; expected one of {string.Join(", ", commands)}.";
     }

@@ -25,7 +25,7 @@ static class BoxFile
         }
         catch (JsonException e)
         {
-            throw new PanoptesException($"{file} is not JSON: {e.Message.TrimEnd('.')}.", e);
+            throw new PanoptesException($"{file} is not JSON: {JsonFault.Of(e)}.", e);
         }
         catch (Exception e) when (e is InvalidOperationException or KeyNotFoundException or FormatException or IndexOutOfRangeException)
         {
@@ -62,6 +62,7 @@ static class BoxFile
         if (b.GetArrayLength() != 4) throw new FormatException("A box has four numbers.");
         var (x, y, right, bottom) = (b[0].GetDouble(), b[1].GetDouble(), b[0].GetDouble() + b[2].GetDouble(), b[1].GetDouble() + b[3].GetDouble());
         var phrase = PhraseOf(e, name);
+        if (size is not { Width: > 0, Height: > 0 }) throw new PanoptesException($"The boxes are of an image of {size.Width}x{size.Height} pixels; expected one at least.");
         // What a detector gives may be rounded over the edge.
         const double rounded = 1;
         if (!(x >= -rounded && y >= -rounded && right <= size.Width + rounded && bottom <= size.Height + rounded))
@@ -75,7 +76,7 @@ static class BoxFile
     static Image? ExampleOf(JsonElement box)
     {
         if (!box.TryGetProperty("example", out var example)) return null;
-        var path = example.GetString() ?? "";
+        var path = example.GetString() ?? throw new FormatException("An example is a file.");
         return File.Exists(path) ? Image.Load(path) : throw new PanoptesException($"The example {path} does not exist.");
     }
 }

@@ -122,6 +122,7 @@ static class ModelLoader
     public static T LoadControl<T>(ParseResult parsed, string model) where T : Module
     {
         var path = Resolve(parsed, model);
+        if (PipelineFolder.Is(path)) throw new PanoptesException($"{model} holds a whole pipeline; expected a {typeof(T).Name}, such as a folder of its own.");
         var original = typeof(T) == typeof(ControlNetModel) && SingleFile.HoldsControlNet(path);
         if (!original && GenerationModels.Registry.TypeOf(path) is var type && type != typeof(T)) throw new PanoptesException($"{model} holds {(type is null ? "no model that is known here" : $"a {type.Name}")}; expected a {typeof(T).Name}.");
         var network = original ? (T)(Module)SingleFile.LoadControlNet(path, Load(parsed)) : GenerationModels.Load<T>(path, Load(parsed));

@@ -10,6 +10,22 @@ static class Pictures
     /// <summary>Whether a file's name is that of a picture that can be written.</summary>
     public static bool IsPicture(string path) => Path.GetExtension(path).ToLowerInvariant() is ".png" or ".webp" or ".jpg" or ".jpeg";
 
+    /// <summary>Whether a file is called a picture, or begins as a PNG does.</summary>
+    public static bool Holds(string file)
+    {
+        if (IsPicture(file)) return true;
+        try
+        {
+            using var stream = File.OpenRead(file);
+            Span<byte> head = stackalloc byte[8];
+            return stream.ReadAtLeast(head, head.Length, throwOnEndOfStream: false) == head.Length && head.SequenceEqual<byte>([0x89, (byte)'P', (byte)'N', (byte)'G', 13, 10, 26, 10]);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>The picture of each file: the one that was named, one beside the only file, or one each in a folder, which is made; null: none.</summary>
     /// <param name="files">Images.</param>
     /// <param name="output">A file or a folder, as it was given; null: not given.</param>

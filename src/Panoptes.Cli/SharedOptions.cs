@@ -62,6 +62,33 @@ static class SharedOptions
             if (int.TryParse(token.Value, out var number) && (number < 1 || number > most)) result.AddError($"{option.Name} is {number}; expected 1 to {most.ToString("N0", CultureInfo.InvariantCulture)}.");
     });
 
+    /// <summary>Refuses what is none of <paramref name="values"/>.</summary>
+    public static void OneOf(Option option, params string[] values)
+    {
+        option.CompletionSources.Add(values);
+        option.Validators.Add(result =>
+        {
+            foreach (var token in result.Tokens)
+                if (!values.Contains(token.Value, StringComparer.Ordinal)) result.AddError($"{option.Name} is '{token.Value}'; expected {string.Join(", ", values[..^1])} or {values[^1]}.");
+        });
+    }
+
+    /// <summary>Refuses what is no number where one is expected, also by a comma that stands for its point: it would be taken for one that separates thousands.</summary>
+    public static void Numbers(Option option)
+    {
+        var type = option.ValueType.IsArray ? option.ValueType.GetElementType()! : option.ValueType;
+        type = Nullable.GetUnderlyingType(type) ?? type;
+        var (isWhole, isNumber) = (type == typeof(int) || type == typeof(long), type == typeof(double) || type == typeof(float));
+        if (!isWhole && !isNumber) return;
+        option.Validators.Add(result =>
+        {
+            foreach (var token in result.Tokens)
+                if (!(isNumber ? double.TryParse(token.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out _)
+                    : long.TryParse(token.Value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var whole) && (type == typeof(long) || whole is >= int.MinValue and <= int.MaxValue)))
+                    result.AddError($"{option.Name} is '{token.Value}'; expected a {(isWhole ? "whole number" : "number")}.");
+        });
+    }
+
     /// <summary>Whether the user has said it.</summary>
     public static bool IsGiven(ParseResult parsed, Option option) => parsed.GetResult(option) is { Implicit: false };
 
@@ -106,7 +133,7 @@ static class SharedOptions
         {
             if (result.Tokens is [var token] && !IsDevice(token.Value)) result.AddError($"--device is '{token.Value}'; expected cpu, cuda, cuda:N or mps.");
         });
-        Precision.AcceptOnlyFromAmong("float32", "bfloat16", "auto");
+        OneOf(Precision, "float32", "bfloat16", "auto");
         AtLeastOne(Threads);
         return [Json, Device, Precision, Threads, Verbose];
     }

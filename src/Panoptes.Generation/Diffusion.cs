@@ -105,9 +105,37 @@ public sealed class Diffusion : IImageMaker
         PartsOf(request);
         var (width, height) = SizeOf(request);
         ImageRequest.Bound(width, height);
-        if (request.Upscale is { } growth && Enlarged(width, height, growth) is var (wide, high)) ImageRequest.Bound(wide, high);
+        foreach (var control in request.Controls)
+        {
+            control.Check(width, height);
+            control.Check(Model, Told(request, request.Prompt));
+            if (request.Toward?.Prompt is { } far) control.Check(Model, Told(request, far));
+        }
+        var steps = request.Steps ?? Model.UsualSteps;
+        if (!Model.ReadsPicture && request.Image is not null) Model.Start(SchedulerOf(request), steps, Sampling(request, StrengthOf(request)), height, width);
+        else Model.Start(SchedulerOf(request), steps, Sampling(request, 1), height, width);
+        if (request.Upscale is { } growth) CheckLarger(request, growth, steps, width, height);
         return ImageJob.Of(request);
     }
+
+    /// <summary>Refuses to make an image larger that would not be, or would be too large, or of which no step would be taken.</summary>
+    void CheckLarger(ImageRequest request, LatentUpscale growth, int steps, int width, int height)
+    {
+        var (wide, high) = Enlarged(width, height, growth);
+        if (wide <= width && high <= height) throw new PanoptesException($"{growth.Factor} times {width}x{height} pixels are {wide}x{high}, since this model makes sides that are multiples of {Model.Multiple}; expected a larger factor.");
+        ImageRequest.Bound(wide, high);
+        try
+        {
+            Model.Start(SchedulerOf(request), steps, Sampling(request, growth.Strength), high, wide);
+        }
+        catch (PanoptesException e)
+        {
+            throw new PanoptesException($"The image cannot be made larger so: {e.Message}", e);
+        }
+    }
+
+    /// <summary>How much noise is put into a picture.</summary>
+    double StrengthOf(ImageRequest request) => request.Strength ?? (request.Mask is null && !FillsBoxes(request) ? 0.8 : 1);
 
     bool Alike(ImageRequest a, ImageRequest b) => a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward, Controls = b.Controls } == b && a.Toward is null == b.Toward is null
         // Nothing said of what is not wanted need not be an empty prompt (SDXL).
@@ -137,8 +165,8 @@ public sealed class Diffusion : IImageMaker
         using var noise = new Seeded(batch);
         var (width, height) = SizeOf(request);
         var changed = Model.ReadsPicture ? null : request.Image;
-        var mask = request.Mask?.Resize(width, height, ResizeFilter.Lanczos).ToGray().ToTensor(ScalarType.Float32).unsqueeze(0) ?? (FillsBoxes(request) ? stack(batch.Select(j => Inside(j.Request, width, height))) : null);
-        var strength = changed is null ? 1 : request.Strength ?? (mask is null ? 0.8 : 1);
+        var mask = request.OpaqueMask?.Resize(width, height, ResizeFilter.Lanczos).ToGray().ToTensor(ScalarType.Float32).unsqueeze(0) ?? (FillsBoxes(request) ? stack(batch.Select(j => Inside(j.Request, width, height))) : null);
+        var strength = changed is null ? 1 : StrengthOf(request);
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;
@@ -315,7 +343,7 @@ public sealed class Diffusion : IImageMaker
             var scale = (double)Model.Side / Math.Min(condition.Width, condition.Height);
             return (request.Width ?? Near(condition.Width), request.Height ?? Near(condition.Height));
 
-            int Near(int side) => Math.Clamp((int)Math.Round(side * scale / multiple) * multiple, multiple, ImageRequest.MostSide);
+            int Near(int side) => (int)Math.Clamp(Math.Round(side * scale / multiple) * multiple, multiple, int.MaxValue);
         }
         if (request.Image is not { } image || Model.ReadsPicture) return (request.Width ?? Model.UsualSize.Width, request.Height ?? Model.UsualSize.Height);
         return (request.Width ?? Math.Max(Model.Multiple, image.Width / Model.Multiple * Model.Multiple), request.Height ?? Math.Max(Model.Multiple, image.Height / Model.Multiple * Model.Multiple));
@@ -360,7 +388,7 @@ public sealed class Diffusion : IImageMaker
             {
                 foreach (var k in Enumerable.Range(0, requests[0].Controls.Count).OrderBy(k => requests[0].Controls[k].Rank))
                 {
-                    ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], Told(model, r, r.Prompt), fitted[r.Controls[k]].Shown))];
+                    ControlledImage[] images = [.. requests.Select(r => new ControlledImage(r.Controls[k], Told(model, r, Nearer(r)), fitted[r.Controls[k]].Shown))];
                     if (images.All(i => i.Control.Equals(images[0].Control) && (i.Prompt == images[0].Prompt || !i.Control.ReadsPrompt))) images = images[..1];
                     var hook = images[0].Control.Hook(model, images);
                     if (hook is Leading other && hooks is [.., Leading before]) before.Join(other);
@@ -373,6 +401,9 @@ public sealed class Diffusion : IImageMaker
                 throw;
             }
         }
+
+        /// <summary>The words of the end that is nearer, where an image is on the way to another: at the ends it is theirs.</summary>
+        static string Nearer(ImageRequest request) => request.Toward is { Share: >= 0.5, Prompt: { } other } ? other : request.Prompt;
 
         public IReadOnlyList<IStepHook> Hooks => hooks;
 

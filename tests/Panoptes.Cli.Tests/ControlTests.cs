@@ -331,10 +331,35 @@ public sealed class ControlTests : IDisposable
         await Command.Succeeds("control", "--from", At("led.png"), "--guide-scale", "0", "--guide-scale", "0", "--guide-backward", "0", "--out", At("led-by-none.png"));
         Assert.NotEqual(Pixels("led.png"), Pixels("led-by-none.png"));
         left.Save(At("left.png"));
-        new Image(16, 32, 1).Save(At("narrow.png"));
+        new Image(16, 16, 1).Save(At("black.png"));
+        new Image(16, 32, 1, [.. Enumerable.Repeat((byte)255, 512)]).Save(At("narrow.png"));
         await Command.Fails(Words("--guide-mask", $"cat={At("left.png")}", "--guide-mask", $"apple={At("narrow.png")}", "--out", At("no.png")), "The mask of 'apple' has 16x32 pixels, that of 'cat' 32x32; expected the same.");
+        await Command.Fails(Words("--size", "16", "--guide-mask", $"apple={At("black.png")}", "--out", At("no.png")), "The mask of 'apple' is black everywhere; expected white where it is to be.");
+        await Command.Fails(Words("--size", "16", "--guide-mask", $"apple={At("narrow.png")}", "--out", At("no.png")), "The mask of 'apple' has 16x32 pixels, but the image 16x16; expected the same proportions.");
         await Command.Fails(Words("--guide-mask", $"cat={At("none.png")}", "--out", At("no.png")), "none.png does not exist");
         await Command.Fails(Words("--guide-mask", $"cat={At("left.png")}", "--guide-detector", Path.Combine(Goldens.Repository, "zoo", "sam-emoji"), "--out", At("no.png")), "holds no X-Decoder, which alone leads to masks");
+    }
+
+    [Fact]
+    public async Task The_way_between_prompts_with_a_layout_ends_at_the_images_of_its_ends()
+    {
+        File.WriteAllText(At("cat.json"), """[{"phrase": "cat", "box": [0, 0.5, 0.5, 1]}]""");
+        string[] rest = ["--model", Model, "--steps", "3", "--seed", "2", "--size", "16", "--batch", "1", "--layout", At("cat.json")];
+        await Command.Succeeds(["control", "a cat and a red apple", "a red apple and a cat", "--interpolate", "3", .. rest, "--out", At("way")]);
+        await Command.Succeeds(["control", "a cat and a red apple", .. rest, "--out", At("from.png")]);
+        await Command.Succeeds(["control", "a red apple and a cat", .. rest, "--out", At("to.png")]);
+        string[] way = [.. Directory.GetFiles(At("way")).OrderBy(static f => ImageParameters.Read(File.ReadAllBytes(f))!.Toward!.Share)];
+        Assert.Equal(Pixels("from.png"), Image.Load(way[0]).Pixels);
+        Assert.Equal(Pixels("to.png"), Image.Load(way[2]).Pixels);
+        await Command.Fails(["control", "a cat", "a red apple", "--interpolate", "3", .. rest, "--out", At("none")], "'cat' has a box, but does not occur in the prompt as it is read; expected words of \"a red apple\".");
+        Assert.Empty(Directory.Exists(At("none")) ? Directory.GetFiles(At("none")) : []);
+    }
+
+    [Fact]
+    public async Task A_pipeline_is_no_network_that_controls_another()
+    {
+        await Command.Fails(Words("--controlnet", Model, "--image", At("photo.png"), "--out", At("no.png")), "holds a whole pipeline; expected a ControlNetModel");
+        await Command.Fails(Words("--guide-text", "a cat", "--guide-model", Model, "--out", At("no.png")), "holds a whole pipeline; expected a CLIP");
     }
 
     [Fact]
@@ -347,6 +372,8 @@ public sealed class ControlTests : IDisposable
         await Refused("""[{"phrase": "cat", "box": [0, 0, 1]}]""", "has another form");
         await Refused("""{"boxes": 3}""", "has another form");
         await Refused("""{"image": "/nowhere.png", "texts": [{"boxes": []}]}""", "speaks of /nowhere.png, which does not exist");
+        await Refused("""{"width": 0, "height": 48, "boxes": [{"phrase": "cat", "box": [0, 0, 1, 1]}]}""", "of an image of 0x48 pixels");
+        await Refused("""[{"example": null, "box": [0, 0, 1, 1]}]""", "has another form");
         await Refused("[]", "has no boxes");
         await Refused("{", "is not JSON");
 

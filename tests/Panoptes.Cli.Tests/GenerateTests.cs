@@ -31,6 +31,79 @@ public sealed class GenerateTests : IDisposable
     }
 
     [Fact]
+    public async Task What_is_transparent_in_a_mask_stays()
+    {
+        new Image(16, 16, 3, [.. Enumerable.Range(0, 768).Select(static i => (byte)i)]).Save(At("picture.png"));
+        // White under what is transparent, and the same hole in black and white.
+        new Image(16, 16, 4, [.. Enumerable.Range(0, 1024).Select(static i => i % 4 < 3 || i / 4 % 16 < 8 ? (byte)255 : (byte)0)]).Save(At("clear.png"));
+        new Image(16, 16, 1, [.. Enumerable.Range(0, 256).Select(static i => i % 16 < 8 ? (byte)255 : (byte)0)]).Save(At("plain.png"));
+        byte[][] made = new byte[2][];
+        foreach (var (name, i) in ((string, int)[])[("clear.png", 0), ("plain.png", 1)])
+        {
+            await Command.Succeeds("generate", "a cat", "--model", Model, "--steps", "3", "--seed", "1", "--image", At("picture.png"), "--mask", At(name), "--out", At("filled.png"));
+            made[i] = Image.Load(At("filled.png")).Pixels;
+        }
+        Assert.Equal(made[1], made[0]);
+    }
+
+    [Fact]
+    public async Task What_cannot_be_made_larger_is_told_before_a_step_is_taken()
+    {
+        string[] words = ["generate", "a cat", "--model", Model, "--size", "16", "--out", At("none.png")];
+        await Command.Fails([.. words, "--steps", "1", "--upscale", "2"], "The image cannot be made larger so: A strength of 0.6 leaves none of one step.");
+        await Command.Fails([.. words, "--steps", "9999", "--upscale", "2"], "9999 steps were asked for");
+        await Command.Fails([.. words, "--steps", "60", "--upscale", "1.5", "--upscale-strength", "0.01"], "A strength of 0.01 leaves none of 60 steps.");
+        await Command.Fails([.. words, "--upscale", "1.03"], "1.03 times 16x16 pixels are 16x16", "expected a larger factor");
+        Assert.False(File.Exists(At("none.png")));
+    }
+
+    [Fact]
+    public async Task What_a_file_says_wrong_is_told_in_words_of_the_file()
+    {
+        async Task Said(string json, params string[] parts)
+        {
+            File.WriteAllBytes(At("hostile.png"), PngText.Add(new Image(1, 1, 3).Encode(ImageFormat.Png), ImageParameters.Keyword, json));
+            foreach (var command in (string[])["generate", "control"]) await Command.Fails([command, "--from", At("hostile.png"), "--out", At("none.png")], [At("hostile.png"), .. parts]);
+        }
+
+        const string rest = "\"model\": \"m\", \"dtype\": \"float32\", \"width\": 8, \"height\": 8, \"steps\": 1, \"guidance\": 1";
+        await Said($$"""{"prompt": "a cat", {{rest}}, "seed": 1, "controls": [{"kind": "layout", "boxes": [{}]}]}""", "field controls[0].boxes[0]: it lacks", "phrase");
+        await Said($$"""{{{rest}}, "seed": 1}""", "it lacks 'prompt'");
+        await Said($$"""{"prompt": null, {{rest}}, "seed": 1}""", "field prompt: found null, expected a value");
+        await Said($$"""{"prompt": "a cat", {{rest}}, "seed": 1.5}""", "field seed: found another kind of value, expected a whole number");
+        await Said($$"""{"prompt": "a cat", {{rest.Replace("8,", "0,", StringComparison.Ordinal)}}, "seed": 1}""", "field width: found 0, expected 1 to");
+        await Said("", "it is empty or ends too early");
+
+        var folder = At("model");
+        foreach (var file in Directory.GetFiles(Model, "*", SearchOption.AllDirectories))
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(folder, Path.GetRelativePath(Model, file)))!);
+            File.Copy(file, Path.Combine(folder, Path.GetRelativePath(Model, file)));
+        }
+        async Task Refused(string name, string before, string after, params string[] parts)
+        {
+            var text = File.ReadAllText(Path.Combine(folder, name));
+            Assert.Contains(before, text, StringComparison.Ordinal);
+            File.WriteAllText(Path.Combine(folder, name), text.Replace(before, after, StringComparison.Ordinal));
+            await Command.Fails(["generate", "a cat", "--model", folder, "--size", "16", "--steps", "1", "--out", At("none.png")], parts);
+            File.WriteAllText(Path.Combine(folder, name), text);
+        }
+
+        await Refused("unet/config.json", "\"freq_shift\": 0", "\"freq_shift\": \"x\"", "unet/config.json: field freq_shift: found another kind of value, expected a number.");
+        await Refused("vae/config.json", "\"scaling_factor\": 0.18215", "\"scaling_factor\": 0", "scaling_factor is 0; expected a number that latents can be divided by");
+        await Refused("model_index.json", File.ReadAllText(Path.Combine(folder, "model_index.json")), "", "model_index.json: it is empty or ends too early");
+    }
+
+    [Fact]
+    public async Task An_image_tells_of_itself_whatever_its_file_is_called()
+    {
+        await Command.Succeeds("generate", "a cat", "--model", Model, "--size", "16", "--steps", "1", "--seed", "1", "--out", At("cat.png"));
+        File.Move(At("cat.png"), At("cat"));
+        Assert.Equal("a cat", (await Command.Succeeds("info", At("cat"), "--json")).Json.GetProperty("prompt").GetString());
+        await Command.Fails(["generate", "a cat", "--model", Model, "--image", folder, "--out", At("none.png")], "is a folder; expected an image file");
+    }
+
+    [Fact]
     public async Task Prompts_and_seeds_make_a_grid()
     {
         var json = (await Command.Succeeds("generate", "a cat", "a red apple!", "--model", Model, "--size", "16x16", "--steps", "2", "--seed", "5", "--count", "2", "--grid", "--out", folder, "--json")).Json;
@@ -224,6 +297,15 @@ public sealed class GenerateTests : IDisposable
     [InlineData("No prompt is given", "--model", "M")]
     [InlineData("--size is '9x9x9'", "a cat", "--model", "M", "--size", "9x9x9")]
     [InlineData("go with --image", "a cat", "--model", "M", "--strength", "0.5")]
+    [InlineData("--guidance is '1,5'; expected a number.", "a cat", "--model", "M", "--guidance", "1,5")]
+    [InlineData("--rescale is '0,1'; expected a number.", "a cat", "--model", "M", "--rescale", "0,1")]
+    [InlineData("--steps is 'many'; expected a whole number.", "a cat", "--model", "M", "--steps", "many")]
+    [InlineData("--seed is '1.5'; expected a whole number.", "a cat", "--model", "M", "--seed", "1.5")]
+    [InlineData("--seed is '99999999999999999999'; expected a whole number.", "a cat", "--model", "M", "--seed", "99999999999999999999")]
+    [InlineData("--seed is 9223372036854775806; expected room for 3 more.", "a cat", "--model", "M", "--seed", "9223372036854775806", "--variation", "0.5", "--count", "3")]
+    [InlineData("--scheduler is 'foo'; expected ", "a cat", "--model", "M", "--scheduler", "foo")]
+    [InlineData("--precision is 'float16'; expected float32, bfloat16 or auto.", "a cat", "--model", "M", "--precision", "float16")]
+    [InlineData("--out is empty", "a cat", "--model", "M", "--out", " ")]
     [InlineData("--rescale is 2", "a cat", "--model", "M", "--rescale", "2")]
     [InlineData("--count is 2000000000; expected 1 to 10,000.", "a cat", "--model", "M", "--count", "2000000000")]
     [InlineData("--steps is 2000000000; expected 1 to 10,000.", "a cat", "--model", "M", "--steps", "2000000000")]

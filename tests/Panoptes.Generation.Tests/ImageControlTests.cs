@@ -120,7 +120,7 @@ public sealed class ImageControlTests : IDisposable
         Image Mask(byte value) => new(4, 2, 1, [.. Enumerable.Repeat(value, 7), (byte)1]);
         NamedMask[] masks = [new("cat", Mask(255)), new("duck", Mask(0))];
         var control = new FoundMasksControl(static p => p.square().sum(), masks) { Scale = 0.1 };
-        var png = diffusion.Generate([Apple with { Controls = [control] }])[0].ToPng();
+        var png = diffusion.Generate([Apple with { Width = 32, Controls = [control] }])[0].ToPng();
         var again = NamedMask.Of(ImageParameters.ReadCondition(png, 0)!, ImageParameters.Read(png)!.Controls![0].Names!);
         Assert.Equal(masks.Select(static m => (m.Name, Convert.ToHexString(m.Mask.Pixels))), again.Select(static m => (m.Name, Convert.ToHexString(m.Mask.Pixels))));
         Assert.Contains("4 rows were given for 3 masks", Assert.Throws<PanoptesException>(() => NamedMask.Of(control.Condition, ["a", "b", "c"])).Message, StringComparison.Ordinal);

@@ -14,7 +14,7 @@ sealed class ControlCommand : ImageCommand
 {
     readonly Option<string[]> photo = new("--image", "-i") { Description = "What the condition is drawn of, or, without --kind, the condition itself. May be repeated: one for each network, or one for all.", HelpName = "IMAGE" };
     readonly Option<string[]> kind = new("--kind", "-k") { Description = $"What is drawn of the image: {string.Join(", ", ConditionMakers.All.Select(static k => k.Name))}. May be repeated: one for each network, or one for all.", HelpName = "KIND" };
-    readonly Option<string[]> controlnet = new("--controlnet") { Description = "A ControlNet: a folder or a hub id. May be repeated; what several say is summed. Without one, and without an adapter, those of the model's own folder.", HelpName = "MODEL" };
+    readonly Option<string[]> controlnet = new("--controlnet") { Description = "A ControlNet: a folder, a file of the original form, or a hub id. May be repeated; what several say is summed. Without one, and without an adapter, those of the model's own folder.", HelpName = "MODEL" };
     readonly Option<string[]> adapter = new("--adapter") { Description = "A T2I-Adapter: a folder or a hub id. May be repeated; counts behind the ControlNets.", HelpName = "MODEL" };
     readonly Option<double[]> scale = new("--scale") { Description = "How strongly; 1 by default. May be repeated: one for each network, or one for all.", HelpName = "SCALE" };
     readonly Option<double[]> start = new("--start") { Description = "From which part of the steps on ControlNets speak, from 0 to 1. May be repeated: one for each ControlNet, or one for all.", HelpName = "SHARE" };
@@ -94,7 +94,9 @@ sealed class ControlCommand : ImageCommand
     NamedMask[] Masks(ParseResult parsed)
     {
         NamedMask[] masks = [.. (parsed.GetValue(guideMask) ?? []).Select(static m => m.IndexOf('=', StringComparison.Ordinal) is > 0 and var at && at + 1 < m.Length && !string.IsNullOrWhiteSpace(m[..at])
-            ? new NamedMask(m[..at].Trim(), Image.Load(Existing(m[(at + 1)..])).ToGray()) : throw new UsageException($"--guide-mask is '{m}'; expected NAME=PNG, such as cat=mask.png."))];
+            ? new NamedMask(m[..at].Trim(), Image.Load(Existing(m[(at + 1)..])).ToRgb(Rgb.Black).ToGray()) : throw new UsageException($"--guide-mask is '{m}'; expected NAME=PNG, such as cat=mask.png."))];
+        foreach (var (name, mask) in masks)
+            if (!mask.Pixels.AsSpan().ContainsAnyInRange<byte>(128, 255)) throw new PanoptesException($"The mask of '{name}' is black everywhere; expected white where it is to be.");
         return masks.GroupBy(static m => m.Name, StringComparer.Ordinal).FirstOrDefault(static g => g.Count() > 1) is { } twice ? throw new UsageException($"--guide-mask names '{twice.Key}' {twice.Count()} times; expected one mask of everything that is called so.") : masks;
     }
 
@@ -209,7 +211,11 @@ sealed class ControlCommand : ImageCommand
         }
     }
 
-    static Clip LoadClip(ParseResult parsed, string model, List<IDisposable> held) => Hold(ModelLoader.Load(parsed, ModelLoader.Resolve(parsed, model)), held);
+    static Clip LoadClip(ParseResult parsed, string model, List<IDisposable> held)
+    {
+        var path = ModelLoader.Resolve(parsed, model);
+        return PipelineFolder.Is(path) ? throw new PanoptesException($"{model} holds a whole pipeline; expected a CLIP, such as {SharedOptions.DefaultModel}.") : Hold(ModelLoader.Load(parsed, path), held);
+    }
 
     static FoundBoxesControl Found(ParseResult parsed, string model, IReadOnlyList<PhraseBox> boxes, List<IDisposable> held)
     {

@@ -36,8 +36,8 @@ sealed class ConvertCommand : ExampleCommand
     {
         Add(model);
         foreach (var option in (ReadOnlySpan<Option>)[output, dtype, shard, to, below, config, force]) Add(option);
-        dtype.AcceptOnlyFromAmong("float32", "float16", "bfloat16");
-        to.AcceptOnlyFromAmong("hf", "open_clip");
+        SharedOptions.OneOf(dtype, "float32", "float16", "bfloat16");
+        SharedOptions.OneOf(to, "hf", "open_clip");
         SetAction(RunAsync);
     }
 

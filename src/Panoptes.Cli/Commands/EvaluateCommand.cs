@@ -63,8 +63,8 @@ sealed class EvaluateCommand : ExampleCommand
     {
         foreach (var option in (ReadOnlySpan<Option>)[data, tasks, template, knowledge, knowledgeTable, knowledgeWords, neighbors, report, confusion, strict, scenes, side, model, all]) Add(option);
         data.CompletionSources.Add("emoji", "fashion-mnist");
-        tasks.AcceptOnlyFromAmong([.. Tasks.Keys]);
-        knowledge.AcceptOnlyFromAmong([.. Enum.GetNames<KnowledgeKind>().Select(static k => k.ToLowerInvariant())]);
+        SharedOptions.OneOf(tasks, [.. Tasks.Keys]);
+        SharedOptions.OneOf(knowledge, [.. Enum.GetNames<KnowledgeKind>().Select(static k => k.ToLowerInvariant())]);
         SharedOptions.AtLeastOne(neighbors);
         SharedOptions.AtLeastOne(knowledgeWords);
         SharedOptions.AtLeastOne(side);

@@ -56,7 +56,7 @@ sealed class EvaluateImagesCommand : ExampleCommand
     {
         foreach (var option in (ReadOnlySpan<Option>)[model, recipe, count, steps, guidance, scheduler, seed, prompt, boxes, examples, share, layout, guideText, guideBoxes, guideMasks, guideScale, guideBackward, repeats, controlnet, adapter, kind, judge, detector, sheet, report]) Add(option);
         SharedOptions.AtLeastOne(steps);
-        scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
+        SharedOptions.OneOf(scheduler, [.. Samplers.All.Select(static s => s.Name)]);
         SharedOptions.OneTo(repeats, 100);
         SharedOptions.Share(share);
         SharedOptions.EndsIn(sheet, ".png", ".jpg", ".jpeg", ".webp");

@@ -28,7 +28,7 @@ abstract class ImageCommand : ExampleCommand
     readonly Option<string?> size = new("--size") { Description = "Width and height in pixels, or one number for both.", HelpName = "WxH" };
     readonly Option<string?> image;
     readonly Option<double?> strength = new("--strength") { Description = "How far from the picture: 0.8 by default, 1 is as good as nothing of it.", HelpName = "SHARE" };
-    readonly Option<string?> mask = new("--mask") { Description = "White where the picture is made anew; of the picture's size.", HelpName = "PNG" };
+    readonly Option<string?> mask = new("--mask") { Description = "White where the picture is made anew; of the picture's size. What is transparent stays, as what is black.", HelpName = "PNG" };
     readonly Option<int?> clipSkip = new("--clip-skip") { Description = "How many of the text encoder's last layers are left out.", HelpName = "N" };
     readonly Option<int?> interpolate = new("--interpolate") { Description = "So many images on the way from each prompt to the next, or, of one prompt, from each seed to the next, both ends counted.", HelpName = "N" };
     readonly Option<double?> variation = new("--variation") { Description = "Variations of one image, as many as --count says: its noise goes so far toward that of the next seeds, from 0 to 1.", HelpName = "SHARE" };
@@ -52,8 +52,8 @@ abstract class ImageCommand : ExampleCommand
         foreach (var option in (ReadOnlySpan<Option>)[model, config, negative, steps, guidance, rescale, scheduler, eta, seed, count, size, image, strength, mask, clipSkip, interpolate, variation, upscale, upscaleStrength, upscaleNearest, repeats, from, grid, tiled, sliced, batch, preview, output]) Add(option);
         foreach (var (option, most) in (ReadOnlySpan<(Option, int)>)[(steps, 10_000), (count, 10_000), (interpolate, 10_000), (batch, 256), (repeats, 100)]) SharedOptions.OneTo(option, most);
         foreach (var option in (ReadOnlySpan<Option>)[rescale, eta, strength, variation, upscaleStrength]) SharedOptions.Share(option);
-        scheduler.AcceptOnlyFromAmong([.. Samplers.All.Select(static s => s.Name)]);
-        preview.AcceptOnlyFromAmong("auto", "kitty", "sixel", "blocks", "none");
+        SharedOptions.OneOf(scheduler, [.. Samplers.All.Select(static s => s.Name)]);
+        SharedOptions.OneOf(preview, "auto", "kitty", "sixel", "blocks", "none");
         SetAction(RunAsync);
     }
 
@@ -150,7 +150,7 @@ abstract class ImageCommand : ExampleCommand
     static Made Before(string file)
     {
         var png = Pictures.Read(file);
-        return new(file, png, ImageParameters.Read(png) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate or control has written."));
+        return new(file, png, ImageParameters.Read(png, file) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate or control has written."));
     }
 
     /// <summary>What is wanted: a request a prompt; what is not said is as it was before, where there is a before.</summary>
@@ -160,6 +160,7 @@ abstract class ImageCommand : ExampleCommand
         var (width, height) = parsed.GetValue(size) is { } text ? Size(text) : (before?.Width, before?.Height);
         if (parsed.GetValue(image) is null && (parsed.GetValue(mask) is not null || parsed.GetValue(strength) is not null) && before?.Image is null) throw new UsageException($"--mask and --strength go with {image.Name}.");
         var (imageFile, maskFile) = (FileOf(parsed, image, before?.Image, before?.ImageFile, "of a picture"), FileOf(parsed, mask, before?.Mask, before?.MaskFile, "with a mask"));
+        if (parsed.GetValue(output) is { } named && string.IsNullOrWhiteSpace(named)) throw new UsageException("--out is empty; expected a file or a folder.");
         long[] seeds = parsed.GetValue(seed) is { Length: > 0 } numbers ? numbers : [before?.Seed ?? RandomNumberGenerator.GetInt32(int.MaxValue)];
         var (picture, hole) = (imageFile is null ? null : Image.Load(imageFile), maskFile is null ? null : Image.Load(maskFile));
         var larger = parsed.GetValue(upscale) is { } factor ? new LatentUpscale(factor) : before?.Upscale;
@@ -194,6 +195,8 @@ abstract class ImageCommand : ExampleCommand
         };
         if (before?.Toward is not null) SharedOptions.Idle(parsed, $"would begin at an image that is itself on the way to another; expected one that {parsed.GetValue(from)} came from", variation, interpolate);
         var many = parsed.GetValue(count) ?? 1;
+        foreach (var one in seeds)
+            if (one > long.MaxValue - many) throw new UsageException($"--seed is {one}; expected room for {many} more.");
         if (ways.Length > 1) SharedOptions.Idle(parsed, "goes with one scheduler, one number of steps and one guidance", interpolate, variation);
         if (parsed.GetValue(interpolate) is { } points)
         {
@@ -306,8 +309,8 @@ abstract class ImageCommand : ExampleCommand
         foreach (var row in images.GroupBy(static m => (m.Parameters.Prompt, m.Parameters.Sampler, m.Parameters.Steps, m.Parameters.Guidance))) rows.Add(new(Title(row.First().Parameters), [.. row.Select(static m => new SheetCell(m.Image, Label(m.Parameters)))]));
         return new ContactSheet { Rows = rows, CellSize = Math.Clamp(images.Max(static m => Math.Max(m.Image.Width, m.Image.Height)), 128, 320), Columns = Math.Clamp(rows.Max(static r => r.Cells.Count), 1, 16) }.Render();
 
-        string Title(ImageParameters p) => string.Join(", ", (string[])[p.Prompt, .. samplers ? [p.Sampler ?? "the model's own sampler"] : Array.Empty<string>(), .. steps ? [$"{p.Steps} steps"] : Array.Empty<string>(), .. guidances ? [string.Create(CultureInfo.InvariantCulture, $"guidance {p.Guidance}")] : Array.Empty<string>()]);
+        string Title(ImageParameters p) => string.Join(", ", (string[])[p.Prompt, .. samplers ? [p.Sampler ?? "the model's own sampler"] : Array.Empty<string>(), .. steps ? [p.Steps == 1 ? "1 step" : $"{p.Steps} steps"] : Array.Empty<string>(), .. guidances ? [string.Create(CultureInfo.InvariantCulture, $"guidance {p.Guidance}")] : Array.Empty<string>()]);
 
-        static string Label(ImageParameters p) => p.Toward is { } toward ? string.Create(CultureInfo.InvariantCulture, $"{p.Seed} +{toward.Share:0.##}") : p.Seed.ToString(CultureInfo.InvariantCulture);
+        static string Label(ImageParameters p) => p.Toward is { } toward ? string.Create(CultureInfo.InvariantCulture, $"{p.Seed} +{toward.Share:0.##}{(toward.Prompt is { } other ? $" to {other}" : "")}") : p.Seed.ToString(CultureInfo.InvariantCulture);
     }
 }

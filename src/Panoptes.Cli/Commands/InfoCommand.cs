@@ -38,7 +38,7 @@ sealed class InfoCommand : ExampleCommand
     /// <summary>Tells what an image was made with.</summary>
     static int Made(Terminal terminal, string file)
     {
-        var made = ImageParameters.Read(Pictures.Read(file)) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate has written (other kinds of images keep nothing of it), or a model.");
+        var made = ImageParameters.Read(Pictures.Read(file), file) ?? throw new PanoptesException($"{file} does not say how it was made; expected a PNG that panoptes generate has written (other kinds of images keep nothing of it), or a model.");
         if (terminal.IsJson)
         {
             terminal.WriteJson(made);
@@ -83,7 +83,7 @@ sealed class InfoCommand : ExampleCommand
     int Run(ParseResult parsed)
     {
         var terminal = new Terminal(parsed);
-        if (parsed.GetRequiredValue(model) is var named && Pictures.IsPicture(named) && File.Exists(named)) return Made(terminal, named);
+        if (parsed.GetRequiredValue(model) is var named && File.Exists(named) && Pictures.Holds(named)) return Made(terminal, named);
         var path = ModelLoader.Resolve(parsed, named);
         if (PipelineFolder.Is(path)) return Pipeline(terminal, path);
         using var weights = Weights.Open(path);

@@ -16,7 +16,7 @@ sealed class SceneSource
     readonly Option<bool> photographs = new("--photographs") { Description = "Every second background is a part of a bundled photograph." };
     readonly Option<float> ground = new("--ground") { Description = "How probably a ground is drawn below a horizon, 0 to 1.", HelpName = "P", DefaultValueFactory = static _ => 0 };
 
-    internal SceneSource() => split.AcceptOnlyFromAmong("train", "held-out-style", "held-out-concepts", "held-out-both");
+    internal SceneSource() => SharedOptions.OneOf(split, "train", "held-out-style", "held-out-concepts", "held-out-both");
 
     internal Option[] Options => [size, least, most, seed, split, concepts, photographs, ground];
 

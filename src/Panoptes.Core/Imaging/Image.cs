@@ -195,7 +195,7 @@ public sealed partial class Image
         }
     }
 
-    static PanoptesException Unreadable(string path, Exception e) => e is FileNotFoundException or DirectoryNotFoundException
+    static PanoptesException Unreadable(string path, Exception e) => Directory.Exists(path) ? new($"{path} is a folder; expected an image file.", e) : e is FileNotFoundException or DirectoryNotFoundException
         ? new($"{path}: no such file; expected an image.", e)
         : new($"{path}: cannot be read as an image file: {e.Message}", e);
 }

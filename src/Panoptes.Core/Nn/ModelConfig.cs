@@ -72,7 +72,7 @@ public abstract record ModelConfig
         }
         catch (JsonException e)
         {
-            throw new PanoptesException($"{source}: {(e.Path is { Length: > 2 } path ? $"field {path[2..]}: " : "")}{e.Message.TrimEnd('.')}.", e);
+            throw new PanoptesException($"{source}: {JsonFault.Of(e)}.", e);
         }
     }
 

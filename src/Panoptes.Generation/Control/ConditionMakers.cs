@@ -50,12 +50,21 @@ public static class ConditionMakers
             ?? throw new PanoptesException($"The condition {kind.Name} has no option '{option}'; expected {string.Join(", ", known.Select(static p => p.Name.ToLowerInvariant()).Order(StringComparer.Ordinal))}.");
         try
         {
-            property.SetValue(maker, Convert.ChangeType(value, Plain(property)!, CultureInfo.InvariantCulture));
+            property.SetValue(maker, Read(Plain(property)!, value));
         }
         catch (Exception e) when (e is FormatException or OverflowException)
         {
-            throw new PanoptesException($"{kind.Name}.{option} is '{value}'; expected {(Plain(property) == typeof(bool) ? "true or false" : Plain(property) == typeof(double) ? "a number" : "a whole number")}.", e);
+            throw new PanoptesException($"{kind.Name}.{option} is '{value}'; expected {(Plain(property) == typeof(bool) ? "true or false" : Plain(property) == typeof(double) ? "a number" : Plain(property) == typeof(ulong) ? "a whole number, 0 or more" : "a whole number")}.", e);
         }
+    }
+
+    // A comma separates no thousands here: it may be meant as a point.
+    static object Read(Type type, string value)
+    {
+        if (type == typeof(bool)) return bool.Parse(value);
+        if (type == typeof(double)) return double.Parse(value, NumberStyles.Float, CultureInfo.InvariantCulture);
+        if (type == typeof(ulong)) return ulong.Parse(value, NumberStyles.None, CultureInfo.InvariantCulture);
+        return int.Parse(value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture);
     }
 
     /// <summary>A type that text tells; null: the property is no option.</summary>

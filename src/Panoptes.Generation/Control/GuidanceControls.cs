@@ -214,9 +214,14 @@ public sealed record FoundBoxesControl(Func<Tensor, Tensor> Loss, IReadOnlyList<
 
 /// <summary>Masks in which a segmenter is to find what they are called.</summary>
 /// <param name="Loss">As <see cref="FindingControl"/> takes it.</param>
-/// <param name="Masks">What it looks for, as images are to say it; of one size, and laid over the image whatever its proportions.</param>
+/// <param name="Masks">What it looks for, as images are to say it; of one size, and of the image's proportions.</param>
 public sealed record FoundMasksControl(Func<Tensor, Tensor> Loss, IReadOnlyList<NamedMask> Masks) : FindingControl(Loss)
 {
+    internal override void Check(int width, int height)
+    {
+        foreach (var (name, mask) in Masks) Proportioned(mask, $"mask of '{name}'", width, height);
+    }
+
     /// <summary>The masks, one below the other.</summary>
     public override Image Condition => NamedMask.Stack(Masks);
 

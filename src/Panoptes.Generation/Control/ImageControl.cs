@@ -25,6 +25,14 @@ public abstract record ImageControl
     /// <summary>A prompt with what the control says in words.</summary>
     internal virtual string Words(DiffusionModel model, string prompt) => prompt;
 
+    /// <summary>Refuses a prompt that lacks what the control speaks of.</summary>
+    /// <exception cref="PanoptesException">It does.</exception>
+    internal virtual void Check(DiffusionModel model, string prompt) { }
+
+    /// <summary>Refuses a size that the control does not go with.</summary>
+    /// <exception cref="PanoptesException">It does not.</exception>
+    internal virtual void Check(int width, int height) { }
+
     /// <summary>Whether this control and another do the same, each with its own picture, boxes or text, so that their images can be made together.</summary>
     internal virtual bool Joins(ImageControl other) => Equals(other);
 
@@ -40,11 +48,18 @@ public abstract record ImageControl
     /// <exception cref="PanoptesException">It has other proportions.</exception>
     internal static Image Fitted(Image condition, int width, int height)
     {
+        Proportioned(condition, "condition", width, height);
+        return condition.Width == width && condition.Height == height ? condition.ToRgb() : condition.ToRgb().Resize(width, height, ResizeFilter.Lanczos);
+    }
+
+    /// <summary>Refuses a picture of other proportions than the image.</summary>
+    /// <exception cref="PanoptesException">It has others.</exception>
+    private protected static void Proportioned(Image picture, string what, int width, int height)
+    {
         // Sides that are brought to multiples differ by a little.
         const double most = 1.1;
-        var ratio = (double)condition.Width * height / ((double)condition.Height * width);
-        if (ratio is > most or < 1 / most) throw new PanoptesException($"The condition has {condition.Width}x{condition.Height} pixels, but the image {width}x{height}; expected the same proportions.");
-        return condition.Width == width && condition.Height == height ? condition.ToRgb() : condition.ToRgb().Resize(width, height, ResizeFilter.Lanczos);
+        var ratio = (double)picture.Width * height / ((double)picture.Height * width);
+        if (ratio is > most or < 1 / most) throw new PanoptesException($"The {what} has {picture.Width}x{picture.Height} pixels, but the image {width}x{height}; expected the same proportions.");
     }
 
     /// <summary>[images, channels, height, width] from 0 to 1</summary>
@@ -177,6 +192,8 @@ public sealed record LayoutControl(IReadOnlyList<PhraseBox> Boxes) : ImageContro
     internal override int Rank => 0;
 
     internal override ControlParameters Parameters => new() { Kind = ControlParameters.Layout, Boxes = Boxes, Scale = Scale };
+
+    internal override void Check(DiffusionModel model, string prompt) => LayoutBox.Of(Guided(model, "a layout").Prompts, prompt, Boxes);
 
     internal override bool Joins(ImageControl other) => other is LayoutControl o && (this with { Boxes = o.Boxes }).Equals(o);
 

@@ -33,6 +33,7 @@ public sealed record AutoencoderKlConfig : AutoencoderConfig
         CheckLevels();
         foreach (var (field, list) in (ReadOnlySpan<(string, double[]?)>)[("latents_mean", LatentsMean), ("latents_std", LatentsStd)])
             if (list is not null && list.Length != LatentChannels) throw new PanoptesException($"{field} has {list.Length} numbers for {LatentChannels} latent channels; expected one for each.");
+        if (LatentsStd?.Contains(0) == true) throw new PanoptesException("latents_std has a 0, by which latents cannot be divided.");
         return this;
     }
 }

@@ -40,6 +40,7 @@ public sealed record AutoencoderTinyConfig : ModelConfig
             if (channels.Length is < 1 or > 16 || blocks.Length != channels.Length || channels.Max() > 1 << 15 || blocks.Max() > 1000)
                 throw new PanoptesException($"{name}_block_out_channels has {channels.Length} levels, num_{name}_blocks {blocks.Length}; expected as many of each, from 1 to 16.");
         if (UpsampleFn != "nearest") throw new PanoptesException($"upsample_fn is {UpsampleFn}; expected nearest.");
+        if (ScalingFactor == 0 || !double.IsFinite(ScalingFactor)) throw new PanoptesException($"scaling_factor is {ScalingFactor}; expected a number that latents can be divided by.");
         if (UpsamplingScalingFactor > 16) throw new PanoptesException($"upsampling_scaling_factor is {UpsamplingScalingFactor}; expected 1 to 16.");
         return this;
     }

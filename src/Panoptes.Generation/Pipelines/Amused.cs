@@ -173,7 +173,7 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         var begin = run.Count - (int)(run.Count * StrengthOf(request));
         var pixels = picture.ToRgb().Resize(width, height, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).unsqueeze(0);
         var tokens = Vqvae.Quantize.Nearest(Vqvae.Latents(pixels)).view(1, rows, columns).expand(count, -1, -1);
-        if (request.Mask is { } hole)
+        if (request.OpaqueMask is { } hole)
         {
             var unknown = hole.ToGray().Resize(columns, rows, ResizeFilter.Lanczos).ToTensor(ScalarType.Float32).ge(0.5);                // [1, rows, columns]
             var share = unknown.to(ScalarType.Float32).mean().item<float>();

@@ -48,6 +48,7 @@ public sealed class ClipPrompts(ClipTextModel encoder, Tokenizer tokenizer)
             states = stack([.. all.Select((t, i) => t.IsWeighted
                 ? WeightedPrompt.Weigh(states[i], tensor([.. t.Weights.SelectMany(static w => w), .. Enumerable.Repeat(1f, (windows - t.Windows.Count) * context)]))
                 : states[i])]);
+        Damage.Check(states, "text encoder");
         return (states.alias().MoveToOuterDisposeScope(), pooled!.view(all.Length, windows, -1).select(1, 0).contiguous().MoveToOuterDisposeScope());
     }
 }

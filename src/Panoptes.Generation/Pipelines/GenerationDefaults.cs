@@ -30,7 +30,7 @@ public sealed record GenerationDefaults
         }
         catch (JsonException e)
         {
-            throw new PanoptesException($"{path}: {e.Message.TrimEnd('.')}.", e);
+            throw new PanoptesException($"{path}: {JsonFault.Of(e)}.", e);
         }
         if (told.NumInferenceSteps is < 1 or > 10_000) throw new PanoptesException($"{path}: num_inference_steps is {told.NumInferenceSteps}; expected 1 to 10,000.");
         return told.GuidanceScale is null or (>= 0 and <= 1000) ? told : throw new PanoptesException($"{path}: guidance_scale is {told.GuidanceScale}; expected 0 to 1000.");

@@ -59,8 +59,11 @@ public sealed record ImageRequest(string Prompt)
     /// <summary>How far from <see cref="Image"/>: from just above 0, nearly the picture, to 1, as good as nothing of it.</summary>
     public double? Strength { get; init; }
 
-    /// <summary>White where the picture is to be made anew; of the picture's size.</summary>
+    /// <summary>White where the picture is to be made anew; of the picture's size. What is transparent is as black.</summary>
     public Image? Mask { get; init; }
+
+    /// <summary>The mask without alpha: dropped, the white under what is transparent would count.</summary>
+    internal Image? OpaqueMask => Mask is { HasAlpha: true } ? Mask.ToRgb(Rgb.Black) : Mask;
 
     /// <summary>What the image says that <see cref="Mask"/> came from; null: nothing.</summary>
     public string? MaskFile { get; init; }
@@ -149,7 +152,7 @@ public sealed record ImageParameters
     /// <summary>The PNG text that has it in the form that the field's tools show.</summary>
     public const string ReadableKeyword = "parameters";
 
-    static readonly JsonSerializerOptions Json = new(ModelConfig.JsonOptions) { WriteIndented = false, UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip, RespectNullableAnnotations = true };
+    static readonly JsonSerializerOptions Json = new(ModelConfig.JsonOptions) { WriteIndented = false, UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true };
 
     public required string Prompt { get; init; }
     public string? NegativePrompt { get; init; }
@@ -202,8 +205,10 @@ public sealed record ImageParameters
     public string ToJson() => JsonSerializer.Serialize(this, Json);
 
     /// <summary>The parameters of an image file; null where it has none.</summary>
+    /// <param name="png">The file.</param>
+    /// <param name="source">Names it in errors.</param>
     /// <exception cref="PanoptesException">They are damaged.</exception>
-    public static ImageParameters? Read(ReadOnlySpan<byte> png)
+    public static ImageParameters? Read(ReadOnlySpan<byte> png, string source = "the image")
     {
         if (PngText.Find(png, Keyword) is not { } json) return null;
         try
@@ -218,7 +223,7 @@ public sealed record ImageParameters
         }
         catch (JsonException e)
         {
-            throw new PanoptesException($"The image's parameters cannot be read: {e.Message.TrimEnd('.')}.", e);
+            throw new PanoptesException($"What {source} says of how it was made cannot be read: {JsonFault.Of(e)}.", e);
         }
     }
 

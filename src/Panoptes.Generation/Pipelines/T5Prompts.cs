@@ -28,7 +28,9 @@ public sealed class T5Prompts(T5EncoderModel encoder, Tokenizer tokenizer, int l
             if (own != prompt) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompt)}\" has weights, which T5 does not read.");
         foreach (var i in batch.Truncated.DistinctBy(i => prompts[i])) note?.Invoke($"The prompt \"{PromptTokens.Shown(prompts[i])}\" has {batch.Lengths[i]} tokens, of which T5 reads the first {Length}.");
         var mask = masked ? batch.AttentionMask() : null;
-        return (Encoder.Forward(batch.InputIds(), mask).MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
+        var states = Encoder.Forward(batch.InputIds(), mask);
+        Damage.Check(states, "text encoder");
+        return (states.MoveToOuterDisposeScope(), mask?.MoveToOuterDisposeScope());
 
         // What is no weight stays as it is, backslashes, too.
         static string Plain(string prompt) => WeightedPrompt.Parse(prompt) is var parts && parts.All(static part => part.Weight == 1) ? prompt : string.Concat(parts.Select(static part => part.Text));

@@ -103,7 +103,7 @@ public abstract class SchedulerRun
         Steps = steps ?? timesteps.Length;
         var taken = Math.Min(Steps * options.Strength, Steps);
         Begin = (options.RoundsStrengthUp ? (int)(Steps - taken) : Steps - (int)taken) * scheduler.Order;
-        if (Begin >= timesteps.Length) throw new PanoptesException($"A strength of {options.Strength} leaves none of {Steps} steps.");
+        if (Begin >= timesteps.Length) throw new PanoptesException($"A strength of {options.Strength} leaves none of {(Steps == 1 ? "one step" : $"{Steps} steps")}.");
     }
 
     public DiffusionScheduler Scheduler { get; }

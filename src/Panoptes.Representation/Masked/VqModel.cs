@@ -54,6 +54,7 @@ public abstract record AutoencoderConfig : ModelConfig
         var levels = BlockOutChannels.Length;
         if (levels is < 1 or > 16 || DownBlockTypes.Length != levels || UpBlockTypes.Length != levels)
             throw new PanoptesException($"block_out_channels has {levels} levels, down_block_types {DownBlockTypes.Length} and up_block_types {UpBlockTypes.Length}; expected as many of each, from 1 to 16.");
+        if (ScalingFactor == 0 || !double.IsFinite(ScalingFactor)) throw new PanoptesException($"scaling_factor is {ScalingFactor}; expected a number that latents can be divided by.");
         if (BlockOutChannels.Max() > 1 << 15 || Math.Max(InChannels, OutChannels) > 1 << 10) throw new PanoptesException($"A level of {BlockOutChannels.Max()} channels was asked for; expected at most 32768, and 1024 of an image.");
     }
 

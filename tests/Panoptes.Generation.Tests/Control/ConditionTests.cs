@@ -115,6 +115,13 @@ public sealed class ConditionTests
     }
 
     [Fact]
+    public void A_comma_is_no_point_of_a_number()
+    {
+        Assert.Contains("blur.sigma is '1,5'; expected a number.", Assert.Throws<PanoptesException>(static () => ConditionMakers.Create("blur", null, new Dictionary<string, string> { ["sigma"] = "1,5" })).Message);
+        Assert.Contains("shuffle.seed is '-1'; expected a whole number, 0 or more.", Assert.Throws<PanoptesException>(static () => ConditionMakers.Create("shuffle", null, new Dictionary<string, string> { ["seed"] = "-1" })).Message);
+    }
+
+    [Fact]
     public void A_flat_image_has_no_edges_lines_or_strokes()
     {
         foreach (var kind in (string[])["canny", "lines", "softedge", "scribble", "sketch", "lineart"])
