@@ -88,7 +88,9 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         if (TorchOps.ConvolutionGainsByFloat32(x, x.shape[0] * x.shape[2] * x.shape[3] / (stride * stride)))
         {
             using var wide = NewDisposeScope();
-            return Apply(x.to(ScalarType.Float32), weight.to(ScalarType.Float32), bias?.to(ScalarType.Float32), stride, padding, groups, dilation).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
+            var (weight32, bias32) = (weight.to(ScalarType.Float32), bias?.to(ScalarType.Float32));
+            return (is_grad_enabled() ? Apply(x.to(ScalarType.Float32), weight32, bias32, stride, padding, groups, dilation).to(ScalarType.BFloat16)
+                : ByFloat32(x, weight32, bias32, stride, padding, groups, dilation)).MoveToOuterDisposeScope();
         }
         var onCpu = x.device_type == DeviceType.CPU;
         if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu)
@@ -107,6 +109,33 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         return (missing == 0 ? whole : whole.narrow(1, 0, channels).contiguous()).MoveToOuterDisposeScope();   // a view would keep the whole
 
         Tensor Convolve(Tensor x, Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], dilation: [dilation, dilation], groups: groups);
+    }
+
+    /// <summary>The convolution of bfloat16 pictures in float32, as many rows at a time as keep the copies of their numbers small: of a large map they would be most of a process's memory.</summary>
+    /// <param name="most">Bytes of copies, about.</param>
+    internal static Tensor ByFloat32(Tensor x, Tensor weight, Tensor? bias, int stride, int padding, int groups, int dilation, long most = 32 << 20)
+    {
+        var reach = dilation * (weight.shape[2] - 1);
+        var (height, rows) = (x.shape[2], (x.shape[2] + 2 * padding - reach - 1) / stride + 1);
+        var columns = (x.shape[3] + 2 * padding - dilation * (weight.shape[3] - 1) - 1) / stride + 1;
+        var chunk = Math.Max(1, most / (4 * x.shape[0] * (x.shape[1] * x.shape[3] * stride + weight.shape[0] * columns)));
+        using var scope = NewDisposeScope();
+        if (chunk >= rows) return Apply(x.to(ScalarType.Float32), weight, bias, stride, padding, groups, dilation).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
+        // Where channels lie last, a row of the map is one stretch of memory.
+        var isLast = !x.is_contiguous();
+        var y = isLast ? empty([x.shape[0], rows, columns, weight.shape[0]], ScalarType.BFloat16, x.device).permute(0, 3, 1, 2) : empty([x.shape[0], weight.shape[0], rows, columns], ScalarType.BFloat16, x.device);
+        for (var first = 0L; first < rows; first += chunk)
+        {
+            using var inner = NewDisposeScope();
+            var count = Math.Min(chunk, rows - first);
+            // Rows of the picture that are seen, and how many of those beyond its edges.
+            var (top, bottom) = (first * stride - padding, (first + count - 1) * stride - padding + reach + 1);
+            var (from, to) = (Math.Max(0, top), Math.Min(height, bottom));
+            var part = isLast ? x.permute(0, 2, 3, 1).narrow(1, from, to - from).to(ScalarType.Float32).permute(0, 3, 1, 2) : x.narrow(2, from, to - from).to(ScalarType.Float32);
+            if (padding > 0) part = nn.functional.pad(part, [padding, padding, from - top, bottom - to]);
+            y.narrow(2, first, count).copy_(Apply(isLast ? part.ChannelsLast() : part, weight, bias, stride, 0, groups, dilation));
+        }
+        return y.MoveToOuterDisposeScope();
     }
 
     /// <summary>A convolution of kernel 1 as a matrix product.</summary>

@@ -32,6 +32,35 @@ public class ConvolutionTests
         Assert.True((found - wanted).abs().max().item<float>() < tolerance * wanted.abs().max().item<float>());
     }
 
+    /// <summary>A few rows at a time, of pictures whose channels lie first or last, is the same as all at once.</summary>
+    [Theory]
+    [InlineData(3, 1, 1, 1, 1)]
+    [InlineData(3, 2, 1, 1, 1)]
+    [InlineData(3, 2, 0, 1, 1)]
+    [InlineData(1, 1, 0, 1, 1)]
+    [InlineData(3, 1, 2, 2, 1)]
+    [InlineData(5, 3, 2, 1, 4)]
+    public void A_convolution_in_float32_goes_in_rows_of_a_large_map(int kernel, int stride, int padding, int dilation, int groups)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var generator = new Generator(3);
+        var x = randn([2, 16, 23, 17], generator: generator).to(ScalarType.BFloat16);
+        var (weight, bias) = (randn([20, 16 / groups, kernel, kernel], generator: generator), randn([20], generator: generator));
+        var expected = nn.functional.conv2d(x.to(ScalarType.Float32), weight, bias, strides: [stride, stride], padding: [padding, padding], dilation: [dilation, dilation], groups: groups);
+        foreach (var map in (Tensor[])[x, x.ChannelsLast()])
+            foreach (var most in (long[])[1, 20_000, 1 << 20])
+            {
+                var y = Conv2d.ByFloat32(map, weight, bias, stride, padding, groups, dilation, most);
+                Assert.Equal(ScalarType.BFloat16, y.dtype);
+                // At once, libtorch decides how it lies.
+                if (most < 1 << 20) Assert.Equal(map.is_contiguous(), y.is_contiguous());
+                Assert.Equal(expected.shape, y.shape);
+                // A bit of bfloat16, where a sum was on the edge.
+                Assert.True(y.to(ScalarType.Float32).allclose(expected, 8e-3, 1e-2));
+            }
+    }
+
     /// <summary>Widths of which some are no whole sixteens, both ways, and the gradients, which are convolutions the other way.</summary>
     [Theory]
     [InlineData(1)]
