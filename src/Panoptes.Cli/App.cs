@@ -99,8 +99,9 @@ public static class App
         root.Add(new ClaimsCommand());
         root.Add(new DataCommand());
         root.Add(new CompletionCommand());
-        foreach (var option in SharedOptions.All) root.Add(option);
+        // Those that all command lines of the process share are checked where they are made.
         foreach (var option in OptionsOf(root)) SharedOptions.Numbers(option);
+        foreach (var option in SharedOptions.All) root.Add(option);
         foreach (var option in root.Options)
             if (option is HelpOption { Action: HelpAction action } help) help.Action = new HelpWithExample(action);
         return root;

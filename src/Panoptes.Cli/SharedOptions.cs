@@ -135,6 +135,7 @@ static class SharedOptions
         });
         OneOf(Precision, "float32", "bfloat16", "auto");
         AtLeastOne(Threads);
+        Numbers(Threads);
         return [Json, Device, Precision, Threads, Verbose];
     }
 
