@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json;
 using Panoptes.Checkpoints;
 using Panoptes.Generation;
@@ -66,7 +65,7 @@ static class BoxFile
         // What a detector gives may be rounded over the edge.
         const double rounded = 1;
         if (!(x >= -rounded && y >= -rounded && right <= size.Width + rounded && bottom <= size.Height + rounded))
-            throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The box of '{phrase}' goes from {x:0.##},{y:0.##} to {right:0.##},{bottom:0.##}, beyond the image of {size.Width}x{size.Height}."));
+            throw new PanoptesException($"The box of '{phrase}' goes from {x:0.##},{y:0.##} to {right:0.##},{bottom:0.##}, beyond the image of {size.Width}x{size.Height}.");
         return new PhraseBox(phrase, Math.Max(0, x / size.Width), Math.Max(0, y / size.Height), Math.Min(1, right / size.Width), Math.Min(1, bottom / size.Height)) { Example = ExampleOf(e) };
     });
 

@@ -28,13 +28,13 @@ static class SharedOptions
         Recursive = true,
     }, "cpu", "cuda", "mps");
 
-    public static Option<string> Precision { get; } = Completed(new Option<string>("--precision")
+    public static Option<string> Precision { get; } = new("--precision")
     {
         Description = "What the model computes in: float32, bfloat16, or auto (bfloat16 where the processor has it).",
         HelpName = "TYPE",
         DefaultValueFactory = static _ => "float32",
         Recursive = true,
-    }, "float32", "bfloat16", "auto");
+    };
 
     public static Option<int?> Threads { get; } = new("--threads") { Description = "Threads of computation; all cores by default.", HelpName = "N", Recursive = true };
 

@@ -56,7 +56,7 @@ public sealed class CaptionedImages(CaptionedImageModel model, Tokenizer tokeniz
         }
         foreach (var prompt in requests.Select(static r => r.Prompt).Distinct()) Tell(prompt);
         // All of a batch is there at once: images are counted, not steps.
-        return ImageBatches.Make([.. requests.SelectMany(ImageJob.Of)], BatchSize, static (a, b) => a.Steps == b.Steps && a.Guidance == b.Guidance && a.Threads == b.Threads, static b => b.Wanted.Count(), (batch, _) => Make(batch, cancel), progress);
+        return ImageBatches.Make([.. requests.SelectMany(static r => ImageJob.Of(r))], BatchSize, static (a, b) => a.Steps == b.Steps && a.Guidance == b.Guidance && a.Threads == b.Threads, static b => b.Wanted.Count(), (batch, _) => Make(batch, cancel), progress);
     }
 
     GeneratedImage[] Make(ImageBatch batch, CancellationToken cancel)

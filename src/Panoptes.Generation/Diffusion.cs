@@ -91,18 +91,17 @@ public sealed class Diffusion : IImageMaker
     {
         request.Check();
         if (Model.ReadsPicture && (request.Mask is not null || request.Strength is not null)) throw new PanoptesException("This model makes variations of a picture; it takes no mask and no strength.");
-        if (request.Toward is { Share: not (>= 0 and <= 1) } toward) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"An image was to be {toward.Share} of the way to another; expected 0 to 1."));
+        if (request.Toward is { Share: not (>= 0 and <= 1) } toward) throw new PanoptesException($"An image was to be {toward.Share} of the way to another; expected 0 to 1.");
         if (request.Toward?.Seed is { } other && (other < 0 || other > long.MaxValue - request.Count)) throw new PanoptesException($"The other seed is {other}; expected 0 or more, and room for {request.Count} more.");
-        if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1."));
+        if (request.Upscale is { } upscale && (upscale.Factor is not (> 1 and <= 8) || upscale.Strength is not (> 0 and <= 1))) throw new PanoptesException($"The image was to be made {upscale.Factor} times as large with a strength of {upscale.Strength}; expected more than 1 to 8, and above 0 to 1.");
         if (request.Upscale is not null && (request.Mask is not null || FillsBoxes(request))) throw new PanoptesException("An image with a mask cannot be made larger, since all of it would be made anew; expected one of both.");
         if (request.Repeats is < 1 or > 100) throw new PanoptesException($"Every step was to be taken {request.Repeats} times; expected 1 to 100.");
         if (!Model.AsksTwice && !string.IsNullOrEmpty(request.NegativePrompt)) throw new PanoptesException($"A {Model.GetType().Name} such as this one is not asked about what is not wanted; expected no negative prompt.");
         if (!Model.AsksTwice && request.GuidanceRescale != 0) throw new PanoptesException($"A {Model.GetType().Name} such as this one is not asked about what is not wanted; expected no guidance rescale.");
-        if (!Model.IsToldGuidance && request.Guidance is { } guidance && guidance != Model.UsualGuidance) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A guidance of {guidance} was asked for, but a {Model.GetType().Name} such as this one is not guided; expected none."));
+        if (!Model.IsToldGuidance && request.Guidance is { } guidance && guidance != Model.UsualGuidance) throw new PanoptesException($"A guidance of {guidance} was asked for, but a {Model.GetType().Name} such as this one is not guided; expected none.");
         if (request.Eta != 0 && SchedulerOf(request) is not DdimScheduler and var scheduler) throw new PanoptesException($"An eta was given, but {scheduler.ClassName} has none; expected DDIM.");
         if (!Model.SkipsLayers && request.ClipSkip is > 0) throw new PanoptesException($"A {Model.GetType().Name} leaves out no layers of a CLIP; expected no clip skip.");
-        // Words that cannot be read are told before anything is made.
-        PartsOf(request);
+        var parts = PartsOf(request);
         var (width, height) = SizeOf(request);
         ImageRequest.Bound(width, height);
         foreach (var control in request.Controls)
@@ -112,10 +111,9 @@ public sealed class Diffusion : IImageMaker
             if (request.Toward?.Prompt is { } far) control.Check(Model, Told(request, far));
         }
         var steps = request.Steps ?? Model.UsualSteps;
-        if (!Model.ReadsPicture && request.Image is not null) Model.Start(SchedulerOf(request), steps, Sampling(request, StrengthOf(request)), height, width);
-        else Model.Start(SchedulerOf(request), steps, Sampling(request, 1), height, width);
+        Model.Start(SchedulerOf(request), steps, Sampling(request, StrengthOf(request)), height, width);
         if (request.Upscale is { } growth) CheckLarger(request, growth, steps, width, height);
-        return ImageJob.Of(request);
+        return ImageJob.Of(request, parts);
     }
 
     /// <summary>Refuses to make an image larger that would not be, or would be too large, or of which no step would be taken.</summary>
@@ -134,16 +132,15 @@ public sealed class Diffusion : IImageMaker
         }
     }
 
-    /// <summary>How much noise is put into a picture.</summary>
-    double StrengthOf(ImageRequest request) => request.Strength ?? (request.Mask is null && !FillsBoxes(request) ? 0.8 : 1);
+    /// <summary>How much noise is put into a picture; 1 where none is changed.</summary>
+    double StrengthOf(ImageRequest request) => Model.ReadsPicture || request.Image is null ? 1 : request.Strength ?? (request.Mask is null && !FillsBoxes(request) ? 0.8 : 1);
 
     bool Alike(ImageRequest a, ImageRequest b) => a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count, Toward = b.Toward, Controls = b.Controls } == b && a.Toward is null == b.Toward is null
         // Nothing said of what is not wanted need not be an empty prompt (SDXL).
         && Denies(a) == Denies(b)
-        && a.Controls.Count == b.Controls.Count && a.Controls.Zip(b.Controls).All(static p => p.First.Joins(p.Second)) && SizeOf(a) == SizeOf(b)
-        && PartsOf(a) == PartsOf(b);
+        && a.Controls.Count == b.Controls.Count && a.Controls.Zip(b.Controls).All(static p => p.First.Joins(p.Second)) && SizeOf(a) == SizeOf(b);
 
-    /// <summary>How many parts the longest of its prompts has: images that are made together get as many, and are not to depend on each other.</summary>
+    /// <summary>As <see cref="ImageJob.Parts"/>.</summary>
     int PartsOf(ImageRequest request) => ((string?[])[Told(request, request.Prompt), request.NegativePrompt, request.Toward?.Prompt is { } other ? Told(request, other) : null, request.Toward?.NegativePrompt]).Max(p => p is null ? 1 : Model.PartsOf(p));
 
     static bool Denies(ImageRequest request) => request.NegativePrompt is not null || request.Toward?.NegativePrompt is not null;
@@ -166,7 +163,7 @@ public sealed class Diffusion : IImageMaker
         var (width, height) = SizeOf(request);
         var changed = Model.ReadsPicture ? null : request.Image;
         var mask = request.OpaqueMask?.Resize(width, height, ResizeFilter.Lanczos).ToGray().ToTensor(ScalarType.Float32).unsqueeze(0) ?? (FillsBoxes(request) ? stack(batch.Select(j => Inside(j.Request, width, height))) : null);
-        var strength = changed is null ? 1 : StrengthOf(request);
+        var strength = StrengthOf(request);
         var (positive, negative) = Describe(batch, width, height);
         using var both = positive;
         using var unwanted = negative;

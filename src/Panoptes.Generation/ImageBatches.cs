@@ -6,9 +6,10 @@ namespace Panoptes.Generation;
 /// <param name="Request">What is wanted.</param>
 /// <param name="Seed">Its own.</param>
 /// <param name="Number">Which of its request's images it is, from 0.</param>
-sealed record ImageJob(ImageRequest Request, long Seed, int Number)
+/// <param name="Parts">How many parts the longest of its prompts has: images that are made together get as many, and are not to depend on each other.</param>
+sealed record ImageJob(ImageRequest Request, long Seed, int Number, int Parts)
 {
-    public static IEnumerable<ImageJob> Of(ImageRequest request) => request.Seeds().Select((seed, k) => new ImageJob(request, seed, k));
+    public static IEnumerable<ImageJob> Of(ImageRequest request, int parts = 1) => request.Seeds().Select((seed, k) => new ImageJob(request, seed, k, parts));
 }
 
 /// <summary>Images that are made together.</summary>
@@ -60,7 +61,7 @@ static class ImageBatches
     {
         var batches = new List<List<ImageJob>>();
         foreach (var job in jobs)
-            if (batches is [.., var last] && last.Count < size && last[^1].Request is { Batch: null } before && job.Request.Batch is null && (ReferenceEquals(before, job.Request) || alike(before, job.Request))) last.Add(job);
+            if (batches is [.., var last] && last.Count < size && last[^1] is { Request: { Batch: null } before } one && job.Request.Batch is null && one.Parts == job.Parts && (ReferenceEquals(before, job.Request) || alike(before, job.Request))) last.Add(job);
             else batches.Add([job]);
         // To the last bit, one image of a batch is made again as one of a batch.
         return [.. batches.Select(static b => b[0].Request.Batch is { } own ? new ImageBatch([.. Enumerable.Repeat(b[0], own.Size)], own.Number - 1) : new(b, null))];

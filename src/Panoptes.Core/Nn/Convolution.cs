@@ -88,9 +88,7 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         if (TorchOps.ConvolutionGainsByFloat32(x, x.shape[0] * x.shape[2] * x.shape[3] / (stride * stride)))
         {
             using var wide = NewDisposeScope();
-            var (weight32, bias32) = (weight.to(ScalarType.Float32), bias?.to(ScalarType.Float32));
-            return (is_grad_enabled() ? Apply(x.to(ScalarType.Float32), weight32, bias32, stride, padding, groups, dilation).to(ScalarType.BFloat16)
-                : ByFloat32(x, weight32, bias32, stride, padding, groups, dilation)).MoveToOuterDisposeScope();
+            return ByFloat32(x, weight.to(ScalarType.Float32), bias?.to(ScalarType.Float32), stride, padding, groups, dilation).MoveToOuterDisposeScope();
         }
         var onCpu = x.device_type == DeviceType.CPU;
         if (weight.shape[2] == 1 && weight.shape[3] == 1 && padding == 0 && groups == 1 && onCpu)
@@ -111,7 +109,7 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         Tensor Convolve(Tensor x, Tensor weight, Tensor? bias) => nn.functional.conv2d(x, weight, bias, strides: [stride, stride], padding: [padding, padding], dilation: [dilation, dilation], groups: groups);
     }
 
-    /// <summary>The convolution of bfloat16 pictures in float32, as many rows at a time as keep the copies of their numbers small: of a large map they would be most of a process's memory.</summary>
+    /// <summary>The convolution of bfloat16 pictures in float32, as many rows at a time as keep the copies of their numbers small: of a large map they would be most of a process's memory. Gradients need all of them.</summary>
     /// <param name="most">Bytes of copies, about.</param>
     internal static Tensor ByFloat32(Tensor x, Tensor weight, Tensor? bias, int stride, int padding, int groups, int dilation, long most = 32 << 20)
     {
@@ -120,7 +118,7 @@ public sealed class Conv2d(int inChannels, int outChannels, int kernel, int stri
         var columns = (x.shape[3] + 2 * padding - dilation * (weight.shape[3] - 1) - 1) / stride + 1;
         var chunk = Math.Max(1, most / (4 * x.shape[0] * (x.shape[1] * x.shape[3] * stride + weight.shape[0] * columns)));
         using var scope = NewDisposeScope();
-        if (chunk >= rows) return Apply(x.to(ScalarType.Float32), weight, bias, stride, padding, groups, dilation).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
+        if (is_grad_enabled() || chunk >= rows) return Apply(x.to(ScalarType.Float32), weight, bias, stride, padding, groups, dilation).to(ScalarType.BFloat16).MoveToOuterDisposeScope();
         // Where channels lie last, a row of the map is one stretch of memory.
         var isLast = !x.is_contiguous();
         var y = isLast ? empty([x.shape[0], rows, columns, weight.shape[0]], ScalarType.BFloat16, x.device).permute(0, 3, 1, 2) : empty([x.shape[0], weight.shape[0], rows, columns], ScalarType.BFloat16, x.device);

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Json.Serialization;
 using Panoptes.Data;
@@ -43,7 +42,7 @@ public sealed record PhraseBox(string Phrase, double Left, double Top, double Ri
     {
         if (string.IsNullOrWhiteSpace(Phrase) && Example is null) throw new PanoptesException("A box has no phrase; expected words.");
         if (!(Left >= 0 && Left < Right && Right <= 1 && Top >= 0 && Top < Bottom && Bottom <= 1))
-            throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The box of '{Phrase}' goes from {Left:0.####},{Top:0.####} to {Right:0.####},{Bottom:0.####}; expected corners from 0 to 1, the first left of and above the second."));
+            throw new PanoptesException($"The box of '{Phrase}' goes from {Left:0.####},{Top:0.####} to {Right:0.####},{Bottom:0.####}; expected corners from 0 to 1, the first left of and above the second.");
     }
 }
 

@@ -111,7 +111,7 @@ public sealed record ControlNetControl(ControlNetModel Network, Image Picture) :
         var (unet, own) = (Guided(model, "a ControlNet").UNet.Config, Network.Config);
         if (own.CrossAttentionDim[0] != unet.CrossAttentionDim[0] || !own.BlockOutChannels.AsSpan().SequenceEqual(unet.BlockOutChannels))
             throw new PanoptesException($"The ControlNet was made for another UNet, of {Sizes(own.BlockOutChannels, own.CrossAttentionDim[0])}; this one has {Sizes(unet.BlockOutChannels, unet.CrossAttentionDim[0])}.");
-        if (!(Start >= 0 && Start <= End && End <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A ControlNet was to speak from {Start} to {End} of the steps; expected a part of them, from 0 to 1."));
+        if (!(Start >= 0 && Start <= End && End <= 1)) throw new PanoptesException($"A ControlNet was to speak from {Start} to {End} of the steps; expected a part of them, from 0 to 1.");
         Finite(Scale, "ControlNet");
         return new Owning(this, Pixels(images.Select(static i => i.Condition!)));
 

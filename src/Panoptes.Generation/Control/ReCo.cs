@@ -70,7 +70,7 @@ public sealed partial class ReCo
     /// <exception cref="PanoptesException">It is not between 0 and 1.</exception>
     public static int Quantize(double fraction, int bins = DefaultBins) => fraction is >= 0 and <= 1
         ? (int)Math.Round(fraction * (bins - 1), MidpointRounding.ToEven)
-        : throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A region reaches to {fraction:0.###} of the picture's side; expected 0 to 1."));
+        : throw new PanoptesException($"A region reaches to {fraction:0.###} of the picture's side; expected 0 to 1.");
 
     /// <summary>Takes a prompt apart: a caption, then any number of regions, each as <c>&lt;left&gt; &lt;top&gt; &lt;right&gt; &lt;bottom&gt; description</c> in thousandths of the picture's sides.</summary>
     /// <exception cref="PanoptesException">A region has not four numbers, or one that is not from 0 to 1000.</exception>

@@ -89,13 +89,13 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
     public IReadOnlyList<GeneratedImage> Generate(IReadOnlyList<ImageRequest> requests, IProgress<ImageProgress>? progress = null, int previewEvery = 0, CancellationToken cancel = default)
     {
         foreach (var r in requests) Check(r);
-        return ImageBatches.Make([.. requests.SelectMany(ImageJob.Of)], BatchSize, (a, b) => PartsOf(a) == PartsOf(b) && a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count } == b,
+        return ImageBatches.Make([.. requests.SelectMany(r => ImageJob.Of(r, PartsOf(r)))], BatchSize, static (a, b) => a with { Prompt = b.Prompt, NegativePrompt = b.NegativePrompt, Seed = b.Seed, Count = b.Count } == b,
             static b => StepsOf(b.Request), (batch, report) => Make(batch, report, cancel), progress, previewEvery);
     }
 
     static int StepsOf(ImageRequest r) => r.Steps ?? UsualSteps;
 
-    /// <summary>How many parts the longer of its prompts has: images that are made together get as many, and are not to depend on each other.</summary>
+    /// <summary>As <see cref="ImageJob.Parts"/>.</summary>
     int PartsOf(ImageRequest r) => Math.Max(Prompts.PartsOf(r.Prompt), Prompts.PartsOf(r.NegativePrompt ?? ""));
 
     void Check(ImageRequest r)
@@ -104,7 +104,6 @@ public sealed class Amused(UVit transformer, VqModel vqvae, ClipPrompts prompts,
         var known = new ImageRequest(r.Prompt) { NegativePrompt = r.NegativePrompt, Seed = r.Seed, Count = r.Count, Steps = r.Steps, Guidance = r.Guidance, Width = r.Width, Height = r.Height, Image = r.Image, ImageFile = r.ImageFile, Mask = r.Mask, MaskFile = r.MaskFile, Strength = r.Strength, Batch = r.Batch, Threads = r.Threads };
         if (r.Hooks.Count > 0 || r.Controls.Count > 0 || r with { Hooks = known.Hooks, Controls = known.Controls } != known) throw new PanoptesException("An aMUSEd makes images of words and pictures; it takes no sampler, control or anything else that is asked of diffusion alone.");
         r.Check();
-        PartsOf(r);
         var (width, height) = SizeOf(r);
         ImageRequest.Bound(width, height);
         if (width % Multiple != 0 || height % Multiple != 0 || width < Multiple || height < Multiple) throw new PanoptesException($"Images of {width}x{height} pixels were asked for; this pipeline makes sides that are multiples of {Multiple}.");

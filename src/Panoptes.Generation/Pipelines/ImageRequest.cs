@@ -114,11 +114,11 @@ public sealed record ImageRequest(string Prompt)
         if (Steps is < 1 or > MostSteps) throw new PanoptesException($"{Steps} steps were asked for; expected 1 to {MostSteps:N0}.");
         if (Batch is { } batch && (Count != 1 || batch.Size is < 1 or > MostBatch || batch.Number < 1 || batch.Number > batch.Size)) throw new PanoptesException($"The image was to be number {batch.Number} of a batch of {batch.Size}; expected one image, and a number from 1 to a size of at most {MostBatch}.");
         if (Guidance is { } guidance && !double.IsFinite(guidance)) throw new PanoptesException("The guidance is no number.");
-        if (GuidanceRescale is not (>= 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The guidance rescale is {GuidanceRescale}; expected 0 to 1."));
-        if (Eta is not (>= 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The eta is {Eta}; expected 0 to 1."));
+        if (GuidanceRescale is not (>= 0 and <= 1)) throw new PanoptesException($"The guidance rescale is {GuidanceRescale}; expected 0 to 1.");
+        if (Eta is not (>= 0 and <= 1)) throw new PanoptesException($"The eta is {Eta}; expected 0 to 1.");
         if (Image is null && (Mask is not null || Strength is not null)) throw new PanoptesException("A mask or a strength was given without a picture; expected a picture to be changed.");
         if ((Image, Mask) is ({ } image, { } mask) && (mask.Width != image.Width || mask.Height != image.Height)) throw new PanoptesException($"The mask has {mask.Width}x{mask.Height} pixels, the picture {image.Width}x{image.Height}; expected the same.");
-        if (Strength is { } strength && strength is not (> 0 and <= 1)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"The strength is {strength}; expected above 0 to 1."));
+        if (Strength is { } strength && strength is not (> 0 and <= 1)) throw new PanoptesException($"The strength is {strength}; expected above 0 to 1.");
     }
 }
 

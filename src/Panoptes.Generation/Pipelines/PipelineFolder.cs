@@ -253,7 +253,7 @@ public static class PipelineFolder
         }
         catch (Exception e) when (e is JsonException or ArgumentException)                // the other is what a name given twice throws
         {
-            throw new PanoptesException($"{path}: {(e is JsonException json ? JsonFault.Of(json) : e.Message.TrimEnd('.'))}.", e);
+            throw new PanoptesException($"{path}: {JsonFault.Of(e)}.", e);
         }
     }
 

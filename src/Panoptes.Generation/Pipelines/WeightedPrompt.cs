@@ -75,7 +75,7 @@ public static class WeightedPrompt
             {
                 var colon = prompt.LastIndexOf(':', i, i - start);
                 if (colon < 0 || !double.TryParse(prompt.AsSpan(colon + 1, i - colon - 1), NumberStyles.AllowDecimalPoint | NumberStyles.AllowLeadingSign | NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture, out var weight)) continue;
-                if (!(weight > 0 && weight <= MostWeight)) throw new PanoptesException(string.Create(CultureInfo.InvariantCulture, $"A part of the prompt has the weight {weight}; expected above 0 and at most {MostWeight}."));
+                if (!(weight > 0 && weight <= MostWeight)) throw new PanoptesException($"A part of the prompt has the weight {weight}; expected above 0 and at most {MostWeight}.");
                 marks[start] = (true, weight, start);
                 marks[colon] = (false, 0, i);
             }

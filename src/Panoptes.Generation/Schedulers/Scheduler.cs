@@ -150,7 +150,7 @@ public abstract partial record Scheduler : ModelConfig
         }
         catch (Exception e) when (e is JsonException or ArgumentException or InvalidOperationException)      // the others are what a name given twice throws
         {
-            throw new PanoptesException($"{source} is no JSON object of a scheduler: {(e is JsonException fault ? JsonFault.Of(fault) : e.Message.TrimEnd('.'))}.", e);
+            throw new PanoptesException($"{source} is no JSON object of a scheduler: {JsonFault.Of(e)}.", e);
         }
     }
 
